@@ -1,0 +1,295 @@
+"""The artifact on disk: codes, generator and manifest of one codebook, published whole and never changed afterwards.
+
+Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What the files
+mean belongs to `genrecall.decoding` (generator/) and to the trainer (quantizer.safetensors). Pickle is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genrecall.errors import BundleError
+from genrecall.records import ASSIGNMENTS
+from genrecall.sid import SidSpace, check_codebook
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ITEMS = "items.parquet"
+GENERATOR = "generator"
+POINTERS = ("current", "previous")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its manifest. Cheap to hold; tables are read when asked for."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def codebook(self) -> str:
+        return str(self.manifest["codebook"])
+
+    @property
+    def model(self) -> str:
+        """Name and version of the generator: `encoder-3f2a91c4d0`."""
+        return str(self.manifest["model"])
+
+    @property
+    def level_sizes(self) -> tuple[int, int, int]:
+        k1, k2, k3 = self.manifest["level_sizes"]
+        return k1, k2, k3
+
+    @property
+    def generator_dir(self) -> Path:
+        return self.path / GENERATOR
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files listed in the manifest."""
+        return sum(entry["size"] for entry in self.manifest["files"].values())
+
+    def items(self) -> pa.Table:
+        """The assignments, one row an item (ASSIGNMENTS)."""
+        return pq.read_table(self.path / ITEMS, schema=ASSIGNMENTS)
+
+    @cached_property
+    def space(self) -> SidSpace:
+        """The valid SIDs: those that some item has."""
+        return SidSpace.of(codes_of(self.items()), self.level_sizes)
+
+
+def codes_of(assignments: pa.Table) -> np.ndarray:
+    """int32 [n, 3] of an ASSIGNMENTS table."""
+    flat = assignments["codes"].combine_chunks().flatten()
+    return flat.to_numpy().astype(np.int32, copy=False).reshape(-1, 3)
+
+
+def assignments_table(item_ids: Sequence[str], codes: np.ndarray) -> pa.Table:
+    """An ASSIGNMENTS table of `item_ids` and `codes` int [n, 3], which must be as long."""
+    codes = np.ascontiguousarray(codes, dtype=np.int32)
+    if codes.shape != (len(item_ids), 3):
+        raise ValueError(f"codes must have shape [{len(item_ids)}, 3], found {codes.shape}")
+    paths = ["/".join(map(str, row)) for row in codes.tolist()]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(codes.ravel()), 3)
+    return pa.table([pa.array(item_ids, pa.string()), column, pa.array(paths, pa.string())], schema=ASSIGNMENTS)
+
+
+def publish(
+    root: Path,
+    codebook: str,
+    item_ids: Sequence[str],
+    codes: np.ndarray,
+    level_sizes: tuple[int, int, int],
+    write: Callable[[Path], None],
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+    metrics: Mapping[str, Any],
+    make_current: bool = True,
+) -> Bundle:
+    """Write a bundle beside its final place, then rename it into `root/codebook`.
+
+    Args:
+        write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`.
+        kind: of the generator, `lm` or `encoder`.
+        make_current: move `current` to this bundle, and `previous` to the one that was current.
+
+    Raises BundleError when the codebook exists already: a bundle never changes, so a new one needs a new name. A full
+    disk or a crash leaves nothing under the final name.
+    """
+    check_codebook(codebook)
+    if codebook in POINTERS:
+        raise BundleError(f"codebook {codebook!r} is a reserved name: choose another, such as 'v1'")
+    final = root / codebook
+    if final.exists():
+        raise BundleError(f"bundle {final} exists and is never changed: publish under a new codebook name")
+    with _construction(root, codebook) as folder:
+        table = assignments_table(item_ids, codes)
+        SidSpace.of(codes, level_sizes)  # refuses codes outside the levels before anything is published
+        pq.write_table(table, folder / ITEMS, compression="zstd")
+        write(folder)
+        files = {str(p.relative_to(folder)): _entry(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        weights = files.get(f"{GENERATOR}/model.safetensors")
+        if weights is None:
+            raise BundleError(f"{folder}: generator/model.safetensors was not written")
+        manifest = {
+            "format": FORMAT,
+            "codebook": codebook,
+            "kind": kind,
+            "model": f"{kind}-{weights['sha256'][:10]}",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "level_sizes": list(level_sizes),
+            "items": len(item_ids),
+            "sids": len(np.unique(codes, axis=0)),
+            "files": files,
+            "config": config,
+            "fingerprints": dict(fingerprints),
+            "versions": _versions(),
+            "metrics": metrics,
+        }
+        _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2, default=str) + "\n")
+        os.rename(folder, final)
+        _sync(root)
+    if make_current:
+        point(root, codebook)
+    return open(final)
+
+
+def open(path: Path, check: bool = True) -> Bundle:
+    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest.
+
+    Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
+    altered file.
+    """
+    manifest = _manifest(path)
+    if check:
+        faults = list(verify(path, manifest))
+        if faults:
+            raise BundleError(f"bundle {path} is damaged: " + "; ".join(faults))
+    return Bundle(path, manifest)
+
+
+def verify(path: Path, manifest: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Yield a sentence for each fault found; none means that the bundle is as it was published."""
+    manifest = manifest or _manifest(path)
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            yield f"{name} lies outside the bundle"
+        elif not file.is_file():
+            yield f"{name} is missing"
+        elif file.stat().st_size != expected["size"]:
+            yield f"{name} has {file.stat().st_size} bytes, {expected['size']} were published (truncated copy?)"
+        elif _sha256(file) != expected["sha256"]:
+            yield f"{name} was altered: its sha256 differs from the manifest"
+
+
+def resolve(root: Path, name: str = "current") -> Path:
+    """The folder of a codebook, of `current`, or of `previous`; BundleError lists what is there when it is not."""
+    path = root / name
+    if (path / MANIFEST).is_file():
+        return path.resolve() if name in POINTERS else path
+    there = ", ".join(b.codebook for b in list_bundles(root)) or "none"
+    raise BundleError(f"no bundle {name!r} in {root} (there: {there}); train one with `genrecall train`")
+
+
+def list_bundles(root: Path) -> list[Bundle]:
+    """Every bundle under `root`, newest first; checksums are not read. Folders under construction are passed over."""
+    if not root.is_dir():
+        return []
+    folders = [
+        p for p in root.iterdir() if not p.is_symlink() and not p.name.startswith(".") and (p / MANIFEST).is_file()
+    ]
+    return sorted(
+        (open(p, check=False) for p in folders), key=lambda b: (b.manifest["created"], b.codebook), reverse=True
+    )
+
+
+def pointer(root: Path, name: str) -> str | None:
+    """The codebook that `current` or `previous` names, None where it is not set."""
+    link = root / name
+    return os.readlink(link) if link.is_symlink() else None
+
+
+def point(root: Path, codebook: str) -> None:
+    """Move `current` to `codebook` and `previous` to what was current. Each link is replaced atomically."""
+    resolve(root, codebook)
+    was = pointer(root, "current")
+    if was and was != codebook:
+        _link(root, "previous", was)
+    _link(root, "current", codebook)
+
+
+def _link(root: Path, name: str, target: str) -> None:
+    temporary = root / f".{name}-{uuid.uuid4().hex}"
+    temporary.symlink_to(target)
+    os.replace(temporary, root / name)
+
+
+@contextmanager
+def _construction(root: Path, codebook: str) -> Iterator[Path]:
+    """A hidden folder on the same file system, removed when publishing fails."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f".{codebook}-{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        yield folder
+    except OSError as error:
+        raise BundleError(
+            f"bundle {codebook!r} could not be written to {root}: {error}; nothing was published"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path / MANIFEST} is not JSON ({error}): the bundle is damaged, publish it again") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise BundleError(
+            f"bundle {path} has format {found!r}, this version reads {FORMAT}: upgrade genrecall or publish again"
+        )
+    missing = [key for key in ("codebook", "model", "kind", "level_sizes", "files") if key not in manifest]
+    if missing:
+        raise BundleError(f"{path / MANIFEST} lacks {', '.join(missing)}: the bundle is damaged, publish it again")
+    return manifest
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("genrecall", "numpy", "pyarrow", "torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""The `genrecall` command: one file a verb group, heavy imports inside functions."""

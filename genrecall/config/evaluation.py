@@ -1,0 +1,7 @@
+"""Configuration of evaluation."""
+
+from genrecall.config.base import Section
+
+
+class EvaluationSection(Section):
+    pass

@@ -1,0 +1,7 @@
+"""Configuration of generator."""
+
+from genrecall.config.base import Section
+
+
+class GeneratorSection(Section):
+    pass

@@ -1,0 +1,7 @@
+"""Configuration of opensearch."""
+
+from genrecall.config.base import Section
+
+
+class OpenSearchSection(Section):
+    pass

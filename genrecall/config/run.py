@@ -1,0 +1,20 @@
+"""Where a run keeps its things, and its seed."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from genrecall.config.base import Section
+
+
+class RunSection(Section):
+    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to runs_dir/name")
+    codebook: str = Field("v1", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name of the codebook to publish")
+    seed: int = Field(13, ge=0)
+    runs_dir: Path = Path("runs")
+    bundles_dir: Path = Path("bundles")
+    cache_dir: Path = Field(Path(".cache/genrecall"), description="embeddings and downloads, safe to delete")
+
+    @property
+    def dir(self) -> Path:
+        return self.runs_dir / self.name

@@ -1,0 +1,87 @@
+"""The records that every part agrees on: items, queries, events, judgments, assignments, as pyarrow schemas.
+
+Owns the shapes, not the reading: `genrecall.readers` turns files and indices into these tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("category", pa.list_(pa.string()), nullable=False),  # from general to specific; empty where unknown
+        pa.field("brand", pa.string(), nullable=False),  # "" where unknown
+        pa.field("text", pa.string(), nullable=False),  # anything else worth searching; "" where there is none
+    ]
+)
+
+QUERIES = pa.schema([pa.field("query_id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
+
+JUDGMENTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("grade", pa.float32(), nullable=False),  # 0 irrelevant; larger is better; 1.0 the best a dataset has
+    ]
+)
+
+# User Behavior Insights 1.3, flattened: one row an event; the exposures come from ubi_queries' query_response_hit_ids.
+EVENTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("user_query", pa.string(), nullable=False),
+        pa.field("client_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("action", pa.string(), nullable=False),  # exposure | click | purchase
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),  # 1-based rank in the answer; 0 where unknown
+    ]
+)
+
+ASSIGNMENTS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("codes", pa.list_(pa.int32(), 3), nullable=False),
+        pa.field("path", pa.string(), nullable=False),  # the codes as the term writes them: "12/40/733"
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A catalogue with its queries and judgments.
+
+    Attributes:
+        name: such as `esci-us`.
+        items: ITEMS, unique by item_id.
+        queries: QUERIES, unique by query_id.
+        judgments: JUDGMENTS; every row names a known query and a known item.
+        simulated: whether the judgments or logs were generated rather than observed; every figure drawn from such a
+            dataset is labelled "simulated".
+        fingerprints: sha256 of each file read, by name.
+    """
+
+    name: str
+    items: pa.Table
+    queries: pa.Table
+    judgments: pa.Table
+    simulated: bool = False
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which judgments may be trained on, tuned on and tested on. All three are JUDGMENTS tables.
+
+    With unseen queries the three share no query (nor a reordering of one). With recurring queries a test query has some
+    of its items in `train`: those are to be taken out of every list before it is judged.
+    """
+
+    name: str
+    train: pa.Table
+    dev: pa.Table
+    test: pa.Table

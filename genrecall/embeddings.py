@@ -1,0 +1,95 @@
+"""Texts -> unit vectors through a cache on disk, so that a text is encoded once for an encoder.
+
+Owns the cache: `CACHE/embeddings/FINGERPRINT/*.parquet` of (sha256 of the text, vector). The fingerprint covers the
+encoder's weights, tokenizer and settings. A chunk is written as soon as it is encoded, so an interrupted run loses one
+chunk at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genrecall.checkpoints import fingerprint, resolve
+from genrecall.config.encoder import EncoderSection
+from genrecall.errors import UserError
+
+CHUNK = 2048  # texts encoded between two writes
+
+
+def embed(texts: Sequence[str], section: EncoderSection, cache_dir: Path, progress: bool = True) -> np.ndarray:
+    """float32 [n, dim], unit norm, in the order of `texts`. Loads torch only when a text is not in the cache.
+
+    Raises UserError for a checkpoint that cannot be read or a damaged cache file.
+    """
+    if not texts:
+        raise UserError("there is no text to embed: the catalogue or the query list is empty")
+    folder = _folder(section, cache_dir)
+    keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+    wanted = dict(zip(keys, texts, strict=True))
+    known = _read(folder, wanted)
+    missing = [key for key in wanted if key not in known]
+    if missing:
+        for chunk, vectors in _encode(missing, wanted, section, progress):
+            _write(folder, chunk, vectors)
+            known.update(zip(chunk, vectors, strict=True))
+    return np.stack([known[key] for key in keys])
+
+
+def _folder(section: EncoderSection, cache_dir: Path) -> Path:
+    return cache_dir / "embeddings" / fingerprint(resolve(section.checkpoint), section.max_tokens, section.dtype)
+
+
+def _encode(
+    keys: Sequence[bytes], texts: dict[bytes, str], section: EncoderSection, progress: bool
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Encode the texts of `keys`, `CHUNK` at a time."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from genrecall.decoding.text_encoder import TextEncoder
+
+    encoder = TextEncoder.load(section.checkpoint, section.max_tokens, dtype=getattr(torch, section.dtype))
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task(f"embedding {len(keys):,} texts", total=len(keys))
+        for start in range(0, len(keys), CHUNK):
+            chunk = list(keys[start : start + CHUNK])
+            yield chunk, encoder.encode([texts[key] for key in chunk], section.batch_tokens).numpy()
+            bar.advance(task, len(chunk))
+
+
+def _read(folder: Path, wanted: Container[bytes]) -> dict[bytes, np.ndarray]:
+    """The cached vectors of `wanted`."""
+    found: dict[bytes, np.ndarray] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"cache file {path} is damaged ({error}): delete it, it will be made again") from None
+        vectors = table["vector"].combine_chunks()
+        rows = vectors.values.to_numpy().reshape(len(table), -1)
+        found.update((k, rows[i]) for i, k in enumerate(table["key"].to_pylist()) if k in wanted)
+    return found
+
+
+def _write(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+    """One file a chunk, named by its content, published by rename."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = pa.array(vectors.reshape(-1), type=pa.float32())
+    table = pa.table(
+        {
+            "key": pa.array(keys, type=pa.binary(32)),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        }
+    )
+    path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:24]}.parquet"
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)

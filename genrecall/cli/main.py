@@ -8,7 +8,7 @@ import typer
 from genrecall.errors import UserError
 
 # verb (or verb group) -> module of genrecall.cli that defines `app`; a group with a single command is that command.
-VERBS = ["bundle"]
+VERBS = ["serve", "generate", "bundle"]
 
 
 def build() -> typer.Typer:
@@ -16,6 +16,7 @@ def build() -> typer.Typer:
         name="genrecall",
         help="Generative recall for OpenSearch: train semantic ids and a generator, serve them, query with them.",
         no_args_is_help=True,
+        add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
     )

@@ -1,0 +1,48 @@
+"""`genrecall serve`: bundles behind gRPC."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as server.port=50052.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Its sections `server` and `run` are used.")
+    ] = None,
+    codebook: Annotated[
+        list[str] | None, typer.Option(help="Hold this codebook (may be repeated; the first answers by default).")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each call (never the query text).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Serve bundles over gRPC until SIGTERM or Ctrl-C; calls in flight are finished first.
+
+    Without `--codebook` the current bundle and the newest others are held, `server.hold` in all.
+
+    Example: `genrecall serve server.port=50051`, then `genrecall generate "red shoes"`
+    """
+    import logging
+
+    from genrecall.config import Config, load
+    from inference_server.server import serve as run
+    from inference_server.slots import Slots
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    settings = load(Config, config, overrides or [])
+
+    def ready(port: int, held: Slots) -> None:
+        address = f"{settings.server.host}:{port}"
+        if as_json:
+            print(json.dumps({"endpoint": address, "port": port, "codebooks": list(held.engines)}), flush=True)
+        else:
+            print(f"listening on {address}, codebooks: {', '.join(held.engines)} (default {held.current})", flush=True)
+
+    run(settings.run.bundles_dir, codebook or [], settings.server, ready)

@@ -1,0 +1,35 @@
+"""The torch engine: `genrecall.decoding` on CPU or CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from genrecall.bundle import Bundle
+from genrecall.decoding import Generator
+from genrecall.errors import UserError
+from inference_server.engines.base import Generation
+
+
+class TorchEngine:
+    """Loads the generator of `bundle` and answers one call, so that the first user pays no warm-up."""
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.bundle = bundle
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
+        self._generator = Generator.load(bundle.generator_dir, bundle.space, device)
+        self.generate(["warm up"], k=1, beam_width=1)
+
+    def generate(self, texts: Sequence[str], k: int, beam_width: int) -> Generation:
+        found = self._generator.generate(list(texts), k, beam_width)
+        return Generation(
+            codes=found.codes,
+            scores=found.scores,
+            counts=found.valid.sum(axis=1),
+            encode_ms=found.encode_ms,
+            search_ms=found.search_ms,
+        )

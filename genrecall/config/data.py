@@ -1,7 +1,131 @@
-"""Configuration of data."""
+"""The dataset of a run: which folder, and, where it is not in the standard layout, which file and field holds what.
+
+A folder in the standard layout, or one whose `dataset.json` describes it (as those of `genrecall data fetch` and
+`genrecall data synthesize` do), needs `data.folder` and nothing else. A source named here goes before both.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
 
 from genrecall.config.base import Section
+from genrecall.field_mapping import getter
 
 
-class DataSection(Section):
-    pass
+def _readable(path: str | list[str]) -> str | list[str]:
+    getter(path)  # raises ValueError with what is wrong
+    return path
+
+
+FieldPath = Annotated[str | list[str], AfterValidator(_readable)]
+
+
+class ItemFields(Section):
+    """Where each field of an item is: `asin`, `category[:2]`, `[description, bullet_points]`, `offer.name`."""
+
+    id: FieldPath = "item_id"
+    title: FieldPath = "title"
+    category: FieldPath = Field("category", description="a list, general to specific, or one string (see separator)")
+    brand: FieldPath = "brand"
+    text: FieldPath = Field("text", description="several fields are joined by line breaks")
+    separator: str = Field(">", min_length=1, description="splits a category given as one string: 'Home > Kitchen'")
+
+
+class QueryFields(Section):
+    id: FieldPath = "query_id"
+    text: FieldPath = "text"
+
+
+class JudgmentFields(Section):
+    query_id: FieldPath = "query_id"
+    item_id: FieldPath = "item_id"
+    grade: FieldPath = Field("grade", description="0 irrelevant, larger is better; divided by the largest that occurs")
+
+
+class LoggedQueryFields(Section):
+    """User Behavior Insights 1.3, index `ubi_queries`."""
+
+    query_id: FieldPath = "query_id"
+    user_query: FieldPath = "user_query"
+    client_id: FieldPath = "client_id"
+    timestamp: FieldPath = "timestamp"
+    hits: FieldPath = Field("query_response_hit_ids", description="the items shown, in order: the exposures")
+
+
+class LoggedEventFields(Section):
+    """User Behavior Insights 1.3, index `ubi_events`."""
+
+    action: FieldPath = "action_name"
+    query_id: FieldPath = "query_id"
+    client_id: FieldPath = "client_id"
+    timestamp: FieldPath = "timestamp"
+    item_id: FieldPath = "event_attributes.object.object_id"
+    position: FieldPath = "event_attributes.position.ordinal"
+
+
+class Source(Section):
+    """A file (or several: `part-*.jsonl.gz`) in the folder, or an OpenSearch index; neither: found by standard name."""
+
+    path: str = Field("", description=".jsonl, .json.gz, .parquet, .tsv, TREC .txt or a judgment list .json")
+    index: str = Field("", description="an OpenSearch index or alias of data.cluster, read by a point in time")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if self.path and self.index:
+            raise ValueError(f"give path ({self.path!r}) or index ({self.index!r}), not both")
+        return self
+
+
+class ItemSource(Source):
+    fields: ItemFields = ItemFields()
+
+
+class QuerySource(Source):
+    fields: QueryFields = QueryFields()
+
+
+class JudgmentSource(Source):
+    fields: JudgmentFields = JudgmentFields()
+
+
+class LoggedQuerySource(Source):
+    fields: LoggedQueryFields = LoggedQueryFields()
+
+
+class LoggedEventSource(Source):
+    fields: LoggedEventFields = LoggedEventFields()
+
+
+class Sources(Section):
+    """Where the records of a dataset are."""
+
+    items: ItemSource = ItemSource()
+    queries: QuerySource = QuerySource()
+    judgments: JudgmentSource = JudgmentSource()
+    ubi_queries: LoggedQuerySource = LoggedQuerySource()
+    ubi_events: LoggedEventSource = LoggedEventSource()
+
+
+class Description(Sources):
+    """`dataset.json` of a dataset folder: its name, whether it was generated, and what is where."""
+
+    name: str
+    simulated: bool = False
+    about: dict[str, Any] = Field({}, description="for people: origin, licence, seed, counts")
+
+
+class DataSection(Sources):
+    folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
+    name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
+    cluster: str = Field(
+        "http://127.0.0.1:9200",
+        description="OpenSearch of the sources with an index; secrets: GENRECALL_OPENSEARCH_USER and _PASSWORD",
+    )
+    page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
+    actions: dict[str, str] = Field(
+        {"impression": "exposure", "click": "click", "purchase": "purchase"},
+        description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",
+    )
+    relevant: float = Field(1.0, gt=0, le=1, description="judgments of at least this normalised grade are relevant")
+    max_reject_share: float = Field(0.01, ge=0, le=1, description="more bad rows in a source stop the run")

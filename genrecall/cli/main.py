@@ -8,7 +8,7 @@ import typer
 from genrecall.errors import UserError
 
 # verb (or verb group) -> module of genrecall.cli that defines `app`; a group with a single command is that command.
-VERBS = ["serve", "generate", "bundle"]
+VERBS = ["data", "serve", "generate", "bundle", "node"]
 
 
 def build() -> typer.Typer:

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -48,7 +49,26 @@ async def _run(held: slots.Slots, section: ServerSection, on_ready: Callable[[in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    running = await start(held, section)
+    on_ready(running.port, held)
+    await stopping.wait()
+    log.info("stopping grace_s=%.1f", section.grace_s)
+    await stop(running)
 
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers on `port`."""
+
+    port: int
+    section: ServerSection
+    server: grpc.aio.Server
+    service: GenerativeRecall
+    checks: health.aio.HealthServicer
+
+
+async def start(held: slots.Slots, section: ServerSection) -> Running:
+    """Listen and answer; raises UserError when the address cannot be had or the TLS files cannot be read."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", section.max_request_bytes),
@@ -65,13 +85,14 @@ async def _run(held: slots.Slots, section: ServerSection, on_ready: Callable[[in
     await server.start()
     for name in ("", SERVICE):
         await checks.set(name, SERVING)
-    on_ready(port, held)
+    return Running(port, section, server, service, checks)
 
-    await stopping.wait()
-    log.info("stopping grace_s=%.1f", section.grace_s)
-    await checks.enter_graceful_shutdown()  # load balancers look away first
-    await server.stop(section.grace_s)
-    service.queue.close()
+
+async def stop(running: Running) -> None:
+    """Refuse new calls, let those in flight finish within `section.grace_s`, then end."""
+    await running.checks.enter_graceful_shutdown()  # load balancers look away first
+    await running.server.stop(running.section.grace_s)
+    running.service.queue.close()
 
 
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:

@@ -9,7 +9,9 @@ from genrecall.config.base import Section
 
 class RunSection(Section):
     name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to runs_dir/name")
-    codebook: str = Field("v1", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name of the codebook to publish")
+    codebook: str = Field(
+        "auto", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name to publish under; auto: the next free v<n>"
+    )
     seed: int = Field(13, ge=0)
     runs_dir: Path = Path("runs")
     bundles_dir: Path = Path("bundles")

@@ -1,0 +1,56 @@
+# make demo and make test do their own set-up: a Python environment in .venv, the plugin's zip, a local OpenSearch node.
+# Needed on the machine: Python >= 3.11, Maven, a JDK >= 21.
+PYTHON ?= python3
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+PACKAGES := genrecall trainer inference_server index_mappings evaluation deploy
+
+.PHONY: help demo test test-python test-java lint format bench proto plugin lock clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@echo "setting up .venv (once: a few minutes, about 6 GB with torch)"
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, index, search, evaluate
+	@$(PY) -m genrecall.cli.main demo $(if $(KEEP),--keep)
+
+test: test-python test-java ## every test: Python, Java, and end to end on a real node
+
+test-python: $(INSTALLED) plugin
+	@$(PY) -m pytest
+
+test-java:
+	@plugin/build.sh --quiet verify
+
+lint: $(INSTALLED) ## formatting, lint, types, import arrows
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: $(INSTALLED) ## apply formatting and what lint can mend
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+bench: $(INSTALLED) ## speed, side by side with what one would use instead
+	@$(PY) -m benchmarks.search
+
+proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
+	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto
+
+plugin: ## the plugin's zip, in plugin/target/releases
+	@plugin/build.sh --quiet package -DskipTests
+
+lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
+	@$(PY) -m pip install --quiet uv
+	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra serve --extra opensearch --extra eval --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## what was built and measured; .venv stays
+	@rm -rf runs bundles plugin/target .cache

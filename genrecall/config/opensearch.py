@@ -1,7 +1,85 @@
-"""Configuration of opensearch."""
+"""OpenSearch: the cluster and its index, how documents are sent, how lists are fused, and the local node."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
 
 from genrecall.config.base import Section
 
 
+class BulkSection(Section):
+    docs: int = Field(500, ge=1, description="documents a request, at most")
+    megabytes: float = Field(10.0, gt=0, le=95, description="size of a request, at most; OpenSearch refuses 100 MB")
+    attempts: int = Field(
+        8, ge=1, description="for a lost connection, or what the cluster turned away (429, 502 to 504)"
+    )
+    backoff_s: float = Field(0.5, gt=0, description="first wait between attempts; doubles each time")
+    max_backoff_s: float = Field(30.0, gt=0)
+    max_reject_share: float = Field(0.01, ge=0, le=1, description="more rejected documents than this fail the load")
+
+
+class VectorSection(Section):
+    """Lucene's HNSW graph: the engine that needs no native library."""
+
+    space: Literal["cosinesimil", "innerproduct"] = Field("cosinesimil", description="the same order for unit vectors")
+    m: int = Field(16, ge=2, le=512, description="links a node of the graph")
+    ef_construction: int = Field(100, ge=2)
+    decimals: int = Field(6, ge=3, le=9, description="digits sent for each component")
+
+
+class FusionSection(Section):
+    """Search pipelines of `hybrid` queries; weights are in the order of the clauses: BM25, k-NN, generative."""
+
+    two: str = Field("genrecall-2", description="pipeline: min-max normalization of BM25 + k-NN")
+    three: str = Field("genrecall-3", description="pipeline: min-max normalization of BM25 + k-NN + generative")
+    rrf: str = Field("genrecall-rrf", description="pipeline: reciprocal rank fusion of any clauses")
+    weights_two: tuple[float, float] = (0.5, 0.5)
+    weights_three: tuple[float, float, float] = (0.4, 0.4, 0.2)
+    rank_constant: int = Field(60, ge=1, description="k of reciprocal rank fusion")
+
+    @field_validator("weights_two", "weights_three")
+    @classmethod
+    def _sum_to_one(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+            raise ValueError("weights must be positive and sum to 1")
+        return weights
+
+
+class NodeSection(Section):
+    """A real OpenSearch on this machine, for trials and tests: loopback only, security off."""
+
+    version: str = Field("3.6.0", description="one of those in deploy/local/distribution.py")
+    port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
+    heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM: 512m, 1g, ...")
+    data: Path | None = Field(None, description="where indices are kept; by default in the node's own folder")
+    plugins: tuple[str, ...] = Field(
+        ("plugin/target/releases/genrecall-*.zip",), description="zips to install; of a pattern, the newest file"
+    )
+    dir: Path | None = Field(None, description="downloads and nodes; by default <run.cache_dir>/node")
+    user: str = Field("nobody", description="account that runs the node when the command is run as root")
+    start_s: float = Field(120.0, gt=0, description="a node that does not answer in this time has failed")
+    stop_s: float = Field(30.0, gt=0, description="a node that does not leave in this time is killed")
+    jvm_overhead_mb: int = Field(400, ge=0, description="memory needed beside the heap")
+    min_free_disk_mb: int = Field(1500, ge=0, description="free space below this is an error")
+
+
 class OpenSearchSection(Section):
-    pass
+    url: str = Field("http://127.0.0.1:9200", pattern=r"^https?://[^/?#\s]+/?$")
+    index: str = Field(
+        "products",
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        description="the alias; each codebook's index is <index>-<codebook>",
+    )
+    user: str | None = Field(None, description="its password comes from the environment: GENRECALL_OPENSEARCH_PASSWORD")
+    verify_certs: bool = True
+    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the cluster's certificate")
+    timeout_s: float = Field(30.0, gt=0, description="of one request")
+    shards: int = Field(1, ge=1)
+    replicas: int = Field(0, ge=0)
+    refresh_interval: str = Field("1s", description="once loaded; during a load it is off")
+    bm25_fields: tuple[str, ...] = Field(("title", "brand", "category"), min_length=1, description="such as title^2")
+    bulk: BulkSection = BulkSection()
+    vector: VectorSection = VectorSection()
+    fusion: FusionSection = FusionSection()
+    node: NodeSection = NodeSection()

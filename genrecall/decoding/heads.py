@@ -1,0 +1,81 @@
+"""From a decoder state to log-probabilities of the valid children of a prefix, one slice of the vocabulary a level.
+
+Owns the choice of the normalizer and where the prefix prior enters. Training and search call the same function, so
+what is learned is what is searched.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.prior import PrefixPrior
+from genrecall.decoding.transformer import MASKED
+
+Normalizer = Literal["vocabulary", "level", "children"]
+
+
+class LevelHeads(nn.Module):
+    """The output head, cut by level.
+
+    Args:
+        weight: [vocabulary, hidden], `lm_head.weight`; may be the embedding matrix itself where the two are tied.
+        offsets: the vocabulary row of code 0 of each level.
+        level_sizes: rows of each level.
+        normalizer: over what the probabilities of a step sum to one. "children": the valid codes after the prefix, as
+            the training loss has it. "level": all codes of the level. "vocabulary": every row, as Hugging Face's
+            constrained `generate` scores (it masks after log-softmax and does not renormalize).
+        prior: added to the logits of children; takes the "children" normalizer.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        offsets: tuple[int, int, int],
+        level_sizes: tuple[int, int, int],
+        normalizer: Normalizer = "children",
+        prior: PrefixPrior | None = None,
+    ) -> None:
+        super().__init__()
+        if normalizer not in get_args(Normalizer):
+            raise ValueError(f"normalizer {normalizer!r} is unknown: use one of {', '.join(get_args(Normalizer))}")
+        if prior is not None and normalizer != "children":
+            raise ValueError(f"normalizer {normalizer!r} cannot go with a prefix prior, which scores children alone")
+        self.weight: Tensor = weight
+        self.offsets = offsets
+        self.level_sizes = level_sizes
+        self.normalizer = normalizer
+        self.prior = prior
+
+    def forward(
+        self, level: int, state: Tensor, tables: ConstraintTables, parent: Tensor, text: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the children of R prefixes.
+
+        Args:
+            state: [B, R, hidden], the decoder's state behind each prefix.
+            parent: int64 [B, R], the node of each prefix (zeros at level 0).
+            text: [B, dim], the texts' vectors; needed with a prior.
+
+        Returns:
+            log-probabilities float32 [B, R, C], about -1e9 where a slot holds no child, and the child nodes int64 [B,
+            R, C].
+        """
+        child, valid = tables.children(level, parent)
+        first, size = self.offsets[level], self.level_sizes[level]
+        every = F.linear(state, self.weight[first : first + size]).float()
+        logits = every.gather(-1, tables.code[level][child])
+        if self.prior is not None:
+            if text is None:
+                raise ValueError("a generator with a prefix prior needs the texts' vectors")
+            logits = logits + self.prior(level, state, text, child)
+        logits = torch.where(valid, logits, MASKED)
+        if self.normalizer == "children":
+            return logits.log_softmax(-1).clamp(min=MASKED), child
+        if self.normalizer == "vocabulary":
+            every = F.linear(state, self.weight).float()
+        return (logits - every.logsumexp(-1, keepdim=True)).clamp(min=MASKED), child

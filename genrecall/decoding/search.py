@@ -1,0 +1,94 @@
+"""Constrained beam search for one SID: three levels, fixed shapes, nothing that makes the host wait for the device.
+
+Owns the search. What a beam may become is in the tables, what it scores in the heads, what it sees in the decoder.
+Candidates are masked before the top-k, so every beam kept is a prefix of a valid SID, and a beam as wide as the
+codebook is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.transformer import MASKED, Decoder
+from genrecall.sid import LEVELS
+
+_DEAD = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What conditions the search.
+
+    Attributes:
+        embeds: [B, S, hidden].
+        mask: bool [B, S], False where a shorter text is padded, on the left.
+        text: [B, dim] vectors of the texts, where the generator has an encoder.
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    text: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The beams in descending order of score.
+
+    Attributes:
+        sid: int64 [B, W], rows of `SidSpace.sids`.
+        scores: float32 [B, W], log-probabilities, about -1e9 where there was no further SID.
+        valid: bool [B, W].
+    """
+
+    sid: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
+    """The `width` likeliest SIDs that a beam of that width finds.
+
+    With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
+    penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
+    """
+    batch, length = prefix.mask.shape
+    rows = torch.arange(length, device=prefix.mask.device)
+    causal = rows.unsqueeze(-1) >= rows
+    position = prefix.mask.sum(-1, keepdim=True)
+    cache = decoder.buffers_for(batch, length + (LEVELS - 1) * width)
+    visible = causal & prefix.mask.unsqueeze(1)
+    state = decoder(prefix.embeds, (prefix.mask.cumsum(-1) - 1).clamp(min=0), visible, cache)[:, -1:]
+
+    node = position.new_zeros(batch, 1)
+    score = state.new_zeros((batch, 1), dtype=torch.float32)
+    beams = torch.arange(width, device=rows.device)
+    own = (beams.unsqueeze(-1) == beams).expand(batch, -1, -1)
+    visible = prefix.mask.unsqueeze(1).expand(-1, width, -1)
+    for level in range(LEVELS):
+        step, child = heads(level, state, tables, node, prefix.text)
+        score, pick = top(score.unsqueeze(-1) + step, width)
+        node = child.flatten(1).gather(1, pick)
+        if level == LEVELS - 1:
+            break
+        parent = pick // child.shape[-1]
+        if level:  # a beam sees what its parent saw
+            visible = visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))
+        visible = torch.cat((visible, own), dim=-1)
+        token = heads.offsets[level] + tables.code[level][node]
+        positions = (position + level).expand(-1, width)
+        state = decoder(decoder.embed_tokens(token), positions, visible, cache)
+    return Beams(node, score, score > _DEAD)
+
+
+def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The best `width` of [B, R, C] and their flat index, padded with dead ones where there are fewer."""
+    flat = scores.flatten(1)
+    missing = max(0, width - flat.shape[1])
+    best, pick = F.pad(flat, (0, missing), value=MASKED).topk(width, sorted=True)
+    return best, pick.clamp(max=flat.shape[1] - 1)

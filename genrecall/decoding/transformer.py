@@ -1,0 +1,188 @@
+"""A lean Qwen2 decoder whose beams share one prefix.
+
+Owns the arithmetic of the layers and the key-value buffers. Weights carry Hugging Face's names (`model.*`), so that a
+state dict of `Qwen2Model` loads as it is. The output head and the search are next door (`heads`, `search`).
+
+Beams are query rows over [prefix | step 1 | step 2]: a mask says which earlier row is a beam's ancestor, so no key or
+value is ever copied per beam or reordered, and three SID tokens take one prefill and two forwards of `beam width`
+rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genrecall.errors import UserError
+
+MASKED = -1e9  # finite, so that a row with nothing to see gives numbers rather than NaN
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The numbers of a Qwen2 `config.json` that the decoder needs."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> DecoderConfig:
+        """From a parsed config.json. Raises UserError for a variant that this decoder does not compute."""
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        refusals = {
+            "model_type": config.get("model_type") != "qwen2",
+            "rope_parameters": kind != "default",
+            "use_sliding_window": bool(config.get("use_sliding_window")),
+            "hidden_act": config.get("hidden_act", "silu") != "silu",
+        }
+        if wrong := [key for key, refused in refusals.items() if refused]:
+            found = ", ".join(f"{key}={config.get(key)!r}" for key in wrong)
+            raise UserError(f"generator config.json has {found}: only plain Qwen2 decoders can be served")
+        heads = config["num_attention_heads"]
+        return cls(
+            config["vocab_size"],
+            config["hidden_size"],
+            config["intermediate_size"],
+            config["num_hidden_layers"],
+            heads,
+            config.get("num_key_value_heads") or heads,
+            config.get("head_dim") or config["hidden_size"] // heads,
+            config.get("rms_norm_eps", 1e-6),
+            rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+        )
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Buffers of the prefix and the steps: of each layer, keys and values [B, kv heads, length, head_dim]."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention. Query heads of a group become rows, so keys and values are never repeated."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.groups = config.num_key_value_heads
+        self.per_group = config.num_attention_heads // config.num_key_value_heads
+        self.head_dim = config.head_dim
+        queries, keys = config.num_attention_heads * config.head_dim, self.groups * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, queries)
+        self.k_proj = nn.Linear(config.hidden_size, keys)
+        self.v_proj = nn.Linear(config.hidden_size, keys)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x [B, T, hidden], mask [B, 1, per_group * T, L]; fills the last T rows of keys, values [B, groups, L, d]."""
+        batch, rows, _ = x.shape
+        q = self.q_proj(x).view(batch, rows, self.groups, self.per_group, self.head_dim).permute(0, 2, 3, 1, 4)
+        k = self.k_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
+        v = self.v_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
+        keys[:, :, -rows:] = rotate(k, rope)
+        values[:, :, -rows:] = v
+        q = rotate(q, tuple(r.unsqueeze(1) for r in rope)).reshape(batch, self.groups, -1, self.head_dim)
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        out = out.view(batch, self.groups, self.per_group, rows, self.head_dim).permute(0, 3, 1, 2, 4)
+        return self.o_proj(out.reshape(batch, rows, -1))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, keys, values)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """`Qwen2Model` without its generality: embeddings in, last hidden states out."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def buffers_for(self, batch: int, length: int) -> KeyValues:
+        """Empty buffers for `length` rows: the prefix and every beam of the steps to come."""
+        config, weight = self.config, self.norm.weight
+        shape = (batch, config.num_key_value_heads, length, config.head_dim)
+        return KeyValues(
+            [weight.new_empty(shape) for _ in self.layers],
+            [weight.new_empty(shape) for _ in self.layers],
+        )
+
+    def forward(self, embeds: Tensor, positions: Tensor, visible: Tensor, cache: KeyValues) -> Tensor:
+        """Final hidden states [B, T, hidden] of T new rows that stand behind the rows already in `cache`.
+
+        Args:
+            embeds: [B, T, hidden].
+            positions: int64 [B, T], for the rotary embedding.
+            visible: bool [B, T, L]: which of the L rows (earlier ones, then these T) each row attends to.
+            cache: filled up to row L - T; rows L - T to L are written.
+        """
+        length, dtype = visible.shape[-1], embeds.dtype
+        mask = torch.where(visible, 0.0, MASKED).to(dtype).unsqueeze(1)
+        mask = mask.repeat(1, 1, self.config.num_attention_heads // self.config.num_key_value_heads, 1)
+        rope = rotary(positions, self.config.head_dim, self.config.rope_theta, dtype)
+        x = embeds
+        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+            x = layer(x, rope, mask, keys[:, :, :length], values[:, :, :length])
+        return self.norm(x)
+
+
+def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, 1, T, head_dim] of int64 positions [B, T], computed in float32."""
+    steps = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions.unsqueeze(-1).float() * theta**-steps
+    angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, ...]) -> Tensor:
+    """Rotary position embedding, halves convention. x [..., T, head_dim]; cos and sin broadcast to it."""
+    cos, sin = rope
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin

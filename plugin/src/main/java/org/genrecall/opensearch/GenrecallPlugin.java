@@ -1,0 +1,96 @@
+package org.genrecall.opensearch;
+
+import io.grpc.ChannelCredentials;
+import io.grpc.InsecureChannelCredentials;
+
+import org.apache.lucene.util.SetOnce;
+import org.genrecall.opensearch.generation.GenerationService;
+import org.genrecall.opensearch.generation.IndexCodebooks;
+import org.genrecall.opensearch.query.GenerativeQueryBuilder;
+import org.genrecall.opensearch.stats.GenerationStats;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.settings.Setting;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.env.Environment;
+import org.opensearch.env.NodeEnvironment;
+import org.opensearch.plugins.Plugin;
+import org.opensearch.plugins.SearchPlugin;
+import org.opensearch.repositories.RepositoriesService;
+import org.opensearch.script.ScriptService;
+import org.opensearch.threadpool.ExecutorBuilder;
+import org.opensearch.threadpool.FixedExecutorBuilder;
+import org.opensearch.threadpool.ThreadPool;
+import org.opensearch.transport.client.Client;
+import org.opensearch.watcher.ResourceWatcherService;
+
+import java.io.IOException;
+import java.util.Collection;
+import java.util.List;
+import java.util.function.Supplier;
+
+/** Wires the parts together. Parsers and readers reach the service through the plugin that registers them. */
+public final class GenrecallPlugin extends Plugin implements SearchPlugin {
+
+    private final SetOnce<GenerationService> service = new SetOnce<>();
+
+    @Override
+    public List<QuerySpec<?>> getQueries() {
+        return List.of(
+            new QuerySpec<>(
+                GenerativeQueryBuilder.NAME,
+                in -> new GenerativeQueryBuilder(in, service::get),
+                parser -> GenerativeQueryBuilder.fromXContent(parser, service::get)
+            )
+        );
+    }
+
+    @Override
+    public List<Setting<?>> getSettings() {
+        return GenrecallSettings.all();
+    }
+
+    @Override
+    public List<ExecutorBuilder<?>> getExecutorBuilders(Settings settings) {
+        String name = GenerationService.THREAD_POOL;
+        return List.of(new FixedExecutorBuilder(settings, name, 4, 1_000, "thread_pool." + name));
+    }
+
+    @Override
+    public Collection<Object> createComponents(
+        Client client,
+        ClusterService clusterService,
+        ThreadPool threadPool,
+        ResourceWatcherService resourceWatcherService,
+        ScriptService scriptService,
+        NamedXContentRegistry xContentRegistry,
+        Environment environment,
+        NodeEnvironment nodeEnvironment,
+        NamedWriteableRegistry namedWriteableRegistry,
+        IndexNameExpressionResolver indexNameExpressionResolver,
+        Supplier<RepositoriesService> repositoriesService
+    ) {
+        GenrecallSettings settings = new GenrecallSettings(environment.settings(), clusterService.getClusterSettings());
+        GenerationStats stats = new GenerationStats();
+        ChannelCredentials credentials = InsecureChannelCredentials.create();
+        service.set(
+            new GenerationService(
+                settings,
+                credentials,
+                new IndexCodebooks(clusterService, indexNameExpressionResolver),
+                threadPool,
+                stats
+            )
+        );
+        return List.of(service.get(), stats);
+    }
+
+    @Override
+    public void close() throws IOException {
+        if (service.get() != null) {
+            service.get().close();
+        }
+    }
+}

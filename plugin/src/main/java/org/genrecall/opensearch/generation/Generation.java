@@ -1,0 +1,69 @@
+package org.genrecall.opensearch.generation;
+
+import org.opensearch.core.common.io.stream.StreamInput;
+import org.opensearch.core.common.io.stream.StreamOutput;
+import org.opensearch.core.common.io.stream.Writeable;
+
+import java.io.IOException;
+import java.util.Arrays;
+
+/**
+ * SIDs of one codebook with their probabilities, in the order they came, likeliest first. The arrays are never changed
+ * once handed over.
+ */
+public final class Generation implements Writeable {
+
+    private final int[] codes;
+    private final float[] probabilities;
+
+    /**
+     * @param codes         3 x n, SID after SID
+     * @param probabilities n, each finite and not negative, as Lucene wants its scores
+     */
+    public Generation(int[] codes, float[] probabilities) {
+        if (codes.length != 3 * probabilities.length) {
+            throw new IllegalArgumentException(codes.length + " codes do not fit " + probabilities.length + " probabilities");
+        }
+        for (float probability : probabilities) {
+            if (Float.isFinite(probability) == false || probability < 0) {
+                throw new IllegalArgumentException("[" + probability + "] is not a probability: it must be finite and not negative");
+            }
+        }
+        this.codes = codes;
+        this.probabilities = probabilities;
+    }
+
+    public Generation(StreamInput in) throws IOException {
+        this(in.readVIntArray(), in.readFloatArray());
+    }
+
+    @Override
+    public void writeTo(StreamOutput out) throws IOException {
+        out.writeVIntArray(codes);
+        out.writeFloatArray(probabilities);
+    }
+
+    public int size() {
+        return probabilities.length;
+    }
+
+    public float probability(int rank) {
+        return probabilities[rank];
+    }
+
+    public String term(String codebook, int rank) {
+        return Sid.term(codebook, codes[3 * rank], codes[3 * rank + 1], codes[3 * rank + 2]);
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Generation that
+            && Arrays.equals(codes, that.codes)
+            && Arrays.equals(probabilities, that.probabilities);
+    }
+
+    @Override
+    public int hashCode() {
+        return 31 * Arrays.hashCode(codes) + Arrays.hashCode(probabilities);
+    }
+}

@@ -1,0 +1,54 @@
+package org.genrecall.opensearch.generation;
+
+import org.opensearch.OpenSearchException;
+import org.opensearch.core.rest.RestStatus;
+
+import java.util.Locale;
+
+/** Why there are no SIDs for a clause: the kind decides the HTTP status and the counter, the message says what to do. */
+public final class GenerationException extends OpenSearchException {
+
+    /** Order and names are part of the statistics. */
+    public enum Kind {
+        /** No connection to the server. */
+        UNAVAILABLE(RestStatus.SERVICE_UNAVAILABLE),
+        /** No answer in time. */
+        TIMEOUT(RestStatus.SERVICE_UNAVAILABLE),
+        /** Too many calls under way, here or there. */
+        OVERLOAD(RestStatus.TOO_MANY_REQUESTS),
+        /** The server lacks the codebook that the index names. */
+        CODEBOOK_NOT_HELD(RestStatus.SERVICE_UNAVAILABLE),
+        /** No index of the search names a codebook. */
+        NO_CODEBOOK(RestStatus.BAD_REQUEST),
+        /** The server refuses the request as wrong. */
+        INVALID_REQUEST(RestStatus.BAD_REQUEST),
+        /** The server failed, or its reply breaks the contract. */
+        SERVER_ERROR(RestStatus.SERVICE_UNAVAILABLE);
+
+        private final RestStatus status;
+
+        Kind(RestStatus status) {
+            this.status = status;
+        }
+
+        public String key() {
+            return name().toLowerCase(Locale.ROOT);
+        }
+    }
+
+    private final Kind kind;
+
+    public GenerationException(Kind kind, String message, Throwable cause) {
+        super("[generative] " + message, cause);
+        this.kind = kind;
+    }
+
+    public Kind kind() {
+        return kind;
+    }
+
+    @Override
+    public RestStatus status() {
+        return kind.status;
+    }
+}

@@ -1,0 +1,183 @@
+package org.genrecall.opensearch.generation;
+
+import io.grpc.ChannelCredentials;
+
+import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.opensearch.stats.GenerationStats;
+import org.opensearch.action.IndicesRequest;
+import org.opensearch.action.support.ContextPreservingActionListener;
+import org.opensearch.action.support.GroupedActionListener;
+import org.opensearch.common.Nullable;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.common.util.concurrent.AbstractRunnable;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.threadpool.ThreadPool;
+
+import java.io.Closeable;
+import java.util.Collection;
+import java.util.Map;
+import java.util.Set;
+import java.util.SortedMap;
+import java.util.TreeMap;
+
+/**
+ * What the clause asks: the SIDs of a prompt, in each codebook that the searched indices name. Answers on the plugin's own
+ * thread pool with the caller's thread context, so that neither gRPC's nor a transport thread goes on with the search.
+ */
+public final class GenerationService implements Closeable {
+
+    public static final String THREAD_POOL = "genrecall";
+
+    private final GenrecallSettings settings;
+    private final IndexCodebooks indexCodebooks;
+    private final ThreadPool threadPool;
+    private final GenerationStats stats;
+    private final InferenceChannel channel;
+    private final GenerationCache cache;
+
+    public GenerationService(
+        GenrecallSettings settings,
+        ChannelCredentials credentials,
+        IndexCodebooks indexCodebooks,
+        ThreadPool threadPool,
+        GenerationStats stats
+    ) {
+        this.settings = settings;
+        this.indexCodebooks = indexCodebooks;
+        this.threadPool = threadPool;
+        this.stats = stats;
+        this.channel = new InferenceChannel(settings.endpoint(), credentials);
+        this.cache = new GenerationCache(new GenerationClient(channel, settings, stats), settings, stats);
+        settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL);
+        settings.onChange(() -> {
+            channel.connect(settings.endpoint());
+            cache.clear();
+        }, GenrecallSettings.ENDPOINT);
+    }
+
+    /** @throws IllegalArgumentException where the prompt is beyond the limits set for this cluster */
+    public void checkLimits(Prompt prompt) {
+        if (prompt.k() > settings.maxK()) {
+            throw new IllegalArgumentException(
+                "[generative] k [" + prompt.k() + "] is too large: this cluster allows " + settings.maxK()
+                    + ". Ask for less, or raise the cluster setting [genrecall.max_k] (up to " + Prompt.MAX_K + ")"
+            );
+        }
+        if (prompt.length() > settings.maxQueryLength()) {
+            throw new IllegalArgumentException(
+                "[generative] query_text is too long: " + prompt.length() + " characters, where this cluster allows "
+                    + settings.maxQueryLength() + ". Shorten it, or raise the cluster setting [genrecall.max_query_length]"
+            );
+        }
+    }
+
+    /**
+     * Tells the listener the SIDs by codebook, or a {@link GenerationException}; once, and never throws.
+     *
+     * @param request  what is searched; null where it is not known
+     * @param codebook asks for just this one, whatever the indices name; null: for theirs
+     * @param timeout  of each call; null: the cluster's
+     */
+    public void generate(
+        @Nullable IndicesRequest request,
+        @Nullable String codebook,
+        Prompt prompt,
+        @Nullable TimeValue timeout,
+        ActionListener<SortedMap<String, Generation>> listener
+    ) {
+        stats.asked();
+        Set<String> codebooks;
+        try {
+            codebooks = codebook != null ? Set.of(codebook) : codebooksOf(request);
+        } catch (Exception e) {
+            fail(listener, e);
+            return;
+        }
+        TimeValue limit = timeout != null ? timeout : settings.timeout();
+        GroupedActionListener<Map.Entry<String, Generation>> all = new GroupedActionListener<>(collecting(onPool(listener)), codebooks.size());
+        for (String each : codebooks) {
+            cache.generate(each, prompt, limit).whenComplete((generation, failure) -> {
+                if (failure == null) {
+                    all.onResponse(Map.entry(each, generation));
+                } else {
+                    all.onFailure((Exception) failure);
+                }
+            });
+        }
+    }
+
+    @Override
+    public void close() {
+        channel.close();
+    }
+
+    private Set<String> codebooksOf(@Nullable IndicesRequest request) {
+        Set<String> codebooks = request == null ? Set.of() : indexCodebooks.of(request);
+        if (codebooks.isEmpty()) {
+            String searched = request == null || request.indices() == null ? "" : String.join(", ", request.indices());
+            throw new GenerationException(
+                Kind.NO_CODEBOOK,
+                "no codebook is named by the mapping (_meta.genrecall.codebook) of the indices searched [" + searched
+                    + "]. Search an index that was loaded with SIDs; for an index of a remote cluster give [codebook] in the clause",
+                null
+            );
+        }
+        return codebooks;
+    }
+
+    private ActionListener<Collection<Map.Entry<String, Generation>>> collecting(
+        ActionListener<SortedMap<String, Generation>> listener
+    ) {
+        return new ActionListener<>() {
+            @Override
+            public void onResponse(Collection<Map.Entry<String, Generation>> entries) {
+                SortedMap<String, Generation> generations = new TreeMap<>();
+                entries.forEach(entry -> generations.put(entry.getKey(), entry.getValue()));
+                listener.onResponse(generations);
+            }
+
+            @Override
+            public void onFailure(Exception e) {
+                fail(listener, e);
+            }
+        };
+    }
+
+    private <T> void fail(ActionListener<T> listener, Exception e) {
+        if (e instanceof GenerationException failure) {
+            stats.failed(failure.kind());
+        }
+        listener.onFailure(e);
+    }
+
+    private <T> ActionListener<T> onPool(ActionListener<T> listener) {
+        ActionListener<T> inContext = ContextPreservingActionListener.wrapPreservingContext(listener, threadPool.getThreadContext());
+        return new ActionListener<>() {
+            @Override
+            public void onResponse(T value) {
+                run(() -> inContext.onResponse(value), inContext);
+            }
+
+            @Override
+            public void onFailure(Exception e) {
+                run(() -> inContext.onFailure(e), inContext);
+            }
+        };
+    }
+
+    /** A task that the pool rejects still tells its listener, or the search would hang. */
+    private void run(Runnable task, ActionListener<?> listener) {
+        threadPool.executor(THREAD_POOL).execute(new AbstractRunnable() {
+            @Override
+            protected void doRun() {
+                task.run();
+            }
+
+            @Override
+            public void onFailure(Exception e) {
+                listener.onFailure(e);
+            }
+        });
+    }
+}

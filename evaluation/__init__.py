@@ -1,0 +1,1 @@
+"""Evaluation: runs channels over queries, fuses them, measures against judgments, tests differences, draws."""

@@ -1,7 +1,59 @@
-"""Configuration of evaluation."""
+"""The evaluation: folds, depths, fusion, intervals, and the trained control."""
+
+from typing import Literal
+
+from pydantic import Field
 
 from genrecall.config.base import Section
 
 
+class Bm25Section(Section):
+    """BM25 of `--offline`; through a node, the index's own settings decide (Lucene's defaults are the same numbers)."""
+
+    k1: float = Field(1.2, gt=0)
+    b: float = Field(0.75, ge=0, le=1)
+    language: Literal[
+        "danish",
+        "dutch",
+        "english",
+        "french",
+        "german",
+        "italian",
+        "norwegian",
+        "portuguese",
+        "russian",
+        "spanish",
+        "swedish",
+        "turkish",
+    ] = Field("english", description="of stemmer and stop words")
+
+
+class AdapterSection(Section):
+    """The control: a residual MLP on the frozen query vector, trained on the same judgments as the generator."""
+
+    hidden: int = Field(768, ge=1)
+    batch: int = Field(128, ge=2)
+    random_items: int = Field(2048, ge=0, description="negatives drawn from the catalogue, besides those of the batch")
+    temperature: float = Field(0.05, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_steps: int = Field(600, ge=1)
+    check_every: int = Field(20, ge=1, description="steps between looks at dev")
+    patience: int = Field(6, ge=1, description="looks at dev without a gain before training stops")
+
+
 class EvaluationSection(Section):
-    pass
+    regimes: list[Literal["unseen", "recurring"]] = Field(["unseen", "recurring"], min_length=1)
+    folds: int = Field(5, ge=2, description="folds over queries in the unseen regime; a generator is trained for each")
+    depth: int = Field(200, ge=10, description="items taken from every channel")
+    sids: int = Field(100, ge=1, description="SIDs asked of the generator a query")
+    budget: int = Field(300, ge=6, description="candidates of the union, shared equally by its channels")
+    rank_constant: int = Field(60, ge=1, description="of reciprocal rank fusion")
+    weights: list[float] = Field(
+        [0.0, 0.1, 0.3, 0.5, 1.0], min_length=2, description="tried for each channel on dev queries; 0 leaves it out"
+    )
+    tune_on: list[str] = Field(["R@50", "nDCG@10"], min_length=1, description="measures whose mean the weights raise")
+    resamples: int = Field(10_000, ge=100, description="of queries, for the bootstrap intervals")
+    examples: int = Field(3, ge=0, description="queries shown where the generator helps and hurts most")
+    bm25: Bm25Section = Bm25Section()
+    adapter: AdapterSection = AdapterSection()

@@ -1,0 +1,157 @@
+"""The two regimes, and how a fold is run: which judgments are used where, and which results of an earlier run still
+hold.
+
+- unseen: k-fold over queries; a generator and an adapter are trained for each fold, and no judgment of a test query
+  reaches training or tuning.
+- recurring: half of a query's relevant items are known from the past, the other half is to be found. Known items are
+  taken out of every list before it is judged, so nothing is gained by repeating them.
+
+A split decides its regime alone: known items are the training judgments of the query itself, and unseen queries have
+none. Training belongs to the caller (`open_channels`), measuring to `results`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from evaluation.fusion import recall, union
+from evaluation.metrics import Judge
+from evaluation.runs import Channel, Run, read_trec, without, write_trec
+from genrecall.records import Dataset, Split
+from genrecall.splits import groups, kfold
+from genrecall.splits import recurring as halves
+
+OpenChannels = Callable[[Split], Mapping[str, Channel]]
+"""Trains what the fold needs and returns its channels; called only where their runs are not on disk already."""
+
+
+class Leak(AssertionError):
+    """A judgment of a test query would have reached training: the figures would be worthless."""
+
+
+@dataclass(frozen=True)
+class FoldRuns:
+    """The lists of every channel for the dev and test queries of one split, given items taken out."""
+
+    split: Split
+    runs: dict[str, Run]
+
+
+def splits(dataset: Dataset, regime: str, folds: int, relevant: float, seed: int) -> list[Split]:
+    """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks."""
+    made = kfold(dataset, folds, seed) if regime == "unseen" else [halves(dataset, seed, relevant=relevant)]
+    for split in made:
+        check_no_leak(dataset, split, unseen=regime == "unseen")
+    return made
+
+
+def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
+    """Raise Leak when the split would train or tune on what it tests.
+
+    Always: no (query, item) pair in two parts, and no query in both dev and test. Unseen: no query of dev or test,
+    nor one with the same stems, in train.
+    """
+    text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
+    group = dict(zip(text, groups(list(text.values())).tolist(), strict=True))
+    parts = {"train": split.train, "dev": split.dev, "test": split.test}
+    queries = {name: set(part["query_id"].to_pylist()) for name, part in parts.items()}
+    stems = {name: {group[query] for query in ids} for name, ids in queries.items()}
+    pairs = {
+        name: set(zip(part["query_id"].to_pylist(), part["item_id"].to_pylist(), strict=True))
+        for name, part in parts.items()
+    }
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        if shared := pairs[one] & pairs[other]:
+            raise Leak(f"{split.name}: judgment {sorted(shared)[0]} is in {one} and in {other}")
+        if (unseen or one == "dev") and (shared := stems[one] & stems[other]):
+            example = sorted(text[query] for query in queries[one] if group[query] in shared)[0]
+            raise Leak(
+                f"{split.name}: query {example!r} of {one} is in {other}, as it is or in other words of the same stems"
+            )
+
+
+def given(split: Split) -> dict[str, set[str]]:
+    """query_id of dev and test -> the items that training knows for it: to be taken out of its lists."""
+    asked = pa.concat_arrays([c for part in (split.dev, split.test) for c in part["query_id"].chunks])
+    known = split.train.filter(pc.is_in(split.train["query_id"], value_set=asked))
+    out: dict[str, set[str]] = {}
+    for row in known.to_pylist():
+        out.setdefault(row["query_id"], set()).add(row["item_id"])
+    return out
+
+
+def asked(dataset: Dataset, split: Split) -> pa.Table:
+    """QUERIES of dev and test, in the order of the dataset."""
+    wanted = set(split.dev["query_id"].to_pylist()) | set(split.test["query_id"].to_pylist())
+    keep = [query in wanted for query in dataset.queries["query_id"].to_pylist()]
+    return dataset.queries.filter(pa.array(keep, pa.bool_()))
+
+
+def run_fold(
+    dataset: Dataset, split: Split, open_channels: OpenChannels, depth: int, folder: Path, key: str
+) -> FoldRuns:
+    """Ask every channel of one fold, or read what an earlier run of the same `key` left in `folder`.
+
+    The runs are written channel by channel and the key last, so that an interrupted fold is never taken for a whole
+    one. Lists are asked deeper by the number of a query's given items, which are then taken out.
+    """
+    queries = asked(dataset, split)
+    query_ids = queries["query_id"].to_pylist()
+    marker = folder / "fold.json"
+    if marker.exists() and (kept := json.loads(marker.read_text(encoding="utf-8")))["key"] == key:
+        return FoldRuns(split, {name: read_trec(folder / f"{name}.trec", query_ids) for name in kept["channels"]})
+    known = given(split)
+    deepest = depth + max((len(items) for items in known.values()), default=0)
+    runs = {name: without(channel(queries, deepest), known, depth) for name, channel in open_channels(split).items()}
+    marker.unlink(missing_ok=True)
+    for name, run in runs.items():
+        write_trec(run, folder / f"{name}.trec", tag=f"{split.name}-{name}")
+    partial = marker.with_suffix(".partial")
+    partial.write_text(json.dumps({"key": key, "channels": list(runs)}), encoding="utf-8")
+    os.replace(partial, marker)
+    return FoldRuns(split, runs)
+
+
+def fold_key(settings: Mapping[str, object], dataset: Dataset, split: Split, sources: list[Path]) -> str:
+    """sha256 of what decides the runs of a fold: settings, data, the judgments of the split, the code in `sources`."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(dataset.fingerprints, sort_keys=True).encode())
+    for part in (split.train, split.dev, split.test):
+        digest.update(repr(part.to_pylist()).encode())
+    for folder in sources:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def score_dev(
+    channel: Channel, dataset: Dataset, split: Split, relevant: float, beside: list[Run] | None = None, depth: int = 200
+) -> dict[str, float]:
+    """How a channel does on the dev queries of a split: what chooses between two codebooks.
+
+    Returns R@50, R@200 and nDCG@10 of the channel alone. With the runs of other channels for the same queries
+    (`beside`), also `union` and `unique`: the recall of all of them together at `depth` each, and what only this
+    channel adds to it.
+    """
+    known = given(split)
+    deepest = depth + max((len(items) for items in known.values()), default=0)
+    run = without(channel(asked(dataset, split), deepest), known, depth)
+    judge = Judge(split.dev, relevant, ("R@50", "R@200", "nDCG@10"))
+    if not judge.query_ids:
+        return {}
+    scores = {name: float(values.mean()) for name, values in judge.values(run).items()}
+    if beside:
+        others = [without(other, known, depth) for other in beside]
+        together = recall(union([*others, run], depth * (len(others) + 1)), judge).mean()
+        alone = recall(union(others, depth * len(others)), judge).mean()
+        scores |= {"union": float(together), "unique": float(together - alone)}
+    return scores

@@ -1,0 +1,95 @@
+"""A run: the ranked items of each query, in memory and as a TREC file.
+
+Owns the shape and what is done to a single list (cut, take given items out). Fusing several belongs to `fusion`,
+judging to `metrics`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+
+class Ranking(NamedTuple):
+    """One query's list, best first; the order decides, scores only explain it (equal scores are common in a SID)."""
+
+    item_ids: np.ndarray  # str [n], unique
+    scores: np.ndarray  # float32 [n], descending
+
+
+Run = dict[str, Ranking]
+"""query_id -> its ranking. A query without any answer has an empty ranking, not a missing key."""
+
+Channel = Callable[[pa.Table, int], Run]
+"""(queries as records.QUERIES, depth) -> their run, at most `depth` items each."""
+
+EMPTY = Ranking(np.empty(0, dtype=object), np.empty(0, dtype=np.float32))
+
+
+def ranking(item_ids: np.ndarray, scores: np.ndarray) -> Ranking:
+    return Ranking(np.asarray(item_ids, dtype=object), np.asarray(scores, dtype=np.float32))
+
+
+def cut(run: Run, depth: int) -> Run:
+    return {query_id: Ranking(r.item_ids[:depth], r.scores[:depth]) for query_id, r in run.items()}
+
+
+def without(run: Run, given: Mapping[str, set[str]], depth: int) -> Run:
+    """`run` with each query's given items taken out of its list, then cut to `depth`."""
+    out = {}
+    for query_id, r in run.items():
+        taken = given.get(query_id, set())
+        keep = np.array([item not in taken for item in r.item_ids], dtype=bool)
+        out[query_id] = Ranking(r.item_ids[keep][:depth], r.scores[keep][:depth])
+    return out
+
+
+def top(scores: np.ndarray, depth: int) -> np.ndarray:
+    """int64 rows of the `depth` greatest finite scores, best first, ties by row. scores: float [n]; -inf: absent."""
+    count = min(depth, int(np.isfinite(scores).sum()))
+    if count < len(scores) and count:
+        # Every row at or above the score of the last place, so that ties on the edge also go by row.
+        edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+        rows = np.flatnonzero(scores >= edge)
+    else:
+        rows = np.flatnonzero(np.isfinite(scores))
+    return rows[np.argsort(-scores[rows], kind="stable")][:count]
+
+
+def write_trec(run: Run, path: Path, tag: str) -> None:
+    """TREC run lines `query Q0 item rank score tag`, published atomically.
+
+    Ids hold no white space (the readers see to that). Queries with an empty ranking leave no line: `read_trec` is
+    told the queries it should find.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for query_id, r in run.items():
+            for rank, (item_id, score) in enumerate(zip(r.item_ids, r.scores.tolist(), strict=True), start=1):
+                file.write(f"{query_id} Q0 {item_id} {rank} {score:.9g} {tag}\n")
+    os.replace(partial, path)
+
+
+def read_trec(path: Path, query_ids: list[str]) -> Run:
+    """The run of `query_ids` in a TREC file, in the order of its ranks; ValueError names a malformed line."""
+    rows: dict[str, list[tuple[int, str, float]]] = {query_id: [] for query_id in query_ids}
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                query, _, item, rank, score, _ = line.split()
+                row = int(rank), item, float(score)
+            except ValueError:
+                raise ValueError(f"{path}:{number}: not a TREC run line: {line.rstrip()!r}") from None
+            if query in rows:
+                rows[query].append(row)
+    run = {}
+    for query_id, found in rows.items():
+        found.sort()
+        run[query_id] = ranking(np.array([i for _, i, _ in found], dtype=object), np.array([s for _, _, s in found]))
+    return run

@@ -1,0 +1,54 @@
+"""What the suites share: one real OpenSearch node for all tests marked `node`."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from deploy.local import node as local
+from genrecall.config.opensearch import NodeSection
+from genrecall.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".cache" / "genrecall"
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[local.Node]:
+    """A node with k-NN, neural-search and, where it was built, our plugin; started once a session, on port 9250.
+
+    It fails, with the reason, where a node cannot be had: a test of the real thing is never skipped in silence. Sessions
+    that run at the same time share the node (a shared lock on a file), and the last to leave removes it.
+    """
+    section = NodeSection(port=9250, heap="512m", plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "test-node.lock").open("w") as lock:
+        alone = _try_lock(lock.fileno())
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            if alone:  # removes what a killed session may have left
+                local.stop(section, CACHE, Console(quiet=True), purge=True)
+            yield local.start(section, CACHE, Console(stderr=True, soft_wrap=True))
+        except UserError as error:
+            pytest.fail(f"no node to test with: {error}", pytrace=False)
+        if _try_lock(lock.fileno()):
+            local.stop(section, CACHE, Console(quiet=True), purge=True)
+
+
+@pytest.fixture(scope="session")
+def plugin_node(node: local.Node) -> local.Node:
+    """The node, when it has the `generative` clause."""
+    if not any(plugin.startswith("genrecall ") for plugin in node.plugins):
+        pytest.fail("the node has no genrecall plugin: build it with `make plugin`", pytrace=False)
+    return node
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether the exclusive lock was free; taken if so. A failed try gives up a shared lock that was held."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

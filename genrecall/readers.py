@@ -1,17 +1,15 @@
 """Reading a dataset: items, queries and judgments as the tables of `genrecall.records`, bad rows set aside.
 
-Owns what a record must be to be kept. Formats belong to `genrecall.rows`, behaviour logs to `genrecall.events`. A
-record that cannot be used is counted by reason, written to the reject file, and more than `data.max_reject_share` of
-them stops the run. Nothing is dropped without a trace: rows in = rows kept + rejects.
+Owns which records of which file or index make a dataset. Formats belong to `genrecall.rows`, the checks of single
+values to `genrecall.parse`, behaviour logs to `genrecall.events`. A row that cannot be used is counted by reason,
+written to the reject file, and more than `data.max_reject_share` of them stops the run: rows in = rows kept + rejects.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,11 @@ from genrecall.config.data import (
     JudgmentSource,
     QueryFields,
     QuerySource,
+    Source,
 )
 from genrecall.errors import UserError
 from genrecall.field_mapping import getter
+from genrecall.parse import Parser, categories_of, grade_of, id_of, table, text_of, texts_of
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset
 from genrecall.rejects import BadRow, Rejects
 from genrecall.rows import Row, is_judgment_list, judgment_list, paths, read, scan
@@ -37,7 +37,6 @@ from genrecall.rows import Row, is_judgment_list, judgment_list, paths, read, sc
 ITEM_FILES = ("items.jsonl", "items.jsonl.gz", "items.parquet")
 QUERY_FILES = ("queries.tsv", "queries.jsonl", "queries.jsonl.gz", "queries.parquet")
 JUDGMENT_FILES = ("qrels.txt", "judgments.json", "judgments.jsonl", "judgments.jsonl.gz", "judgments.parquet")
-BATCH = 16_384  # rows turned into Arrow at a time
 TEXT_CATEGORIES = 2  # how many names of the category path, from its specific end, are embedded with the title
 
 
@@ -55,7 +54,8 @@ def open_dataset(section: DataSection, rejects: Path | None = None) -> Dataset:
     bad = Rejects(rejects)
     items = read_items(section, bad)
     queries, judgments = read_judged(section, items, bad)
-    return Dataset(section.name, items, queries, judgments, simulated, _fingerprints(section))
+    prints = _fingerprints(section, {"items": items, "queries": queries, "judgments": judgments})
+    return Dataset(section.name, items, queries, judgments, simulated, prints)
 
 
 def describe(section: DataSection) -> tuple[DataSection, bool]:
@@ -84,31 +84,31 @@ def read_items(section: DataSection, rejects: Rejects) -> pa.Table:
     """ITEMS, unique by item_id (the first row of an id is kept). A missing category or brand is allowed."""
     source: ItemSource = section.items
     fields = source.fields
-    table = _table(_rows(section, source, ITEM_FILES, "items"), ITEMS, _item(fields), rejects, "items")
-    rejects.check("items", len(table), section.max_reject_share)
+    found = table(rows_of(section, source, ITEM_FILES, "items"), ITEMS, _item(fields), rejects, "items")
+    rejects.check("items", section.max_reject_share)
     for name in ("category", "brand", "text"):
-        empty = not any(pc.any(pc.greater(_lengths(chunk), 0)).as_py() for chunk in table[name].chunks)
+        empty = not any(pc.any(pc.greater(_lengths(chunk), 0)).as_py() for chunk in found[name].chunks)
         if name in fields.model_fields_set and empty:
             raise UserError(
-                f"data.items.fields.{name}: {getattr(fields, name)!r} is empty in all {len(table)} rows; name a field "
+                f"data.items.fields.{name}: {getattr(fields, name)!r} is empty in all {len(found)} rows; name a field "
                 "that the rows have, or leave the key out"
             )
-    return table
+    return found
 
 
 def read_queries(section: DataSection, rejects: Rejects) -> pa.Table:
     """QUERIES, unique by query_id."""
     source: QuerySource = section.queries
-    rows = _rows(section, source, QUERY_FILES, "queries")
-    table = _table(rows, QUERIES, _query(source.fields), rejects, "queries")
-    rejects.check("queries", len(table), section.max_reject_share)
-    return table
+    rows = rows_of(section, source, QUERY_FILES, "queries")
+    found = table(rows, QUERIES, _query(source.fields), rejects, "queries")
+    rejects.check("queries", section.max_reject_share)
+    return found
 
 
 def read_judgments(section: DataSection, items: pa.Table, queries: pa.Table, rejects: Rejects) -> pa.Table:
     """JUDGMENTS about known items and queries, grades divided by the largest that occurs."""
     source: JudgmentSource = section.judgments
-    rows = _rows(section, source, JUDGMENT_FILES, "judgments")
+    rows = rows_of(section, source, JUDGMENT_FILES, "judgments")
     return _judgments(rows, source.fields, items, queries, rejects, section.max_reject_share)
 
 
@@ -121,8 +121,8 @@ def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tupl
     listed = judgment_list(files[0])
     place = files[0].name
     rows = (Row(place, n, {"query_id": f"q{n:03}", "text": text}) for n, (text, _) in enumerate(listed, 1))
-    queries = _table(rows, QUERIES, _query(QueryFields()), rejects, "queries")
-    rejects.check("queries", len(queries), section.max_reject_share)
+    queries = table(rows, QUERIES, _query(QueryFields()), rejects, "queries")
+    rejects.check("queries", section.max_reject_share)
     ratings = ((f"q{n:03}", rating) for n, (_, given) in enumerate(listed, 1) for rating in given)
     rows = (
         Row(place, line, {"query_id": query_id, "rated": rated}) for line, (query_id, rated) in enumerate(ratings, 1)
@@ -140,98 +140,8 @@ def item_text(items: pa.Table) -> list[str]:
     ]
 
 
-def text_of(value: Any, name: str) -> str:
-    """A string or None as one trimmed line; BadRow for another type or text that cannot be stored."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadRow(f"{name} is {_kind(value)}, not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{name} is not valid Unicode") from None
-    return " ".join(value.split())
-
-
-def id_of(value: Any, name: str) -> str:
-    """A string or whole number as an id; BadRow where it is absent, empty, holds white space or is of another type."""
-    if value is None:
-        raise BadRow(f"{name} is missing")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = text_of(value, name)
-    if not text:
-        raise BadRow(f"{name} is empty")
-    if " " in text:
-        raise BadRow(f"{name} holds white space")
-    return text
-
-
-def _item(fields: ItemFields) -> Callable[[Any], tuple[Any, ...]]:
-    get_id, get_title, get_category = getter(fields.id), getter(fields.title), getter(fields.category)
-    get_brand, get_text = getter(fields.brand), getter(fields.text)
-    seen: set[str] = set()
-
-    def parse(row: Any) -> tuple[Any, ...]:
-        item_id = id_of(get_id(row), "id")
-        title = text_of(get_title(row), "title")
-        if not title:
-            raise BadRow("title is empty")
-        category = _categories(get_category(row), fields.separator)
-        record = (item_id, title, category, text_of(get_brand(row), "brand"), "\n".join(_texts(get_text(row))))
-        if item_id in seen:
-            raise BadRow("id is a duplicate")
-        seen.add(item_id)
-        return record
-
-    return parse
-
-
-def _query(fields: QueryFields) -> Callable[[Any], tuple[Any, ...]]:
-    get_id, get_text = getter(fields.id), getter(fields.text)
-    seen: set[str] = set()
-
-    def parse(row: Any) -> tuple[Any, ...]:
-        query_id, text = id_of(get_id(row), "query_id"), text_of(get_text(row), "text")
-        if not text:
-            raise BadRow("text is empty")
-        if query_id in seen:
-            raise BadRow("query_id is a duplicate")
-        seen.add(query_id)
-        return query_id, text
-
-    return parse
-
-
-def _judgments(
-    rows: Iterable[Row], fields: JudgmentFields, items: pa.Table, queries: pa.Table, rejects: Rejects, max_share: float
-) -> pa.Table:
-    get_query, get_item, get_grade = getter(fields.query_id), getter(fields.item_id), getter(fields.grade)
-    known_items, known_queries = set(items["item_id"].to_pylist()), set(queries["query_id"].to_pylist())
-    seen: set[tuple[str, str]] = set()
-
-    def parse(row: Any) -> tuple[Any, ...]:
-        pair = id_of(get_query(row), "query_id"), id_of(get_item(row), "item_id")
-        grade = _grade(get_grade(row))
-        if pair[0] not in known_queries:
-            raise BadRow("no such query")
-        if pair[1] not in known_items:
-            raise BadRow("no such item")
-        if pair in seen:
-            raise BadRow("judged twice")
-        seen.add(pair)
-        return *pair, grade
-
-    table = _table(rows, JUDGMENTS, parse, rejects, "judgments")
-    rejects.check("judgments", len(table), max_share)
-    largest = pc.max(table["grade"]).as_py()
-    if not largest:
-        raise UserError("data.judgments: every grade is 0, so nothing is relevant; check data.judgments.fields.grade")
-    grades = pc.divide(table["grade"], pa.scalar(largest, pa.float32()))
-    return table.set_column(2, JUDGMENTS.field("grade"), grades)
-
-
-def _rows(section: DataSection, source: Any, names: tuple[str, ...], what: str) -> Iterator[Row]:
+def rows_of(section: DataSection, source: Source, names: tuple[str, ...], what: str) -> Iterator[Row]:
+    """The raw rows of a source: its index, its files, or the first of the standard `names` in the dataset's folder."""
     if source.index:
         return scan(section, source.index)
     files = paths(section.folder, source, names)
@@ -243,64 +153,68 @@ def _rows(section: DataSection, source: Any, names: tuple[str, ...], what: str) 
     return read(files)
 
 
-def _table(
-    rows: Iterable[Row], schema: pa.Schema, parse: Callable[[Any], tuple[Any, ...]], rejects: Rejects, source: str
+def _item(fields: ItemFields) -> Parser:
+    get_id, get_title, get_category = getter(fields.id), getter(fields.title), getter(fields.category)
+    get_brand, get_text = getter(fields.brand), getter(fields.text)
+    seen: set[str] = set()
+
+    def parse(row: Any) -> list[tuple[Any, ...]]:
+        item_id = id_of(get_id(row), "id")
+        title = text_of(get_title(row), "title")
+        if not title:
+            raise BadRow("title is empty")
+        category = categories_of(get_category(row), fields.separator)
+        record = (item_id, title, category, text_of(get_brand(row), "brand"), "\n".join(texts_of(get_text(row))))
+        if item_id in seen:
+            raise BadRow("id is a duplicate")
+        seen.add(item_id)
+        return [record]
+
+    return parse
+
+
+def _query(fields: QueryFields) -> Parser:
+    get_id, get_text = getter(fields.id), getter(fields.text)
+    seen: set[str] = set()
+
+    def parse(row: Any) -> list[tuple[Any, ...]]:
+        query_id, text = id_of(get_id(row), "query_id"), text_of(get_text(row), "text")
+        if not text:
+            raise BadRow("text is empty")
+        if query_id in seen:
+            raise BadRow("query_id is a duplicate")
+        seen.add(query_id)
+        return [(query_id, text)]
+
+    return parse
+
+
+def _judgments(
+    rows: Iterable[Row], fields: JudgmentFields, items: pa.Table, queries: pa.Table, rejects: Rejects, max_share: float
 ) -> pa.Table:
-    """Parse rows in batches; a row that `parse` raises BadRow for goes to `rejects`."""
+    get_query, get_item, get_grade = getter(fields.query_id), getter(fields.item_id), getter(fields.grade)
+    known_items, known_queries = set(items["item_id"].to_pylist()), set(queries["query_id"].to_pylist())
+    seen: set[tuple[str, str]] = set()
 
-    def kept() -> Iterator[tuple[Any, ...]]:
-        for row in rows:
-            try:
-                if row.fault:
-                    raise BadRow(row.fault)
-                yield parse(row.value)
-            except BadRow as reason:
-                rejects.add(source, row.place, row.line, str(reason), row.value)
+    def parse(row: Any) -> list[tuple[Any, ...]]:
+        pair = id_of(get_query(row), "query_id"), id_of(get_item(row), "item_id")
+        grade = grade_of(get_grade(row))
+        if pair[0] not in known_queries:
+            raise BadRow("no such query")
+        if pair[1] not in known_items:
+            raise BadRow("no such item")
+        if pair in seen:
+            raise BadRow("judged twice")
+        seen.add(pair)
+        return [(*pair, grade)]
 
-    stream = kept()
-    batches = []
-    while batch := list(islice(stream, BATCH)):
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
-        batches.append(pa.record_batch(columns, schema=schema))
-    return pa.Table.from_batches(batches, schema=schema)
-
-
-def _categories(value: Any, separator: str) -> list[str]:
-    if isinstance(value, str):
-        value = value.split(separator)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise BadRow(f"category is {_kind(value)}, not a list")
-    return [name for name in (text_of(part, "category") for part in value) if name]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every string and number in a value of nested lists."""
-    if isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield str(value)
-    elif text := text_of(value, "text"):
-        yield text
-
-
-def _grade(value: Any) -> float:
-    try:
-        grade = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        raise BadRow("grade is not a number") from None
-    if not math.isfinite(grade):
-        raise BadRow("grade is not a number")
-    if grade < 0:
-        raise BadRow("grade is negative")
-    return grade
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    found = table(rows, JUDGMENTS, parse, rejects, "judgments")
+    rejects.check("judgments", max_share)
+    largest = pc.max(found["grade"]).as_py()
+    if not largest:
+        raise UserError("data.judgments: every grade is 0, so nothing is relevant; check data.judgments.fields.grade")
+    grades = pc.divide(found["grade"], pa.scalar(largest, pa.float32()))
+    return found.set_column(2, JUDGMENTS.field("grade"), grades)
 
 
 def _lengths(chunk: pa.Array) -> pa.Array:
@@ -308,16 +222,22 @@ def _lengths(chunk: pa.Array) -> pa.Array:
     return pc.list_value_length(chunk) if is_list else pc.binary_length(chunk)
 
 
-def _fingerprints(section: DataSection) -> dict[str, str]:
-    found = [
-        *paths(section.folder, section.items, ITEM_FILES),
-        *paths(section.folder, section.queries, QUERY_FILES),
-        *paths(section.folder, section.judgments, JUDGMENT_FILES),
-    ]
+def _fingerprints(section: DataSection, tables: dict[str, pa.Table]) -> dict[str, str]:
+    """sha256 of each file; of the records themselves where they come from an index."""
     prints = {}
-    for path in found:
-        with path.open("rb") as file:
-            prints[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    if section.items.index:
-        prints[f"index {section.items.index}"] = hashlib.sha256(json.dumps(section.cluster).encode()).hexdigest()
+    for name, standard in (("items", ITEM_FILES), ("queries", QUERY_FILES), ("judgments", JUDGMENT_FILES)):
+        source: Source = getattr(section, name)
+        if source.index:
+            prints[f"index {source.index}"] = _sha256_of_records(tables[name])
+            continue
+        for path in paths(section.folder, source, standard):
+            with path.open("rb") as file:
+                prints[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return prints
+
+
+def _sha256_of_records(records: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for batch in records.to_batches():
+        digest.update(json.dumps(batch.to_pylist(), ensure_ascii=False).encode())
+    return digest.hexdigest()

@@ -26,6 +26,7 @@ class Rejects:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.kept: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = {}
         self.examples: dict[tuple[str, str], str] = {}
         if path:
@@ -42,13 +43,17 @@ class Rejects:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
+    def keep(self, source: str) -> None:
+        """One row of `source` that can be used."""
+        self.kept[source] += 1
+
     def count(self, source: str | None = None) -> int:
         chosen = self.reasons if source is None else {source: self.reasons.get(source, Counter())}
         return sum(reasons.total() for reasons in chosen.values())
 
-    def check(self, source: str, kept: int, max_share: float) -> None:
+    def check(self, source: str, max_share: float) -> None:
         """Raise UserError when the rejected share of `source` is above `max_share`, or when nothing was kept."""
-        rejected = self.count(source)
+        kept, rejected = self.kept[source], self.count(source)
         rows = kept + rejected
         if not rows:
             raise UserError(f"data.{source} has no rows: check that the file or index is the one meant")

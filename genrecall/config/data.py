@@ -5,7 +5,7 @@ A folder in the standard layout, or one whose `dataset.json` describes it (as th
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -123,8 +123,8 @@ class DataSection(Sources):
         description="OpenSearch of the sources with an index; secrets: GENRECALL_OPENSEARCH_USER and _PASSWORD",
     )
     page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
-    actions: dict[str, str] = Field(
-        {"impression": "exposure", "click": "click", "purchase": "purchase"},
+    actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
+        {"click": "click", "purchase": "purchase"},
         description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",
     )
     relevant: float = Field(1.0, gt=0, le=1, description="judgments of at least this normalised grade are relevant")

@@ -1,0 +1,147 @@
+"""What a value must look like to be kept, and the loop that turns rows into a table and sets the bad ones aside.
+
+Shared by the readers of items, queries, judgments and events. Every row ends in exactly one place: kept, or rejected
+with a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from genrecall.rejects import BadRow, Rejects
+from genrecall.rows import Row
+
+BATCH = 16_384  # records turned into Arrow at a time
+LARGEST_GRADE = 1e9  # beyond it a grade is a mistake, and the smaller ones would vanish when divided by it
+Parser = Callable[[Any], Iterable[tuple[Any, ...]]]
+
+
+def table(rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str) -> pa.Table:
+    """The records of all rows as one table, read in batches.
+
+    Args:
+        rows: as they come out of a file or index.
+        schema: of the records.
+        parse: from a row's value to its records (tuples in the schema's order: none, one or several); raises BadRow.
+        rejects: takes the bad rows, and counts the good ones.
+        source: what the rows are (items, queries, ...), for messages.
+    """
+    stream = _records(rows, parse, rejects, source)
+    batches = []
+    while batch := list(islice(stream, BATCH)):
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
+        batches.append(pa.record_batch(columns, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _records(rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        try:
+            if row.fault:
+                raise BadRow(row.fault)
+            records = list(parse(row.value))
+        except BadRow as reason:
+            rejects.add(source, row.place, row.line, str(reason), row.value)
+        else:
+            rejects.keep(source)
+            yield from records
+
+
+def text_of(value: Any, name: str) -> str:
+    """A string or None as one trimmed line; BadRow for another type or text that cannot be stored."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRow(f"{name} is {_kind(value)}, not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"{name} is not valid Unicode") from None
+    return " ".join(value.split())
+
+
+def id_of(value: Any, name: str) -> str:
+    """A string or whole number as an id; BadRow where it is absent, empty, holds white space or is of another type."""
+    if value is None:
+        raise BadRow(f"{name} is missing")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = text_of(value, name)
+    if not text:
+        raise BadRow(f"{name} is empty")
+    if " " in text:
+        raise BadRow(f"{name} holds white space")
+    return text
+
+
+def categories_of(value: Any, separator: str) -> list[str]:
+    """A list of names, from general to specific; a string is split at `separator`; empty names are left out."""
+    if isinstance(value, str):
+        value = value.split(separator)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BadRow(f"category is {_kind(value)}, not a list")
+    return [name for name in (text_of(part, "category") for part in value) if name]
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every string and number in a value of nested lists, each as one line."""
+    if isinstance(value, list):
+        for part in value:
+            yield from texts_of(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+    elif text := text_of(value, "text"):
+        yield text
+
+
+def grade_of(value: Any) -> float:
+    """A finite number that is not negative; numbers written as text are read."""
+    try:
+        grade = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        grade = math.nan
+    if not math.isfinite(grade):
+        raise BadRow("grade is not a number")
+    if not 0 <= grade <= LARGEST_GRADE:
+        raise BadRow("grade is negative" if grade < 0 else "grade is too large")
+    return grade
+
+
+def time_of(value: Any) -> datetime:
+    """An ISO 8601 text, milliseconds since 1970, or a datetime; without a zone it is UTC."""
+    try:
+        if isinstance(value, str):
+            value = int(value) if value.isdigit() else datetime.fromisoformat(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000, UTC)
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=value.tzinfo or UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise BadRow("timestamp is missing" if value is None else "timestamp is not a time")
+
+
+def position_of(value: Any) -> int:
+    """A 1-based rank; 0 where it is absent."""
+    if value is None:
+        return 0
+    try:
+        position = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRow("position is not a whole number") from None
+    if not 0 <= position < 1 << 31:
+        raise BadRow("position is out of range")
+    return position
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

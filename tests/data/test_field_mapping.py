@@ -1,0 +1,54 @@
+"""The path language of the field mapping."""
+
+import pytest
+
+from genrecall.config.base import load
+from genrecall.config.data import DataSection
+from genrecall.errors import UserError
+from genrecall.field_mapping import getter
+
+ROW = {
+    "asin": "B01",
+    "category": ["Home", "Kitchen", "Pans"],
+    "offer": {"seller": {"name": "Ana"}},
+    "notes": [{"text": "first"}, {"text": "second"}],
+    "flat.key": 7,
+    "empty": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("asin", "B01"),
+        ("category[:2]", ["Home", "Kitchen"]),
+        ("category[-1]", "Pans"),
+        ("category[1:]", ["Kitchen", "Pans"]),
+        ("category[9]", None),
+        ("offer.seller.name", "Ana"),
+        ("notes[1].text", "second"),
+        ("flat.key", 7),
+        ("asin[:2]", "B01"),
+        ("asin[0]", None),
+        ("offer.nothing.name", None),
+        (["asin", "empty", "category[0]"], ["B01", "Home"]),
+    ],
+)
+def test_path_finds_value(path: str | list[str], value: object) -> None:
+    assert getter(path)(ROW) == value
+
+
+@pytest.mark.parametrize("path", ["", "a..b", "a[", "a[x]", "a[1:2:3]", "[0]", []])
+def test_path_that_cannot_be_read_is_refused(path: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"not understood|empty list"):
+        getter(path)
+
+
+def test_mapping_with_a_bad_path_names_the_field() -> None:
+    with pytest.raises(UserError, match=r"items\.fields\.category.*write name, name\.sub"):
+        load(DataSection, None, ["items.fields.category='category[:x]'"])
+
+
+def test_a_source_is_a_path_or_an_index_not_both() -> None:
+    with pytest.raises(UserError, match="not both"):
+        load(DataSection, None, ["items.path=a.jsonl", "items.index=products"])

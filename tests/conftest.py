@@ -19,7 +19,7 @@ CACHE = ROOT / ".cache" / "genrecall"
 def node() -> Iterator[local.Node]:
     """A node with k-NN, neural-search and, where it was built, our plugin; started once a session, on port 9250.
 
-    It fails, with the reason, where a node cannot be had: a test of the real thing is never skipped in silence. Sessions
+    It fails, with the reason, where a node cannot be had: a test of the real thing is never skipped silently. Sessions
     that run at the same time share the node (a shared lock on a file), and the last to leave removes it.
     """
     section = NodeSection(port=9250, heap="512m", plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),))

@@ -1,0 +1,9 @@
+"""Items -> SIDs: CQ-SID, and hierarchical k-means as the simple baseline, behind `fit`. Importing it loads no torch."""
+
+from trainer.quantizer.fit import Fitted, fit
+from trainer.quantizer.probe import probe
+from trainer.quantizer.report import write_report
+from trainer.quantizer.statistics import statistics
+from trainer.quantizer.types import Pairs
+
+__all__ = ["Fitted", "Pairs", "fit", "probe", "statistics", "write_report"]

@@ -1,0 +1,243 @@
+"""CQ-SID: a residual-quantized autoencoder guided by category and query (paper, section 3.1).
+
+    item vector -> encoder -> z; level 1 takes the category's code, levels 2 and 3 the code nearest to the residual;
+    the sum of the three codes -> decoder -> item vector
+
+    loss = reconstruction + commitment_weight * commitment + contrast_weight * InfoNCE(z of items, z of their queries)
+
+Where the paper is silent, or a small shop differs:
+1. Item and query vectors are those of one sentence encoder, and pass the same two-layer encoder here.
+2. The contrast reads z, before it is quantized. A batch holds one query several times: see `info_nce`.
+3. The codebooks are laid after `warmup_epochs` as a plain autoencoder: level 1 at the category means, its free codes by
+   k-means of the items without category, levels 2 and 3 by k-means of the residuals.
+4. An item with several queries shows one of them a pass, drawn by weight.
+5. Level sizes follow the catalogue (`auto_sizes`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from genrecall.config.quantizer import CqSidSection, QuantizerSection
+from trainer.quantizer.codebook import Codebook
+from trainer.quantizer.hierarchical import level1_size
+from trainer.quantizer.kmeans import kmeans, label, means
+from trainer.quantizer.losses import info_nce
+from trainer.quantizer.types import Pairs, RawCodes
+
+PRODUCT = 8  # possible triples for each SID that auto sizes aim at: residual codes leave most of them empty
+
+
+class Autoencoder(nn.Module):
+    """Vector [n, D] -> z [n, latent] -> vector [n, D], one hidden layer each way."""
+
+    def __init__(self, dim: int, hidden: int, latent: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, latent))
+        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+
+
+class Quantized(NamedTuple):
+    """vector: [n, d], the sum of the codes, with the gradient of z.
+    codes: int64 [n] a level.
+    residuals: [n, d] a level, what was left to quantize, without gradient.
+    commitment: scalar, squared distance of residual to code, summed over levels and dimensions, averaged over rows.
+    """
+
+    vector: Tensor
+    codes: list[Tensor]
+    residuals: list[Tensor]
+    commitment: Tensor
+
+
+def fit_cq_sid(
+    vectors: np.ndarray,
+    forced: np.ndarray,
+    categories: int,
+    pairs: Pairs | None,
+    section: QuantizerSection,
+    seed: int,
+    bar: Progress,
+) -> RawCodes:
+    """Train and read off the codes. forced: int64 [n], the code of each item's category, -1 where it has none."""
+    own = section.cq_sid
+    rng = torch.Generator().manual_seed(seed)
+    sizes = auto_sizes(own, len(vectors), categories, int((forced < 0).sum()))
+    guided = own.guided and categories > 0
+    guide = forced if guided else np.full_like(forced, -1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Autoencoder(vectors.shape[1], own.hidden, own.latent)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=own.learning_rate)
+    x, queries = torch.from_numpy(vectors), _QueryDraw(pairs if own.contrasted else None, len(vectors))
+    books: list[Codebook] = []
+    history = []
+    task = bar.add_task("cq_sid", total=own.warmup_epochs + own.epochs)
+    for epoch in range(own.warmup_epochs + own.epochs):
+        if epoch == own.warmup_epochs:
+            books = lay_codebooks(_z(model, x), guide, categories if guided else 0, sizes, section, seed)
+        terms = [
+            _step(model, optimizer, books, x[rows], torch.from_numpy(guide)[rows], queries.draw(rows, rng), own, rng)
+            for rows in _batches(len(x), own.batch_size, rng)
+        ]
+        history.append({name: round(sum(t[name] for t in terms) / len(terms), 6) for name in terms[0]})
+        bar.update(task, advance=1, description=f"cq_sid, reconstruction {history[-1]['reconstruction']:.3f}")
+    arrays = _arrays(model, books)
+    notes = {"ablation": own.ablation, "queries": queries.count, "history": history}
+    return RawCodes(read_codes(arrays, _z(model, x).numpy(), guide), sizes, guided, arrays, notes)
+
+
+def auto_sizes(section: CqSidSection, items: int, categories: int, without: int) -> tuple[int, int, int]:
+    """The codes of each level where the configuration says "auto".
+
+    Level 1: a code a category, and for the items `without` one as many free codes as their number would fill
+    categories; with no category at all as hierarchical k-means. Levels 2 and 3: equal powers of two so that the three sizes
+    multiply to about PRODUCT codes for each SID wanted.
+    """
+    asked1, asked2, asked3 = section.level_sizes
+    if asked1 != "auto":
+        size1 = int(asked1)
+    elif categories and items > without:
+        size1 = categories + math.ceil(without * categories / (items - without))
+    else:
+        size1 = level1_size("auto", items, section.items_per_sid)
+    below = max(1.0, PRODUCT * items / section.items_per_sid / size1)
+    even = 2 ** round(math.log2(below) / 2)
+    return size1, even if asked2 == "auto" else int(asked2), even if asked3 == "auto" else int(asked3)
+
+
+def lay_codebooks(
+    z: Tensor, guide: np.ndarray, categories: int, sizes: tuple[int, int, int], section: QuantizerSection, seed: int
+) -> list[Codebook]:
+    """Codebooks where the items are: see 3. above. z: [n, d]; guide: int64 [n], codes 0 .. categories - 1, or -1."""
+    residual = z.numpy()
+    per_step = min(1.0, section.cq_sid.batch_size / len(z))  # of the items under a code, those expected in a batch
+    books = []
+    for level, size in enumerate(sizes):
+        rng = np.random.default_rng((seed, level))
+        kept = categories if level == 0 else 0
+        free = residual[guide < 0] if kept else residual
+        codes = np.zeros((kept, residual.shape[1]), dtype=np.float32)
+        if kept:
+            codes = means(residual[guide >= 0], guide[guide >= 0], codes)
+        if size > kept and len(free):
+            laid = kmeans(free, size - kept, rng, section.kmeans_iterations, section.kmeans_sample)[0]
+            codes = np.concatenate([codes, laid])
+        codes = np.concatenate([codes, residual[rng.integers(len(residual), size=size - len(codes))]])
+        labels = label(residual, codes)
+        if kept:
+            labels = np.where(guide >= 0, guide, labels)
+        counts = np.bincount(labels, minlength=size) * per_step
+        books.append(Codebook.of(torch.from_numpy(codes), torch.from_numpy(counts).float(), torch.arange(size) < kept))
+        residual = residual - codes[labels]
+    return books
+
+
+def quantize(z: Tensor, books: list[Codebook], guide: Tensor) -> Quantized:
+    """z: [n, d]; guide: int64 [n], the level-1 code, -1 to take the nearest."""
+    residual, total, commitment = z, torch.zeros_like(z), z.new_zeros(())
+    codes, residuals = [], []
+    for level, book in enumerate(books):
+        chosen = book.nearest(residual.detach())
+        if level == 0:
+            chosen = torch.where(guide >= 0, guide, chosen)
+        embedding = book.embedding[chosen]
+        commitment = commitment + (residual - embedding).square().sum(1).mean()
+        codes.append(chosen)
+        residuals.append(residual.detach())
+        total, residual = total + embedding, residual - embedding
+    return Quantized(z + (total - z).detach(), codes, residuals, commitment)
+
+
+def read_codes(arrays: dict[str, np.ndarray], z: np.ndarray, guide: np.ndarray) -> np.ndarray:
+    """int32 [n, 3]: the codes of z, level by level, by the arithmetic that new items will meet."""
+    out = []
+    for level in range(3):
+        book = arrays[f"codebook{level + 1}"]
+        codes = label(z, book)
+        if level == 0:
+            codes = np.where(guide >= 0, guide, codes)
+        out.append(codes)
+        z = z - book[codes]
+    return np.stack(out, axis=1).astype(np.int32)
+
+
+class _QueryDraw:
+    """For a batch of items, one query each, drawn by the weight of its pairs."""
+
+    def __init__(self, pairs: Pairs | None, items: int) -> None:
+        self.count = 0 if pairs is None else len(pairs.query_idx)
+        if pairs is None:
+            return
+        order = np.argsort(pairs.item_idx, kind="stable")
+        self.vectors = torch.from_numpy(pairs.query_vectors)
+        self.query = torch.from_numpy(pairs.query_idx[order])
+        self.cumulative = torch.from_numpy(np.cumsum(pairs.weight[order], dtype=np.float64))
+        self.first = torch.from_numpy(np.searchsorted(pairs.item_idx[order], np.arange(items + 1)))
+
+    def draw(self, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor] | None:
+        """(positions in `rows` of the items that have a query, their queries' numbers, their queries' vectors)."""
+        if not self.count:
+            return None
+        begin, end = self.first[rows], self.first[rows + 1]
+        has = torch.nonzero(end > begin)[:, 0]
+        begin, end = begin[has], end[has]
+        before = torch.where(begin > 0, self.cumulative[begin - 1], 0.0)
+        point = before + torch.rand(len(has), generator=rng, dtype=torch.float64) * (self.cumulative[end - 1] - before)
+        pair = torch.searchsorted(self.cumulative, point, right=True).clamp(begin, end - 1)
+        return has, self.query[pair], self.vectors[self.query[pair]]
+
+
+def _step(
+    model: Autoencoder,
+    optimizer: torch.optim.Optimizer,
+    books: list[Codebook],
+    x: Tensor,
+    guide: Tensor,
+    drawn: tuple[Tensor, Tensor, Tensor] | None,
+    section: CqSidSection,
+    rng: torch.Generator,
+) -> dict[str, float]:
+    """One update of the autoencoder and, where they are laid, of the codebooks; the terms of the loss."""
+    z = model.encoder(x)
+    quantized = quantize(z, books, guide) if books else Quantized(z, [], [], z.new_zeros(()))
+    reconstruction = (model.decoder(quantized.vector) - x).square().sum(1).mean()
+    contrast = z.new_zeros(())
+    if drawn is not None:
+        has, query, query_vectors = drawn
+        contrast = info_nce(z[has], model.encoder(query_vectors), query, section.temperature)
+    loss = reconstruction + section.commitment_weight * quantized.commitment + section.contrast_weight * contrast
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    restarted = 0
+    for book, codes, residual in zip(books, quantized.codes, quantized.residuals, strict=bool(books)):
+        book.update(residual, codes, section.ema_decay)
+        restarted += book.restart(residual, section.restart_below, rng)
+    terms = {"reconstruction": reconstruction, "commitment": quantized.commitment, "contrast": contrast}
+    return {**{name: term.item() for name, term in terms.items()}, "restarted": restarted}
+
+
+def _batches(items: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers in random order, `size` at a time."""
+    yield from torch.randperm(items, generator=rng).split(size)
+
+
+@torch.no_grad()
+def _z(model: Autoencoder, x: Tensor) -> Tensor:
+    return torch.cat([model.encoder(part) for part in x.split(65536)])
+
+
+def _arrays(model: Autoencoder, books: list[Codebook]) -> dict[str, np.ndarray]:
+    first, _, last = model.encoder
+    arrays = {f"codebook{level + 1}": book.embedding.numpy() for level, book in enumerate(books)}
+    for i, layer in enumerate((first, last)):
+        arrays |= {f"encoder.{i}.{name}": value.detach().numpy() for name, value in layer.named_parameters()}
+    return arrays

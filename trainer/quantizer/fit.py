@@ -1,0 +1,136 @@
+"""Items -> SIDs by the quantizer asked for, behind one interface.
+
+Owns the order of things: categories -> codes (one file a kind) -> split of oversize SIDs -> arrays for new
+items -> report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from genrecall.assignment import as_array, category_codes
+from genrecall.config.quantizer import QuantizerKind, QuantizerSection
+from trainer.quantizer.categories import category_table
+from trainer.quantizer.hierarchical import fit_hierarchical
+from trainer.quantizer.split import split_oversize
+from trainer.quantizer.statistics import statistics
+from trainer.quantizer.types import Pairs
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted codebook.
+
+    Attributes:
+        kind: which quantizer made it.
+        codes: int32 [n, 3], the SID of each item.
+        level_sizes: codes a level.
+        arrays: what `genrecall.assignment.assign` needs to place a new item.
+        report: `statistics` of the codes, and how the fit went.
+    """
+
+    kind: str
+    codes: np.ndarray
+    level_sizes: tuple[int, int, int]
+    arrays: dict[str, np.ndarray]
+    report: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write `quantizer.safetensors` at once or not at all."""
+        from safetensors.numpy import save_file
+
+        own = {
+            "fitted.codes": self.codes,
+            "fitted.level_sizes": np.array(self.level_sizes, dtype=np.int64),
+            "fitted.report": as_array(self.report),
+        }
+        temporary = path.with_suffix(".tmp")
+        save_file({name: np.ascontiguousarray(a) for name, a in {**self.arrays, **own}.items()}, temporary)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Fitted:
+        from safetensors.numpy import load_file
+
+        arrays = load_file(path)
+        codes, sizes, report = (arrays.pop(f"fitted.{name}") for name in ("codes", "level_sizes", "report"))
+        level_sizes = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
+        kind = arrays["kind"].tobytes().decode()
+        return cls(kind, codes, level_sizes, arrays, json.loads(report.tobytes().decode()))
+
+
+def fit(
+    kind: QuantizerKind,
+    vectors: np.ndarray,
+    categories: Sequence[Sequence[str]],
+    pairs: Pairs | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None,
+    section: QuantizerSection,
+    seed: int,
+    progress: bool = True,
+) -> Fitted:
+    """SIDs for a catalogue; the same for the same arguments on the same machine.
+
+    Args:
+        kind: "cq_sid" or "hierarchical".
+        vectors: float32 [n, D], one an item, n >= 1.
+        categories: the category path of each item, general to specific; empty where unknown.
+        pairs: relevant (query, item) pairs to learn from; None where there are none. Read by cq_sid alone.
+        section: all the numbers.
+        seed: of every draw.
+
+    Raises:
+        ValueError: shapes that do not fit together, or a vector that is not finite.
+    """
+    pairs = Pairs(*pairs) if pairs is not None and len(pairs[1]) else None
+    _check(vectors, categories, pairs)
+    own = section.cq_sid if kind == "cq_sid" else section.hierarchical
+    size1 = own.level_sizes[0] if kind == "cq_sid" else own.level1_size  # type: ignore[union-attr]
+    limit = None if size1 == "auto" else int(size1)
+    table = category_table(categories, section.category_min_items, section.category_depth, limit)
+    forced = category_codes(table, categories)
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        if kind == "cq_sid":
+            from trainer.quantizer.cq_sid import fit_cq_sid
+
+            raw = fit_cq_sid(vectors, forced, len(table), pairs, section, seed, bar)
+        else:
+            raw = fit_hierarchical(vectors, forced, len(table), section, seed, bar)
+    split = split_oversize(
+        raw.codes, section.max_items_per_sid, section.max_groups, np.random.default_rng((seed, 9)), raw.level_sizes[2]
+    )
+    arrays = {
+        "kind": as_array(kind),
+        "categories": as_array(table if raw.guided else []),
+        "leaves": split.leaves,
+        "third": split.third,
+        **raw.arrays,
+    }
+    sizes = (*raw.level_sizes[:2], split.size3)
+    report = {"kind": kind, **statistics(split.codes, sizes, split.was_split), "fit": raw.notes}
+    return Fitted(kind, split.codes, sizes, arrays, report)
+
+
+def _check(vectors: np.ndarray, categories: Sequence[Sequence[str]], pairs: Pairs | None) -> None:
+    if vectors.ndim != 2 or not len(vectors) or len(vectors) != len(categories):
+        raise ValueError(
+            f"vectors {vectors.shape} and {len(categories)} categories: one of each an item, at least one item"
+        )
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"the vector of item {np.argwhere(~np.isfinite(vectors))[0, 0]} is not finite")
+    if pairs is None:
+        return
+    queries, items = len(pairs.query_vectors), len(vectors)
+    for name, index, size in (("query_idx", pairs.query_idx, queries), ("item_idx", pairs.item_idx, items)):
+        if index.min() < 0 or index.max() >= size:
+            raise ValueError(f"{name} goes from {index.min()} to {index.max()}, but there are {size} rows")
+    if not len(pairs.query_idx) == len(pairs.item_idx) == len(pairs.weight) or not (pairs.weight > 0).all():
+        raise ValueError("query_idx, item_idx and weight must have one entry a pair, and weights be positive")

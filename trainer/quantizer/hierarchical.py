@@ -1,0 +1,94 @@
+"""Balanced hierarchical k-means: the strong simple baseline.
+
+Level 1 is a k-means of the catalogue (or its categories); then every node is split by itself, so that a prefix means a
+region of the vector space. A node of n items gets about sqrt(n / items_per_sid) children, and each of these its own
+n / items_per_sid: large nodes branch more, which keeps the leaves even. No training, no query is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rich.progress import Progress
+
+from genrecall.assignment import nearest
+from genrecall.config.quantizer import QuantizerSection
+from trainer.quantizer.kmeans import kmeans
+from trainer.quantizer.types import RawCodes
+
+
+def fit_hierarchical(
+    vectors: np.ndarray, forced: np.ndarray, categories: int, section: QuantizerSection, seed: int, bar: Progress
+) -> RawCodes:
+    """Codes of `vectors` (float32 [n, D]).
+
+    Args:
+        forced: int64 [n], the level-1 code of each item's category, -1 where it has none; read where level1 is
+            "category".
+        categories: how many categories there are.
+
+    A node draws from a generator of its own, seeded by (seed, level, node): one node's split does not depend on
+    another's.
+    """
+    own = section.hierarchical
+    leaf = own.items_per_sid
+    guided = own.level1 == "category" and categories > 0
+    if guided:
+        first, labels = _by_category(vectors, forced, categories)
+        size1 = categories
+    else:
+        size1 = level1_size(own.level1_size, len(vectors), leaf)
+        first, labels = _kmeans(vectors, size1, section, (seed, 1, 0))
+    codes, centroids, sizes = [labels], [first], [size1]
+    for level in (2, 3):
+        parents = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+        split, vectors_of = np.empty(len(vectors), dtype=np.int64), []
+        members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
+        task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
+        for node, rows in enumerate(members):
+            children = min(branching(len(rows), leaf, level), own.max_children)
+            found, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
+            vectors_of.append(found)
+            bar.advance(task)
+        codes.append(split)
+        centroids.append(np.concatenate(vectors_of))
+        sizes.append(max(map(len, vectors_of)))
+    return RawCodes(
+        np.stack(codes, axis=1).astype(np.int32),
+        (sizes[0], sizes[1], sizes[2]),
+        guided,
+        {f"centroids{level + 1}": rows for level, rows in enumerate(centroids)},
+        {"level1": own.level1 if guided else "clusters"},
+    )
+
+
+def level1_size(asked: int | str, items: int, leaf: float) -> int:
+    """Clusters of level 1: as asked, or the power of two nearest sqrt(items / leaf)."""
+    if asked != "auto":
+        return int(asked)
+    return 2 ** max(0, round(math.log2(max(1.0, items / leaf)) / 2))
+
+
+def branching(items: int, leaf: float, level: int) -> int:
+    """Children of a node at level 1 (level=2) or level 2 (level=3)."""
+    wanted = items / leaf
+    return max(1, round(math.sqrt(wanted) if level == 2 else wanted))
+
+
+def _by_category(vectors: np.ndarray, forced: np.ndarray, categories: int) -> tuple[np.ndarray, np.ndarray]:
+    """Category means and labels; an item without category joins the nearest mean."""
+    known = forced >= 0
+    counts = np.bincount(forced[known], minlength=categories)
+    order = np.argsort(forced[known], kind="stable")
+    starts = np.cumsum(counts) - counts
+    first = np.add.reduceat(vectors[known][order], starts, axis=0) / counts[:, None]
+    labels = forced.copy()
+    labels[~known] = nearest(vectors[~known], first)
+    return first.astype(np.float32), labels
+
+
+def _kmeans(
+    vectors: np.ndarray, k: int, section: QuantizerSection, seed: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    return kmeans(vectors, k, np.random.default_rng(seed), section.kmeans_iterations, section.kmeans_sample)

@@ -1,7 +1,100 @@
-"""Configuration of generator."""
+"""The generator: which kind, how large, on what it is trained and for how long."""
+
+from typing import Literal
+
+from pydantic import Field
 
 from genrecall.config.base import Section
 
+GeneratorKind = Literal["encoder", "lm"]
+
+
+class DecoderSection(Section):
+    """The Qwen2-shaped decoder where it is made from scratch."""
+
+    layers: int = Field(2, ge=1)
+    hidden: int = Field(256, ge=8, description="a multiple of heads, each head of even size")
+    intermediate: int = Field(512, ge=8)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(4, ge=1, description="divides heads")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class SamplingSection(Section):
+    """What a batch is drawn from. Synthetic queries are cut from titles, brands and categories."""
+
+    synthetic_per_item: int = Field(3, ge=0, description="synthetic queries made for an item")
+    max_synthetic: int = Field(400_000, ge=0, description="items are sampled where the catalogue would give more")
+    real_share: float = Field(
+        0.5, ge=0, le=1, description="of a batch, where there are real queries; the rest synthetic"
+    )
+    title_share: float = Field(
+        0.25, ge=0, le=1, description="of a batch, where there is no real query; the rest synthetic"
+    )
+    targets: int = Field(2, ge=1, description="SIDs sampled for a query of a batch, by grade")
+
+
+class StageSection(Section):
+    """One stage of training."""
+
+    steps: int = Field(120, ge=0, description="at most; 0 leaves the stage out")
+    batch: int = Field(512, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    prior_lr: float = Field(2e-2, gt=0, description="of the prefix prior's sharpness and size weight")
+    warmup_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.98, ge=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    evaluate_every: int = Field(20, ge=1, description="steps between two looks at the dev queries, and two checkpoints")
+    patience: int = Field(5, ge=1, description="looks without a better recall before the stage ends; the best is kept")
+
+
+class EncoderKindSection(Section):
+    """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
+
+    prior: Literal["auto", "on", "off"] = Field("auto", description="prefix prior; auto: on from prior_min_items items")
+    prior_min_items: int = Field(20_000, ge=0)
+    store: Literal["float32", "float16"] = Field("float16", description="how the bundle keeps the sentence encoder")
+    stage: StageSection = StageSection()
+
+
+class LmKindSection(Section):
+    """Kind `lm`: stage 1 learns items -> SIDs, stage 2 queries -> SIDs."""
+
+    checkpoint: str | None = Field(None, description="a Qwen2-family checkpoint (folder or hub id); none: from scratch")
+    bpe_size: int = Field(8000, ge=300, description="vocabulary of the tokenizer trained where there is no checkpoint")
+    max_tokens: int = Field(32, ge=4, description="of a prompt, the marker included")
+    item_stage: StageSection = StageSection(steps=400, batch=128, patience=1000)
+    query_stage: StageSection = StageSection(steps=300, batch=128)
+
+
+class DevSection(Section):
+    """How a generator is judged while it is trained."""
+
+    beam_width: int = Field(50, ge=1)
+    items: int = Field(50, ge=1, description="recall is taken over this many items")
+    max_queries: int = Field(500, ge=1)
+
 
 class GeneratorSection(Section):
-    pass
+    kind: GeneratorKind = "encoder"
+    decoder: DecoderSection = DecoderSection()
+    sampling: SamplingSection = SamplingSection()
+    encoder: EncoderKindSection = EncoderKindSection()
+    lm: LmKindSection = LmKindSection()
+    dev: DevSection = DevSection()
+
+
+TINY = GeneratorSection(
+    decoder=DecoderSection(hidden=32, intermediate=48, heads=2, kv_heads=1),
+    sampling=SamplingSection(synthetic_per_item=1),
+    encoder=EncoderKindSection(stage=StageSection(steps=30, batch=32, warmup_steps=5, evaluate_every=10)),
+    lm=LmKindSection(
+        bpe_size=400,
+        item_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10, patience=1000),
+        query_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),
+    ),
+    dev=DevSection(beam_width=10, items=10),
+)
+"""A configuration small enough for tests: seconds, and the same code."""

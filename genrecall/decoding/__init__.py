@@ -1,0 +1,5 @@
+"""Constrained decoding of SIDs, on torch, NumPy and transformers alone: tables, lean decoder, search, generator."""
+
+from genrecall.decoding.generator import Generated, Generator
+
+__all__ = ["Generated", "Generator"]

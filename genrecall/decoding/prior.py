@@ -44,9 +44,12 @@ class PrefixPrior(nn.Module):
             self.register_buffer(f"log_items_{level}", torch.zeros(count))
 
     def fill(self, vectors: list[np.ndarray], items: list[np.ndarray]) -> None:
-        """Set the mean vector (float [nodes, dim]) and the number of items of every node, level by level."""
+        """Set the mean vector (float [nodes, dim]) and the number of items of every node, level by level.
+
+        Vectors are rounded to float16, as a bundle keeps them, so that what is trained is what is served.
+        """
         for level in range(LEVELS):
-            self.vectors(level).copy_(torch.from_numpy(vectors[level]))
+            self.vectors(level).copy_(torch.from_numpy(vectors[level]).half())
             self.log_items(level).copy_(torch.from_numpy(np.log(items[level])))
 
     def vectors(self, level: int) -> Tensor:
@@ -56,16 +59,19 @@ class PrefixPrior(nn.Module):
         return self.get_buffer(f"log_items_{level}")
 
     def forward(self, level: int, state: Tensor, text: Tensor, child: Tensor) -> Tensor:
-        """Logits float32 [B, R, C] of the children.
+        """Logits float32 [B, R, C] of the children, computed in float32 whatever the decoder's dtype.
 
         Args:
             state: [B, R, hidden], of R prefixes.
             text: [B, dim].
             child: int64 [B, R, C], nodes of `level`.
         """
-        query = (text + self.from_text(text)).unsqueeze(1) + self.from_state(state)
-        near = (self.vectors(level)[child].to(query.dtype) @ query.unsqueeze(-1)).squeeze(-1)
-        return self.tau[level].exp() * near.float() + self.size_weight[level] * self.log_items(level)[child].float()
+        query = (text + self.from_text(text)).unsqueeze(1) + self.from_state(state.float())
+        if level == 0:  # one parent, so every node is a child, in order
+            near = query @ self.vectors(0).T
+        else:
+            near = (self.vectors(level)[child] @ query.unsqueeze(-1)).squeeze(-1)
+        return self.tau[level].exp() * near + self.size_weight[level] * self.log_items(level)[child]
 
 
 def node_means(space: SidSpace, rows: np.ndarray, vectors: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

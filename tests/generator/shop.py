@@ -1,0 +1,80 @@
+"""A shop of a few dozen items whose codes mean something, and a sentence encoder of a few thousand random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from genrecall.records import ITEMS, JUDGMENTS, QUERIES
+from genrecall.sid import SidSpace
+
+Train = Callable[..., dict[str, Any]]  # the fixture `train`
+
+COLOURS = ["red", "blue", "green", "black"]
+THINGS = ["shoe", "lamp", "chair", "mug"]
+MAKERS = ["acme", "zenith", "orbit"]
+
+
+def catalogue() -> tuple[pa.Table, np.ndarray, SidSpace]:
+    """48 items; codes int32 [48, 3]: thing, colour, maker."""
+    rows, codes = [], []
+    for t, thing in enumerate(THINGS):
+        for c, colour in enumerate(COLOURS):
+            for m, maker in enumerate(MAKERS):
+                rows.append(
+                    {
+                        "item_id": f"{t}{c}{m}",
+                        "title": f"{maker} {colour} {thing} classic",
+                        "category": ["home", thing],
+                        "brand": maker,
+                        "text": "",
+                    }
+                )
+                codes.append([t, c, m])
+    found = np.array(codes, dtype=np.int32)
+    return pa.Table.from_pylist(rows, ITEMS), found, SidSpace.of(found)
+
+
+def logs() -> tuple[pa.Table, pa.Table, pa.Table]:
+    """QUERIES, and JUDGMENTS to learn from and to hold out: "red shoe" wants the three red shoes, another a little."""
+    queries, train, dev = [], [], []
+    for t, thing in enumerate(THINGS):
+        for c, colour in enumerate(COLOURS):
+            query = f"q{t}{c}"
+            queries.append({"query_id": query, "text": f"{colour} {thing}"})
+            into = dev if (t + c) % 4 == 0 else train
+            into += [{"query_id": query, "item_id": f"{t}{c}{m}", "grade": 1.0} for m in range(len(MAKERS))]
+            into.append({"query_id": query, "item_id": f"{t}{(c + 1) % 4}0", "grade": 0.1})
+            into.append({"query_id": query, "item_id": f"{(t + 1) % 4}{c}0", "grade": 0.0})
+    tables = (pa.Table.from_pylist(queries, QUERIES), *(pa.Table.from_pylist(j, JUDGMENTS) for j in (train, dev)))
+    return tables
+
+
+def tiny_encoder(folder: Path) -> Path:
+    """A random BERT of width 16 over the words of the shop, in Hugging Face layout."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "home", "classic", *COLOURS, *THINGS, *MAKERS]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
+    BertModel(config).eval().save_pretrained(folder)
+    return folder

@@ -1,0 +1,78 @@
+"""How good a generator is on held-out queries, by the search that will serve it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from transformers import Qwen2Model
+
+from genrecall.config.generator import DevSection
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.items import items_by_sid, rank_items
+from genrecall.decoding.search import Prefix, beam_search
+from genrecall.decoding.transformer import Decoder, DecoderConfig
+from trainer.generator.examples import Judged
+
+BATCH = 32
+
+
+def graded_recall(found: np.ndarray, wanted: np.ndarray, grades: np.ndarray) -> float:
+    """The share of a query's grades that the items found have: recall, where a half relevant item counts half.
+
+    Args:
+        found: int [m] item rows; wanted: int [w] item rows and grades: float [w] > 0, not empty.
+    """
+    return float(grades[np.isin(wanted, found)].sum() / grades.sum())
+
+
+class DevQueries:
+    """Held-out queries, and what it takes to judge an answer to them.
+
+    Args:
+        judged: the queries and the items wanted of each.
+        rows: int64 [items], the SidSpace row of each item; sids: how many SIDs there are.
+        section: width of the beam, and how many items the recall is taken over.
+    """
+
+    def __init__(self, judged: Judged, rows: np.ndarray, sids: int, section: DevSection) -> None:
+        self.judged = judged
+        self.start, self.items = items_by_sid(rows, sids)
+        self.width = min(section.beam_width, sids)
+        self.limit = section.items
+
+    def recall(self, sid: np.ndarray, scores: np.ndarray, valid: np.ndarray) -> float:
+        """Mean graded recall of items; sid int64, scores float32 and valid bool [queries, W]."""
+        each = []
+        for row, (first, end) in enumerate(pairwise(self.judged.start)):
+            keep = valid[row]
+            found, _ = rank_items(sid[row, keep], scores[row, keep], self.start, self.items, self.limit)
+            each.append(graded_recall(found, self.judged.item[first:end], self.judged.grade[first:end]))
+        return float(np.mean(each))
+
+    @torch.no_grad()
+    def measure(
+        self, backbone: Qwen2Model, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix
+    ) -> dict[str, float]:
+        """{"recall"} of the weights as they are, `prefix` being that of the queries in order."""
+        decoder = lean_copy(backbone)
+        parts = []
+        for at in range(0, len(prefix.mask), BATCH):
+            rows = slice(at, at + BATCH)
+            text = None if prefix.text is None else prefix.text[rows]
+            part = Prefix(prefix.embeds[rows], prefix.mask[rows], text)
+            parts.append(beam_search(decoder, heads, tables, part, self.width))
+        sid, scores, valid = (
+            torch.cat([getattr(p, name) for p in parts]).cpu().numpy() for name in ("sid", "scores", "valid")
+        )
+        return {"recall": self.recall(sid, scores, valid)}
+
+
+def lean_copy(backbone: Qwen2Model) -> Decoder:
+    """The decoder that serves, on the weights (not copies) of the model that trains."""
+    with torch.device("meta"):
+        decoder = Decoder(DecoderConfig.read(backbone.config.to_dict()))
+    decoder.load_state_dict(backbone.state_dict(), assign=True)
+    return decoder.eval()

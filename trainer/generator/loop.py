@@ -1,0 +1,198 @@
+"""One stage of training by `transformers.Trainer`: batches by step, dev recall, checkpoints, early stop.
+
+What is trained and on what comes from the caller. Checkpoints are Trainer's own (optimizer state through torch.save);
+they are work files and never reach a bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from genrecall.config.generator import StageSection
+from genrecall.errors import UserError
+
+Batch = dict[str, Tensor]
+RECALL = "eval_recall"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is made of: its name (as in the configuration), its numbers, the batch of a step, the dev measure.
+
+    Attributes:
+        evaluate: None where there are no dev queries; then the last weights are kept.
+    """
+
+    name: str
+    section: StageSection
+    batch: Callable[[int], Batch]
+    evaluate: Callable[[], dict[str, float]] | None
+
+
+class StepBatches(Dataset[Batch]):
+    """Item `n` is the whole batch of step `n`, made when asked for."""
+
+    def __init__(self, steps: int, batch: Callable[[int], Batch]) -> None:
+        self.steps = steps
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        if not 0 <= step < self.steps:
+            raise IndexError(step)
+        return self.batch(step)
+
+
+class SidTrainer(Trainer):
+    """Trainer with our dev measure, a learning rate of the prior's own, and a stop at a loss that is no number."""
+
+    def __init__(self, stage: Stage, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
+        loss: Tensor = model(**inputs)["loss"]
+        if not loss.isfinite():
+            raise UserError(
+                f"stage {self.stage.name}: the loss is {loss.item()} at step {self.state.global_step + 1}: lower lr "
+                f"(now {self.stage.section.lr}) or max_grad_norm (now {self.stage.section.max_grad_norm}) of the stage"
+            )
+        return loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW: matrices decay, vectors don't, the prior's sharpness and size weight have their own rate."""
+        if self.optimizer is None:
+            section, trained = self.stage.section, model or self.model
+            assert trained is not None
+            named = [(n, p) for n, p in trained.named_parameters() if p.requires_grad]
+            scalars = [p for n, p in named if n.endswith(("prior.tau", "prior.size_weight"))]
+            rest = [p for _, p in named if not any(p is s for s in scalars)]
+            groups: list[dict[str, Any]] = [
+                {"params": [p for p in rest if p.ndim > 1], "weight_decay": section.weight_decay},
+                {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+                {"params": scalars, "weight_decay": 0.0, "lr": section.prior_lr},
+            ]
+            groups = [group for group in groups if group["params"]]
+            self.optimizer = torch.optim.AdamW(groups, lr=section.lr, betas=(section.beta1, section.beta2))
+        return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        assert self.stage.evaluate is not None  # Trainer is told eval_strategy="no" otherwise
+        assert self.model is not None
+        self.model.eval()
+        metrics = {f"eval_{key}": value for key, value in self.stage.evaluate().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class Bar(TrainerCallback):
+    """Progress on standard error."""
+
+    def __init__(self, name: str, shown: bool) -> None:
+        self.bar = Progress(console=Console(stderr=True), disable=not shown)
+        self.task = self.bar.add_task(f"training {name}", total=None)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.start()
+        self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.stop()
+
+
+def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: bool = True) -> dict[str, Any]:
+    """Train `model` in place and leave it in eval mode with its best weights.
+
+    A stage that ended in `work` is loaded, one that was interrupted goes on from its last checkpoint.
+
+    Returns:
+        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": dev figures by step, "seconds"}.
+
+    Raises UserError when the loss is no number.
+    """
+    done, report = work / "stage.safetensors", work / "stage.json"
+    if report.exists():
+        load_model(model, done)
+        model.eval()
+        return json.loads(report.read_text(encoding="utf-8"))
+    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+    section, judged = stage.section, stage.evaluate is not None
+    args = TrainingArguments(
+        output_dir=str(work),
+        max_steps=section.steps,
+        per_device_train_batch_size=1,  # one item of the dataset is a batch already
+        learning_rate=section.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=min(section.warmup_steps, section.steps // 3),
+        max_grad_norm=section.max_grad_norm,
+        seed=seed,
+        eval_strategy="steps" if judged else "no",
+        eval_steps=section.evaluate_every,
+        save_strategy="steps",
+        save_steps=section.evaluate_every,
+        save_total_limit=2,
+        load_best_model_at_end=judged,
+        metric_for_best_model=RECALL if judged else None,
+        greater_is_better=True,
+        train_sampling_strategy="sequential",
+        logging_steps=section.evaluate_every,
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to="none",
+        restore_callback_states_from_checkpoint=judged,
+    )
+    callbacks: list[TrainerCallback] = [Bar(stage.name, progress)]
+    if judged:
+        callbacks.append(EarlyStoppingCallback(section.patience))
+    trainer = SidTrainer(
+        stage,
+        model=model,
+        args=args,
+        train_dataset=StepBatches(section.steps, stage.batch),
+        eval_dataset=StepBatches(0, stage.batch) if judged else None,
+        data_collator=lambda batches: batches[0],
+        callbacks=callbacks,
+    )
+    last = get_last_checkpoint(str(work)) if work.is_dir() else None
+    outcome = trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    history = trainer.state.log_history
+    metrics = {
+        "loss": next((entry["loss"] for entry in reversed(history) if "loss" in entry), None),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "looks": [entry for entry in history if RECALL in entry],
+        "seconds": outcome.metrics["train_runtime"],
+    }
+    save_model(model, str(done))
+    temporary = report.with_suffix(".tmp")
+    temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    os.replace(temporary, report)  # last: its presence means that the stage is done
+    for checkpoint in work.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    return metrics

@@ -88,7 +88,7 @@ def nearest_child(level: Level, parents: np.ndarray, x: np.ndarray) -> np.ndarra
 
 
 def nearest(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """int64 [n]: row of `vectors` [k, d] nearest to each row of `x` [n, d] (Euclidean distance; the first of equals)."""
+    """int64 [n]: row of `vectors` [k, d] nearest to each row of `x` [n, d] (Euclidean distance, the first of ties)."""
     half = 0.5 * np.einsum("kd,kd->k", vectors, vectors)
     return np.argmax(x @ vectors.T - half, axis=1)
 

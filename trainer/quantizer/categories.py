@@ -14,21 +14,25 @@ def category_table(
     """The category paths that own a level-1 code, sorted.
 
     An item counts for its whole path (its first `depth` names). From the deepest up, a path with fewer than `min_items`
-    items hands them to its parent; a top category below that has no code, and its items take the nearest one. With more
-    than `limit` paths left, the smallest (of equals, the last by name) go the same way one by one.
+    items hands them to its parent; a top category below that has no code, and its items take the nearest one. Where
+    more than `limit` paths are left, `min_items` rises by tenths until they fit.
 
     Deviation: the paper takes the shop's category ids as they are (1,711 of them in 2,048 codes).
     """
-    count = Counter(tuple(path[:depth]) for path in categories if path)
+    paths = Counter(tuple(path[:depth]) for path in categories if path)
+    table = _fold_rare(paths, min_items)
+    while limit is not None and len(table) > limit:
+        min_items += max(1, min_items // 10)
+        table = _fold_rare(paths, min_items)
+    return sorted(map(list, table))
+
+
+def _fold_rare(paths: Counter[tuple[str, ...]], min_items: int) -> Counter[tuple[str, ...]]:
+    """The paths that keep at least `min_items` items, with their items."""
+    count = paths.copy()
     for length in range(max(map(len, count), default=0), 0, -1):
         for path in sorted(p for p in count if len(p) == length and count[p] < min_items):
-            _fold(count, path)
-    while limit is not None and len(count) > limit:
-        _fold(count, min(sorted(count, reverse=True), key=lambda p: count[p]))
-    return sorted(map(list, count))
-
-
-def _fold(count: Counter[tuple[str, ...]], path: tuple[str, ...]) -> None:
-    items = count.pop(path)
-    if len(path) > 1:
-        count[path[:-1]] += items
+            items = count.pop(path)
+            if length > 1:
+                count[path[:-1]] += items
+    return count

@@ -98,8 +98,8 @@ def auto_sizes(section: CqSidSection, items: int, categories: int, without: int)
     """The codes of each level where the configuration says "auto".
 
     Level 1: a code a category, and for the items `without` one as many free codes as their number would fill
-    categories; with no category at all as hierarchical k-means. Levels 2 and 3: equal powers of two so that the three sizes
-    multiply to about PRODUCT codes for each SID wanted.
+    categories; with no category at all as hierarchical k-means. Levels 2 and 3: equal powers of two so that
+    the three sizes multiply to about PRODUCT codes for each SID wanted.
     """
     asked1, asked2, asked3 = section.level_sizes
     if asked1 != "auto":

@@ -58,20 +58,23 @@ class NodeSection(Section):
     )
     dir: Path | None = Field(None, description="downloads and nodes; by default <run.cache_dir>/node")
     user: str = Field("nobody", description="account that runs the node when the command is run as root")
-    start_s: float = Field(120.0, gt=0, description="a node that does not answer in this time has failed")
+    start_s: float = Field(180.0, gt=0, description="a node that does not answer in this time has failed")
     stop_s: float = Field(30.0, gt=0, description="a node that does not leave in this time is killed")
     jvm_overhead_mb: int = Field(400, ge=0, description="memory needed beside the heap")
     min_free_disk_mb: int = Field(1500, ge=0, description="free space below this is an error")
 
 
 class OpenSearchSection(Section):
-    url: str = Field("http://127.0.0.1:9200", pattern=r"^https?://[^/?#\s]+/?$")
+    url: str = Field(
+        "http://127.0.0.1:9200",
+        pattern=r"^https?://[^/?#\s]+/?$",
+        description="credentials: GENRECALL_OPENSEARCH_USER and _PASSWORD in the environment",
+    )
     index: str = Field(
         "products",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
         description="the alias; each codebook's index is <index>-<codebook>",
     )
-    user: str | None = Field(None, description="its password comes from the environment: GENRECALL_OPENSEARCH_PASSWORD")
     verify_certs: bool = True
     ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the cluster's certificate")
     timeout_s: float = Field(30.0, gt=0, description="of one request")

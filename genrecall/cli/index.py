@@ -1,0 +1,158 @@
+"""`genrecall index`: the index of a codebook in OpenSearch."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from genrecall.bundle import Bundle
+    from genrecall.config import Config
+    from index_mappings.lifecycle import Meta
+
+app = typer.Typer(help="Create, load and look at the index of a codebook.", no_args_is_help=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Such as opensearch.url=http://127.0.0.1:9201", show_default=False)
+]
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run.")]
+BundleName = Annotated[str, typer.Option("--bundle", help="A codebook such as v1, `current`, `previous`, or a folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+DEMO = Path("configs/demo.yaml")
+
+
+@app.command()
+def create(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    replace: Annotated[bool, typer.Option(help="Delete the index of this codebook first, documents included.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create index template, search pipelines and the empty index `<opensearch.index>-<codebook>`.
+
+    Example: `genrecall index create --bundle v1`
+    """
+    from index_mappings import lifecycle
+    from index_mappings.client import connect, explained
+
+    settings, opened = _open(config, overrides, bundle)
+    section = settings.opensearch
+    with explained(section):
+        index, new = lifecycle.create(connect(section), section, _meta(settings, opened), _dimension(settings), replace)
+    if as_json:
+        print(json.dumps({"index": index, "new": new}))
+    else:
+        print(f"{index}: {'created' if new else 'is there already, for the same bundle and vectors'}")
+
+
+@app.command()
+def load(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    switch: Annotated[bool, typer.Option(help="Move the alias here when done; the first load does so itself.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Index the catalogue, each item with its SID and its vector. Interrupted, the same command goes on from there.
+
+    Example: `genrecall index load --bundle v1 --switch`
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from genrecall.embeddings import embed
+    from genrecall.readers import item_text, open_dataset
+    from index_mappings.client import connect, explained
+    from index_mappings.load import load as run
+    from index_mappings.load import terms_of
+
+    settings, opened = _open(config, overrides, bundle)
+    section = settings.opensearch
+    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
+    vectors = embed(item_text(dataset.items), settings.encoder, settings.run.cache_dir)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar, explained(section):
+        task = bar.add_task(f"indexing into {section.url}", total=dataset.items.num_rows)
+        report = run(
+            connect(section),
+            section,
+            _meta(settings, opened),
+            dataset.items,
+            terms_of(opened.items(), opened.codebook),
+            vectors,
+            dataset.fingerprints,
+            settings.run.dir / "index",
+            switch,
+            lambda done, rows: bar.update(task, completed=done, total=rows),
+        )
+    if as_json:
+        print(json.dumps({**asdict(report), "per_second": round(report.per_second, 1)}))
+        return
+    sent = report.rows - report.resumed_at
+    print(f"{report.index}: {report.documents:,} documents; {sent:,} sent in {report.seconds:.1f} s; {report.alias}")
+    for count, what in (
+        (report.resumed_at, "rows were done by an earlier load"),
+        (report.rejected, f"were rejected, see {settings.run.dir / 'index'}/{report.index}.rejects.jsonl"),
+        (
+            report.without_sid,
+            "items are not in the bundle: indexed without SID, the generative clause never finds them",
+        ),
+        (report.not_in_catalogue, "items of the bundle are not in the catalogue"),
+    ):
+        if count:
+            print(f"  {count:,} {what}")
+
+
+@app.command()
+def status(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json = False) -> None:
+    """Show the indices of this alias: codebook, documents, how many have a SID.
+
+    Example: `genrecall index status`
+    """
+    from genrecall.config import Config, load
+    from index_mappings import lifecycle
+    from index_mappings.client import connect, explained
+
+    section = load(Config, config, overrides or []).opensearch
+    with explained(section):
+        found = lifecycle.status(connect(section), section)
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    for one in found:
+        arrow = f"{section.index} -> " if one.aliased else ""
+        print(
+            f"{arrow}{one.index}: {one.documents:,} documents, {one.with_sid:,} with a SID of {one.codebook}, "
+            f"vectors of {one.dimension} by {one.encoder}, {one.megabytes:.1f} MB, {one.health}"
+        )
+    if not found:
+        print(f"no index {section.index}-* at {section.url}; make one with `genrecall index load`")
+
+
+def _open(config: Path, overrides: list[str] | None, name: str) -> "tuple[Config, Bundle]":
+    from genrecall import bundle
+    from genrecall.config import Config, load
+
+    settings = load(Config, config, overrides or [])
+    folder = Path(name)
+    return settings, bundle.open(folder if "/" in name else bundle.resolve(settings.run.bundles_dir, name))
+
+
+def _meta(settings: "Config", opened: "Bundle") -> "Meta":
+    from genrecall.bundle import ITEMS
+    from index_mappings.lifecycle import Meta
+
+    return Meta(opened.codebook, opened.manifest["files"][ITEMS]["sha256"], settings.encoder.checkpoint)
+
+
+def _dimension(settings: "Config") -> int:
+    """Of the encoder's vectors, without loading it."""
+    from genrecall.checkpoints import resolve
+
+    file = resolve(settings.encoder.checkpoint) / "config.json"
+    return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])

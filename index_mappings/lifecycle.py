@@ -1,0 +1,214 @@
+"""The index of one codebook, from its creation to its place under the alias.
+
+Owns names (`<alias>-<codebook>`), templates, search pipelines, `_meta.genrecall`, alias and status. Documents are sent
+by `bulk`. An index says which codebook its SIDs are of; the clause and the loader go by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from genrecall.config.opensearch import FusionSection, OpenSearchSection
+from genrecall.errors import UserError
+from index_mappings.render import render
+
+PLUGINS = ("opensearch-knn", "opensearch-neural-search")
+PRIORITY = 100  # of the index template; longer names get more, so `shop-eu-*` goes before `shop-*`
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What an index holds, as its mapping says: the codebook, sha256 of its assignments, and the vectors' encoder."""
+
+    codebook: str
+    assignments: str
+    encoder: str
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    index: str
+    codebook: str
+    encoder: str
+    dimension: int
+    aliased: bool
+    documents: int
+    with_sid: int
+    megabytes: float
+    health: str
+
+
+def index_name(section: OpenSearchSection, codebook: str) -> str:
+    """`<alias>-<codebook>`; UserError where OpenSearch would refuse it."""
+    name = f"{section.index}-{codebook}"
+    if name != name.lower() or len(name.encode()) > 255:
+        raise UserError(
+            f"codebook {codebook!r} cannot name an index ({name!r}): index names are lower case and at most 255 bytes; "
+            "publish the bundle under another codebook name"
+        )
+    return name
+
+
+def create(
+    client: OpenSearch, section: OpenSearchSection, meta: Meta, dimension: int, replace: bool = False
+) -> tuple[str, bool]:
+    """Make sure that template, search pipelines and the index of `meta.codebook` are there.
+
+    Returns the index's name and whether it is new. An index that is there already must hold the same (see `check`), or
+    `replace` deletes it first. Raises UserError for that, for a cluster without the plugins, and for an alias name that
+    is an index.
+    """
+    name = index_name(section, meta.codebook)
+    check_plugins(client, section)
+    if client.indices.exists(index=section.index) and not client.indices.exists_alias(name=section.index):
+        raise UserError(
+            f"opensearch.index: {section.index!r} is an index, but is to be the alias of {name!r}: choose another name"
+        )
+    exists = client.indices.exists(index=name)
+    if exists and not replace:
+        check(client, name, meta, dimension)
+        return name, False
+    if exists:
+        client.indices.delete(index=name)
+    put_template(client, section, dimension)
+    put_pipelines(client, section.fusion)
+    body = render("meta", codebook=meta.codebook, assignments=meta.assignments, encoder=meta.encoder)
+    client.indices.create(index=name, body=body)
+    return name, True
+
+
+def put_template(client: OpenSearch, section: OpenSearchSection, dimension: int) -> None:
+    """The index template of every `<alias>-*`."""
+    template = render(
+        "index",
+        index=section.index,
+        priority=PRIORITY + len(section.index),
+        shards=section.shards,
+        replicas=section.replicas,
+        refresh_interval=section.refresh_interval,
+        dimension=dimension,
+        space=section.vector.space,
+        m=section.vector.m,
+        ef_construction=section.vector.ef_construction,
+    )
+    client.indices.put_index_template(name=section.index, body=template)
+
+
+def put_pipelines(client: OpenSearch, fusion: FusionSection) -> None:
+    """The search pipelines for hybrid queries: two and three clauses by normalized scores, any number by ranks."""
+    for name, body in (
+        (fusion.two, normalization(fusion.weights_two)),
+        (fusion.three, normalization(fusion.weights_three)),
+        (fusion.rrf, reciprocal_rank(fusion.rank_constant)),
+    ):
+        client.search_pipeline.put(id=name, body=body)
+
+
+def normalization(weights: tuple[float, ...]) -> dict[str, Any]:
+    """A pipeline, for storing or for use inside one request: min-max normalized scores, weighted mean."""
+    return render("normalization", weights=list(weights))
+
+
+def reciprocal_rank(rank_constant: int, weights: tuple[float, ...] | None = None) -> dict[str, Any]:
+    """A pipeline, as `normalization`: reciprocal rank fusion, each clause with its weight if weights are given."""
+    if weights is None:
+        return render("rrf", rank_constant=rank_constant)
+    return render("rrf_weighted", rank_constant=rank_constant, weights=list(weights))
+
+
+def read_meta(client: OpenSearch, index: str) -> Meta:
+    """UserError when the index was not made by genrecall."""
+    mapping = client.indices.get_mapping(index=index)[index]["mappings"]
+    found = mapping.get("_meta", {}).get("genrecall", {})
+    if not isinstance(found, dict) or not found.get("codebook"):
+        raise UserError(
+            f"index {index!r} names no codebook (_meta.genrecall.codebook in its mapping): it was not made by "
+            "`genrecall index create`; choose another opensearch.index, or replace it with `genrecall index create "
+            "--replace`"
+        )
+    return Meta(str(found["codebook"]), str(found.get("assignments", "")), str(found.get("encoder", "")))
+
+
+def dimension_of(client: OpenSearch, index: str) -> int:
+    """Dimension of the vector field; 0 where there is none."""
+    properties = client.indices.get_mapping(index=index)[index]["mappings"].get("properties", {})
+    return int(properties.get("vector", {}).get("dimension", 0))
+
+
+def check(client: OpenSearch, index: str, meta: Meta, dimension: int) -> None:
+    """UserError when `index` holds something else than `meta` says, or vectors of another size."""
+    found = read_meta(client, index)
+    remedy = "replace it with `genrecall index create --replace`, or choose another opensearch.index"
+    if found.codebook != meta.codebook:
+        raise UserError(f"index {index!r} holds codebook {found.codebook!r}, not {meta.codebook!r}: {remedy}")
+    if found.assignments != meta.assignments:
+        raise UserError(
+            f"index {index!r} was made for another bundle of the name {meta.codebook!r}, with other SIDs: {remedy}"
+        )
+    size = dimension_of(client, index)
+    if size != dimension or found.encoder != meta.encoder:
+        raise UserError(
+            f"index {index!r} holds vectors of dimension {size} by encoder {found.encoder!r}, but encoder.checkpoint "
+            f"{meta.encoder!r} makes {dimension}: {remedy}"
+        )
+
+
+def check_plugins(client: OpenSearch, section: OpenSearchSection) -> None:
+    """UserError when a node of the cluster lacks k-NN or neural-search."""
+    rows = client.cat.plugins(format="json", h="name,component")
+    nodes = {row["name"] for row in client.cat.nodes(format="json", h="name")}
+    for plugin in PLUGINS:
+        without = nodes - {row["name"] for row in rows if row["component"] == plugin}
+        if without:
+            raise UserError(
+                f"{section.url}: {', '.join(sorted(without))} lacks the plugin {plugin}, which vectors and hybrid "
+                "queries need; `genrecall node start` runs a node that has it"
+            )
+
+
+def aliased(client: OpenSearch, section: OpenSearchSection) -> list[str]:
+    """The indices that the alias points to; empty where there is no alias yet."""
+    if not client.indices.exists_alias(name=section.index):
+        return []
+    return sorted(client.indices.get_alias(name=section.index))
+
+
+def point_alias(client: OpenSearch, section: OpenSearchSection, index: str) -> list[str]:
+    """Point the alias to `index` alone, in one step that no search can fall into; the indices it pointed to before."""
+    before = aliased(client, section)
+    actions: list[dict[str, Any]] = [
+        {"remove": {"index": old, "alias": section.index}} for old in before if old != index
+    ]
+    actions.append({"add": {"index": index, "alias": section.index}})
+    client.indices.update_aliases(body={"actions": actions})
+    return before
+
+
+def status(client: OpenSearch, section: OpenSearchSection) -> list[IndexStatus]:
+    """Every index of this alias name that genrecall made, the aliased one first."""
+    pattern = f"{section.index}-*"
+    mappings = client.indices.get_mapping(index=pattern, params={"ignore_unavailable": "true"})
+    rows = {row["index"]: row for row in client.cat.indices(index=pattern, format="json", bytes="b")}
+    current = aliased(client, section)
+    found = []
+    for index, body in mappings.items():
+        about = body["mappings"].get("_meta", {}).get("genrecall", {})
+        if index != f"{section.index}-{about.get('codebook')}":
+            continue  # another alias that begins alike (`shop-eu` beside `shop`), or not ours
+        found.append(
+            IndexStatus(
+                index=index,
+                codebook=about["codebook"],
+                encoder=about.get("encoder", ""),
+                dimension=int(body["mappings"].get("properties", {}).get("vector", {}).get("dimension", 0)),
+                aliased=index in current,
+                documents=client.count(index=index)["count"],
+                with_sid=client.count(index=index, body={"query": {"exists": {"field": "sid"}}})["count"],
+                megabytes=int(rows[index]["store.size"] or 0) / 1e6,
+                health=rows[index]["health"],
+            )
+        )
+    return sorted(found, key=lambda one: (not one.aliased, one.index))

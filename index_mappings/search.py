@@ -1,0 +1,97 @@
+"""Query bodies of the three channels and their hybrid, and the lists that come back.
+
+The clauses are plain dictionaries, so they nest anywhere. `generative` needs the plugin; `sid_terms` is what it
+becomes, for clusters that cannot take the plugin and a caller that asked the inference server itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from opensearchpy import OpenSearch
+
+from genrecall.config.opensearch import OpenSearchSection
+from genrecall.errors import UserError
+from index_mappings.client import reason_of
+
+Clause = dict[str, Any]
+Hits = tuple[np.ndarray, np.ndarray]
+"""(item ids [n] of str, scores float32 [n]), best first."""
+
+
+def bm25(text: str, section: OpenSearchSection) -> Clause:
+    """Words of the query in any of the text fields: a field's matches compete, they do not add up."""
+    return {"multi_match": {"query": text, "fields": list(section.bm25_fields), "type": "most_fields"}}
+
+
+def knn(vector: np.ndarray, k: int, filter: Clause | None = None) -> Clause:
+    """The `k` nearest items; `filter` is applied while the graph is walked, so `k` are found."""
+    body: Clause = {"vector": vector.astype(float).tolist(), "k": k}
+    return {"knn": {"vector": {**body, "filter": filter} if filter else body}}
+
+
+def generative(
+    text: str | None = None, sids: Sequence[str] | None = None, k: int | None = None, **options: Any
+) -> Clause:
+    """The plugin's clause: SIDs generated for `text`, or those given (terms such as `v7/12/40/733`).
+
+    options: user, beam_width, timeout, on_failure, min_score, boost, _name, as the plugin documents them.
+    """
+    body = {"query_text": text, "sids": list(sids) if sids is not None else None, "k": k, **options}
+    return {"generative": {"sid": {key: value for key, value in body.items() if value is not None}}}
+
+
+def sid_terms(terms: Sequence[str], probabilities: Sequence[float]) -> Clause:
+    """Items of any of the SIDs, scored by the SID's probability (finite, >= 0)."""
+    scores = np.asarray(probabilities, dtype=float)
+    if len(scores) != len(terms) or not np.isfinite(scores).all() or (scores < 0).any():
+        raise ValueError("each SID needs a finite probability of at least 0: log-probabilities are exponentiated first")
+    should = [
+        {"constant_score": {"filter": {"term": {"sid": term}}, "boost": float(score)}}
+        for term, score in zip(terms, scores, strict=True)
+    ]
+    return {"bool": {"should": should, "minimum_should_match": 1}}
+
+
+def hybrid(clauses: Sequence[Clause], filter: Clause | None = None, depth: int | None = None) -> Clause:
+    """The clauses side by side, fused by a search pipeline. `depth`: hits of each clause that enter the fusion."""
+    body: Clause = {"queries": list(clauses)}
+    if filter:
+        body["filter"] = filter
+    if depth:
+        body["pagination_depth"] = depth
+    return {"hybrid": body}
+
+
+def body(
+    query: Clause,
+    size: int,
+    pipeline: str | Clause | None = None,
+    source: Sequence[str] | bool = False,
+) -> Clause:
+    """A search request. `pipeline`: of a hybrid query, the name of a stored search pipeline or the pipeline itself."""
+    request: Clause = {"query": query, "size": size, "_source": source if isinstance(source, bool) else list(source)}
+    return {**request, "search_pipeline": pipeline} if pipeline else request
+
+
+def search_all(client: OpenSearch, index: str, bodies: Iterable[Clause], together: int = 20) -> list[Hits]:
+    """The hits of every request, `together` of them in one call. UserError for the first that failed."""
+    requests = list(bodies)
+    found: list[Hits] = []
+    for first in range(0, len(requests), together):
+        some = requests[first : first + together]
+        answer = client.msearch(body=[line for request in some for line in ({"index": index}, request)])
+        found += [_hits(response, request) for response, request in zip(answer["responses"], some, strict=True)]
+    return found
+
+
+def _hits(response: dict[str, Any], request: Clause) -> Hits:
+    shards = response.get("_shards", {})
+    if "error" in response or shards.get("failed"):
+        failure = response if "error" in response else shards["failures"][0]["reason"]
+        raise UserError(f"a search failed: {reason_of(failure)}; the request was {str(request)[:300]}")
+    hits = response["hits"]["hits"]
+    ids = np.array([hit["_id"] for hit in hits], dtype=str)
+    return ids, np.array([hit["_score"] for hit in hits], dtype=np.float32)

@@ -1,0 +1,121 @@
+"""A small shop, and a cluster that can be made to fail on the way."""
+
+import itertools
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from opensearchpy import OpenSearch
+
+from deploy.local.node import Node
+from genrecall.config.opensearch import BulkSection, OpenSearchSection
+from genrecall.records import ITEMS
+from index_mappings.client import connect
+from index_mappings.lifecycle import Meta
+
+DIMENSION = 8
+META = Meta(codebook="v1", assignments="a" * 64, encoder="minilm")
+_names = itertools.count()
+
+
+@dataclass(frozen=True)
+class Shop:
+    items: pa.Table
+    terms: dict[str, str]
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, count: int) -> "Shop":
+        colours, things = ["red", "blue", "green", "black"], ["shoe", "lamp", "chair"]
+        rows = [
+            {
+                "item_id": f"B{i:04}",
+                "title": f"{colours[i % 4]} {things[i % 3]} number {i}",
+                "category": ["Home", things[i % 3]],
+                "brand": f"brand {i % 5}",
+                "text": "",
+            }
+            for i in range(count)
+        ]
+        vectors = np.random.default_rng(0).normal(size=(count, DIMENSION)).astype(np.float32)
+        terms = {row["item_id"]: f"v1/{i % 3}/{i % 4}/{i % 2}" for i, row in enumerate(rows)}
+        return cls(pa.Table.from_pylist(rows, ITEMS), terms, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@dataclass
+class Faults:
+    """What happens to the next bulk requests, in order: a status to answer with, or "drop" the connection."""
+
+    url: str = ""
+    planned: list[int | str] = field(default_factory=list)
+    bulks: int = 0
+
+
+@pytest.fixture
+def section(node: Node) -> Iterator[OpenSearchSection]:
+    """The real node, under an alias that no other test uses; its indices are removed afterwards."""
+    section = OpenSearchSection(
+        url=node.url, index=f"shop{next(_names)}", bulk=BulkSection(docs=10, attempts=4, backoff_s=0.01)
+    )
+    yield section
+    client = connect(section)
+    client.indices.delete(index=f"{section.index}-*")
+    client.indices.delete_index_template(name=section.index, ignore=404)
+
+
+@pytest.fixture
+def client(section: OpenSearchSection) -> OpenSearch:
+    return connect(section)
+
+
+@pytest.fixture
+def flaky(section: OpenSearchSection) -> Iterator[tuple[OpenSearchSection, Faults]]:
+    """The real node behind a proxy that makes bulk requests fail as planned."""
+    faults = Faults()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _proxy(section.url, faults))
+    Thread(target=server.serve_forever, daemon=True).start()
+    faults.url = f"http://127.0.0.1:{server.server_port}"
+    yield section.model_copy(update={"url": faults.url}), faults
+    server.shutdown()
+    server.server_close()
+
+
+def _proxy(target: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
+    class Proxy(BaseHTTPRequestHandler):
+        def relay(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if "_bulk" in self.path:
+                faults.bulks += 1
+                fault = faults.planned.pop(0) if faults.planned else None
+                if fault == "drop":
+                    self.close_connection = True
+                    return
+                if fault is not None:
+                    return self.answer(int(fault), b'{"error":{"reason":"planned"},"status":%d}' % int(fault))
+            request = urllib.request.Request(target + self.path, body or None, dict(self.headers), method=self.command)
+            try:
+                with urllib.request.urlopen(request) as response:
+                    self.answer(response.status, response.read())
+            except urllib.error.HTTPError as error:
+                self.answer(error.code, error.read())
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = relay
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Proxy

@@ -1,0 +1,343 @@
+"""Creating, loading and searching an index of the real node."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from opensearchpy import OpenSearch
+
+from genrecall.config.opensearch import OpenSearchSection
+from genrecall.errors import UserError
+from index_mappings import lifecycle, search
+from index_mappings.client import connect, explained
+from index_mappings.load import Report, load
+from tests.index.conftest import META, Faults, Shop
+
+pytestmark = pytest.mark.node
+
+
+def fill(section: OpenSearchSection, shop: Shop, folder: Path, meta: lifecycle.Meta = META, **options) -> Report:
+    client = connect(section)
+    return load(client, section, meta, shop.items, shop.terms, shop.vectors, {"items": "sha"}, folder, **options)
+
+
+# --- create
+
+
+def test_created_index_names_its_codebook_and_uses_the_lucene_engine(client: OpenSearch, section: OpenSearchSection):
+    name, new = lifecycle.create(client, section, META, 8)
+    assert (name, new) == (f"{section.index}-v1", True)
+    assert lifecycle.read_meta(client, name) == META
+    mapping = client.indices.get_mapping(index=name)[name]["mappings"]
+    assert mapping["properties"]["vector"]["method"]["engine"] == "lucene"
+    assert mapping["properties"]["sid"] == {"type": "keyword"}
+    assert mapping["dynamic"] == "strict"
+
+
+def test_creating_again_changes_nothing(client: OpenSearch, section: OpenSearchSection):
+    lifecycle.create(client, section, META, 8)
+    assert lifecycle.create(client, section, META, 8) == (f"{section.index}-v1", False)
+
+
+@pytest.mark.parametrize(
+    ("change", "dimension", "message"),
+    [
+        ({"assignments": "b" * 64}, 8, "another bundle of the name 'v1'"),
+        ({"encoder": "other"}, 8, "encoder 'minilm', but encoder.checkpoint 'other'"),
+        ({}, 16, "dimension 8 .* makes 16"),
+    ],
+)
+def test_index_of_something_else_is_refused(client: OpenSearch, section, change: dict, dimension: int, message: str):
+    lifecycle.create(client, section, META, 8)
+    with pytest.raises(UserError, match=message):
+        lifecycle.create(client, section, replace(META, **change), dimension)
+
+
+def test_index_of_another_codebook_is_refused(client: OpenSearch, section: OpenSearchSection):
+    lifecycle.put_template(client, section, 8)
+    body = {"mappings": {"_meta": {"genrecall": {"codebook": "v9"}}}}
+    client.indices.create(index=f"{section.index}-v1", body=body)
+    with pytest.raises(UserError, match="holds codebook 'v9', not 'v1'"):
+        lifecycle.create(client, section, META, 8)
+
+
+def test_index_that_genrecall_did_not_make_is_refused(client: OpenSearch, section: OpenSearchSection):
+    client.indices.create(index=f"{section.index}-v1")
+    with pytest.raises(UserError, match="names no codebook"):
+        lifecycle.create(client, section, META, 8)
+
+
+def test_replace_makes_the_index_anew(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    fill(section, Shop.of(5), tmp_path)
+    assert lifecycle.create(client, section, replace(META, encoder="other"), 16, replace=True)[1]
+    assert lifecycle.dimension_of(client, f"{section.index}-v1") == 16
+
+
+def test_an_index_in_the_place_of_the_alias_is_refused(client: OpenSearch, section: OpenSearchSection):
+    taken = section.model_copy(update={"index": f"{section.index}-taken"})
+    client.indices.create(index=taken.index)
+    with pytest.raises(UserError, match="is an index, but is to be the alias"):
+        lifecycle.create(client, taken, META, 8)
+
+
+def test_no_cluster_is_told_with_the_remedy():
+    section = OpenSearchSection(url="http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"no OpenSearch answers at .*:9 .*genrecall node start"), explained(section):
+        connect(section).info()
+
+
+# --- load
+
+
+def test_loaded_index_holds_every_item_with_its_sid(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    report = fill(section, Shop.of(25), tmp_path)
+    assert (report.rows, report.documents, report.rejected, report.resumed_at) == (25, 25, 0, 0)
+    (status,) = lifecycle.status(client, section)
+    assert (status.codebook, status.documents, status.with_sid, status.dimension) == ("v1", 25, 25, 8)
+    assert status.aliased
+    source = client.get(index=section.index, id="B0007")["_source"]
+    assert source["sid"] == "v1/1/3/1"
+    settings = client.indices.get_settings(index=report.index)[report.index]["settings"]["index"]
+    assert settings["refresh_interval"] == "1s"
+
+
+def test_loading_again_sends_nothing(section: OpenSearchSection, tmp_path: Path):
+    fill(section, Shop.of(25), tmp_path)
+    again = fill(section, Shop.of(25), tmp_path)
+    assert (again.resumed_at, again.documents) == (25, 25)
+
+
+def test_documents_deleted_since_are_loaded_again(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    fill(section, Shop.of(25), tmp_path)
+    client.delete(index=section.index, id="B0003", refresh=True)
+    again = fill(section, Shop.of(25), tmp_path)
+    assert (again.resumed_at, again.documents) == (0, 25)
+
+
+def test_items_that_the_bundle_lacks_are_indexed_without_sid_and_counted(section: OpenSearchSection, tmp_path: Path):
+    shop = Shop.of(25)
+    del shop.terms["B0000"], shop.terms["B0001"]
+    shop.terms["GONE"] = "v1/0/0/0"
+    report = fill(section, shop, tmp_path)
+    assert (report.documents, report.without_sid, report.not_in_catalogue) == (25, 2, 1)
+    (status,) = lifecycle.status(connect(section), section)
+    assert (status.documents, status.with_sid) == (25, 23)
+
+
+def test_rejected_documents_are_listed_with_their_reason(section: OpenSearchSection, tmp_path: Path):
+    shop = Shop.of(25)
+    shop.vectors[3] = 0  # cosine has no answer for a zero vector
+    rows = shop.items.to_pylist()
+    rows[7]["item_id"] = "x" * 600
+    shop = replace(shop, items=shop.items.from_pylist(rows, shop.items.schema))
+    tolerant = section.model_copy(update={"bulk": section.bulk.model_copy(update={"max_reject_share": 0.1})})
+    report = fill(tolerant, shop, tmp_path)
+    assert (report.documents, report.rejected) == (23, 2)
+    rejects = [json.loads(line) for line in (tmp_path / f"{report.index}.rejects.jsonl").read_text().splitlines()]
+    assert {(reject["item_id"][:5], reject["status"]) for reject in rejects} == {("B0003", 400), ("xxxxx", 400)}
+    assert {True} == {"zero vector" in reject["reason"] or "512 bytes" in reject["reason"] for reject in rejects}
+
+
+def test_too_many_rejects_fail_the_load_and_leave_the_alias(section: OpenSearchSection, tmp_path: Path):
+    shop = Shop.of(25)
+    shop.vectors[3] = 0
+    with pytest.raises(UserError, match=r"1 of 25 documents were rejected .*max_reject_share is 1.0%"):
+        fill(section, shop, tmp_path)
+    assert lifecycle.aliased(connect(section), section) == []
+
+
+def test_document_of_somebody_else_is_found_out(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    name, _ = lifecycle.create(client, section, META, 8)
+    client.index(index=name, id="foreign", body={"title": "not of this catalogue"})
+    with pytest.raises(UserError, match="holds 26 documents, but 25 were expected"):
+        fill(section, Shop.of(25), tmp_path)
+
+
+# --- alias
+
+
+def test_alias_moves_to_the_next_codebook_only_when_told(section: OpenSearchSection, tmp_path: Path):
+    client, second = connect(section), replace(META, codebook="v2")
+    fill(section, Shop.of(5), tmp_path)
+    assert "still points to" in fill(section, Shop.of(6), tmp_path, second).alias
+    assert lifecycle.aliased(client, section) == [f"{section.index}-v1"]
+    assert "now points to" in fill(section, Shop.of(6), tmp_path, second, switch=True).alias
+    assert lifecycle.aliased(client, section) == [f"{section.index}-v2"]
+    assert client.count(index=section.index)["count"] == 6
+    assert [one.codebook for one in lifecycle.status(client, section)] == ["v2", "v1"]
+
+
+def test_alias_that_begins_alike_is_not_mixed_up(section: OpenSearchSection, tmp_path: Path):
+    longer = section.model_copy(update={"index": f"{section.index}-eu"})
+    fill(section, Shop.of(5), tmp_path)
+    fill(longer, Shop.of(6), tmp_path)
+    client = connect(section)
+    assert [one.documents for one in lifecycle.status(client, section)] == [5]
+    assert [one.documents for one in lifecycle.status(client, longer)] == [6]
+    client.indices.delete_index_template(name=longer.index)
+
+
+# --- failures on the way
+
+
+def test_lost_connections_and_refusals_for_now_are_sent_again(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
+    section, faults = flaky
+    faults.planned = [429, "drop", 503]
+    report = fill(section, Shop.of(25), tmp_path)
+    assert (report.documents, report.rejected) == (25, 0)
+    assert faults.bulks == 3 + 3
+
+
+def test_load_that_gave_up_goes_on_from_there(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
+    section, faults = flaky
+
+    def fail_from_now_on(done: int, rows: int) -> None:
+        faults.planned = [503] * section.bulk.attempts
+
+    with pytest.raises(
+        UserError, match=r"10 documents could not be sent in 4 attempts, the last with '503 planned'.*run the same"
+    ):
+        fill(section, Shop.of(25), tmp_path, advance=fail_from_now_on)
+    assert lifecycle.aliased(connect(section), section) == []
+    report = fill(section, Shop.of(25), tmp_path)
+    assert (report.resumed_at, report.documents) == (10, 25)
+
+
+def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
+    section, faults = flaky
+    faults.planned = [413]
+    with pytest.raises(UserError, match="answered 413: planned"), explained(section):
+        fill(section, Shop.of(25), tmp_path)
+    assert faults.bulks == 1
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from genrecall.config.opensearch import OpenSearchSection
+from tests.index.conftest import Shop
+from tests.index.test_load import fill
+def advance(done, rows):
+    print(done, flush=True)
+    time.sleep(0.5)
+fill(OpenSearchSection.model_validate_json(sys.argv[1]), Shop.of(95), Path(sys.argv[2]), advance=advance)
+"""
+
+
+def test_killed_load_goes_on_where_it_was(section: OpenSearchSection, tmp_path: Path):
+    command = [sys.executable, "-c", KILLED, section.model_dump_json(), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) >= 40:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert lifecycle.aliased(connect(section), section) == []
+    report = fill(section, Shop.of(95), tmp_path)
+    assert 40 <= report.resumed_at < 95
+    assert report.documents == 95
+
+
+# --- search
+
+
+@pytest.fixture
+def loaded(section: OpenSearchSection, tmp_path: Path) -> tuple[OpenSearchSection, Shop]:
+    shop = Shop.of(60)
+    fill(section, shop, tmp_path)
+    return section, shop
+
+
+def ask(section: OpenSearchSection, *requests: dict) -> list[search.Hits]:
+    return search.search_all(connect(section), section.index, requests)
+
+
+def test_bm25_finds_words_in_any_field_whatever_their_form(loaded):
+    section, _ = loaded
+    ((ids, scores),) = ask(section, search.body(search.bm25("reds shoes", section), 5))
+    assert all(int(i[1:]) % 4 == 0 and int(i[1:]) % 3 == 0 for i in ids)  # red shoes
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_knn_ranks_by_cosine(loaded):
+    section, shop = loaded
+    wanted = np.argsort(-(shop.vectors @ shop.vectors[9]))[:10]
+    ((ids, scores),) = ask(section, search.body(search.knn(shop.vectors[9], 10), 10))
+    assert ids.tolist() == [f"B{i:04}" for i in wanted]
+    assert np.allclose(scores, (1 + (shop.vectors @ shop.vectors[9])[wanted]) / 2, atol=1e-5)
+
+
+def test_knn_filter_does_not_cost_results(loaded):
+    section, shop = loaded
+    only_lamps = {"term": {"category.keyword": "lamp"}}
+    ((ids, _),) = ask(section, search.body(search.knn(shop.vectors[9], 15, only_lamps), 15))
+    assert len(ids) == 15
+    assert all(int(i[1:]) % 3 == 1 for i in ids)
+
+
+def test_sid_terms_find_the_items_of_the_sids_in_their_order(loaded):
+    section, shop = loaded
+    ((ids, scores),) = ask(section, search.body(search.sid_terms(["v1/1/1/1", "v1/2/2/0"], [0.2, 0.7]), 50))
+    expected = {"v1/1/1/1": 0.2, "v1/2/2/0": 0.7}
+    assert {i for i, term in shop.terms.items() if term in expected} == set(ids)
+    assert np.allclose(scores, [expected[shop.terms[i]] for i in ids])
+
+
+@pytest.mark.parametrize("clauses", [2, 3])
+@pytest.mark.parametrize("fusion", ["stored", "inline", "rrf", "weighted rrf"])
+def test_hybrid_pipelines_fuse_the_clauses(loaded, clauses: int, fusion: str):
+    section, shop = loaded
+    some = [
+        search.bm25("red shoe", section),
+        search.knn(shop.vectors[5], 20),
+        search.sid_terms(["v1/0/0/0"], [0.9]),
+    ][:clauses]
+    stored, weights = {
+        2: (section.fusion.two, section.fusion.weights_two),
+        3: (section.fusion.three, section.fusion.weights_three),
+    }[clauses]
+    pipeline = {
+        "stored": stored,
+        "inline": lifecycle.normalization(weights),
+        "rrf": section.fusion.rrf,
+        "weighted rrf": lifecycle.reciprocal_rank(60, weights),
+    }[fusion]
+    singles = ask(section, *(search.body(clause, 60) for clause in some))
+    ((ids, scores),) = ask(section, search.body(search.hybrid(some, depth=60), 60, pipeline))
+    assert set(ids) == {i for found, _ in singles for i in found}
+    assert (np.diff(scores) <= 1e-9).all()
+    assert np.allclose(scores, [expected_score(i, singles, weights, fusion) for i in ids], atol=1e-5)
+
+
+def expected_score(item: str, singles: list[search.Hits], weights: tuple[float, ...], fusion: str) -> float:
+    """Fused by hand: min-max with a weighted mean (a miss counts 0, the lowest hit .001), or reciprocal ranks."""
+    total = 0.0
+    for (ids, scores), weight in zip(singles, weights, strict=True):
+        at = np.flatnonzero(ids == item)
+        if not len(at):
+            continue
+        if "rrf" in fusion:
+            total += (weight if "weighted" in fusion else 1.0) / (61 + at[0])
+        else:
+            low, high = scores.min(), scores.max()
+            total += weight * (1.0 if low == high else max((scores[at[0]] - low) / (high - low), 0.001))
+    return total
+
+
+def test_hybrid_filter_holds_for_every_clause(loaded):
+    section, shop = loaded
+    some = [search.bm25("red", section), search.knn(shop.vectors[5], 40)]
+    query = search.hybrid(some, filter={"term": {"category.keyword": "shoe"}})
+    ((ids, _),) = ask(section, search.body(query, 50, section.fusion.two))
+    assert len(ids)
+    assert all(int(i[1:]) % 3 == 0 for i in ids)
+
+
+def test_a_search_that_fails_says_why(loaded):
+    section, _ = loaded
+    with pytest.raises(UserError, match=r"a search failed: .*dimension"):
+        ask(section, search.body(search.knn(np.ones(3, np.float32), 5), 5))

@@ -1,4 +1,4 @@
-"""The control to beat: the generator's training data spent on the query side of k-NN instead.
+"""The control to beat: the training data of the generator spent on the query side of k-NN instead.
 
 A residual MLP on the frozen query vector, `q + W2 gelu(W1 q)`, normalized; W2 starts at zero, so that an untrained
 adapter is plain k-NN. Trained by InfoNCE against the items of the batch and random items of the catalogue, and
@@ -7,7 +7,8 @@ stopped by recall on dev queries; the untrained state is among the candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,15 +21,8 @@ DEV_DEPTH = 50  # training stops by recall at this depth
 
 
 class Pairs(NamedTuple):
-    """Which items answer which queries.
+    """Which items answer which queries: int64 [p] rows of the query vectors and of the item vectors."""
 
-    Attributes:
-        queries: float32 [q, dim] unit query vectors.
-        query: int64 [p] row of `queries`.
-        item: int64 [p] row of the item vectors.
-    """
-
-    queries: np.ndarray
     query: np.ndarray
     item: np.ndarray
 
@@ -52,43 +46,50 @@ class QueryAdapter(nn.Module):
 
 
 def train_adapter(
-    train: Pairs,
+    sources: Sequence[Pairs],
     dev: Pairs,
     item_vectors: np.ndarray,
+    query_vectors: np.ndarray,
     section: AdapterSection,
     seed: int,
     given: Mapping[int, np.ndarray] | None = None,
 ) -> QueryAdapter:
-    """Fit an adapter. item_vectors: float32 [n, dim], unit norm.
+    """Fit an adapter. item_vectors, query_vectors: float32 [n, dim], unit norm.
 
-    given: row of `dev.queries` -> item rows taken out of its list before recall is measured (recurring queries).
-    Without training pairs the adapter comes back untrained; without dev pairs it trains for `max_steps`.
+    sources: what to learn from, such as judged pairs and synthetic queries; a batch takes as much of each that is not
+    empty. given: query row -> item rows taken out of its list before dev recall is measured (recurring queries).
+    Without sources the adapter comes back untrained; without dev pairs it trains for `max_steps`.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapter = QueryAdapter(item_vectors.shape[1], section.hidden)
-    if not len(train.query):
+    sources = [source for source in sources if len(source.query)]
+    if not sources:
         return adapter
-    items, queries = torch.from_numpy(item_vectors), torch.from_numpy(train.queries)
-    query, item = torch.from_numpy(train.query), torch.from_numpy(train.item)
-    positive = query * len(items) + item
+    items, queries = torch.from_numpy(item_vectors), torch.from_numpy(query_vectors)
+    query, item = (torch.from_numpy(np.concatenate(column)) for column in zip(*sources, strict=True))
+    ends = np.cumsum([len(source.query) for source in sources]).tolist()
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
-    best, kept, waited = dev_recall(adapter, dev, item_vectors, given), _copy(adapter), 0
+    best, kept, waited = dev_recall(adapter, dev, item_vectors, query_vectors, given), _copy(adapter), 0
     for step in range(1, section.max_steps + 1):
-        pick = torch.randint(len(query), (min(section.batch, len(query)),), generator=generator)
-        random = torch.randint(len(items), (section.random_items,), generator=generator)
-        candidates = torch.cat([item[pick], random])
-        logits = adapter(queries[query[pick]]) @ items[candidates].T / section.temperature
-        loss = nn.functional.cross_entropy(
-            logits.masked_fill(_also_positive(query[pick], candidates, len(items), positive), -torch.inf),
-            torch.arange(len(pick)),
+        pick = torch.cat(
+            [
+                torch.randint(start, end, (section.batch // len(sources),), generator=generator)
+                for start, end in pairwise([0, *ends])
+            ]
         )
+        random = torch.randint(len(items), (section.random_items,), generator=generator)
+        candidates, place = torch.unique(torch.cat([item[pick], random]), return_inverse=True)
+        target = place[: len(pick)]
+        logits = adapter(queries[query[pick]]) @ items[candidates].T / section.temperature
+        others = _other_answers(query, item, query[pick], candidates, target, len(queries), len(items))
+        loss = nn.functional.cross_entropy(logits.masked_fill(others, -torch.inf), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if len(dev.query) and step % section.check_every == 0:
-            recall = dev_recall(adapter, dev, item_vectors, given)
+            recall = dev_recall(adapter, dev, item_vectors, query_vectors, given)
             if recall > best:
                 best, kept, waited = recall, _copy(adapter), 0
             elif (waited := waited + 1) >= section.patience:
@@ -99,29 +100,43 @@ def train_adapter(
 
 
 def dev_recall(
-    adapter: QueryAdapter, dev: Pairs, item_vectors: np.ndarray, given: Mapping[int, np.ndarray] | None = None
+    adapter: QueryAdapter,
+    dev: Pairs,
+    item_vectors: np.ndarray,
+    query_vectors: np.ndarray,
+    given: Mapping[int, np.ndarray] | None = None,
 ) -> float:
     """Mean over dev queries of the share of their items among the first `DEV_DEPTH`; 0 without dev queries."""
     if not len(dev.query):
         return 0.0
-    scores = adapter.apply_to(dev.queries) @ item_vectors.T
-    for row, items in (given or {}).items():
-        scores[row, items] = -np.inf
+    asked, row = np.unique(dev.query, return_inverse=True)
+    scores = adapter.apply_to(query_vectors[asked]) @ item_vectors.T
+    for n, query in enumerate(asked.tolist()):
+        scores[n, (given or {}).get(query, np.empty(0, dtype=np.int64))] = -np.inf
     depth = min(DEV_DEPTH, scores.shape[1])
     edge = np.partition(scores, -depth, axis=1)[:, -depth]
-    hit = scores[dev.query, dev.item] >= edge[dev.query]
-    count = np.bincount(dev.query, minlength=len(dev.queries))
-    hits = np.bincount(dev.query, weights=hit, minlength=len(dev.queries))
-    return float((hits[count > 0] / count[count > 0]).mean())
+    hits = np.bincount(row, weights=scores[row, dev.item] >= edge[row])
+    return float((hits / np.bincount(row)).mean())
 
 
-def _also_positive(query: Tensor, candidates: Tensor, items: int, positive: Tensor) -> Tensor:
-    """bool [batch, candidates]: candidates, other than a row's own item, that answer its query too: no negatives.
+def _other_answers(
+    query: Tensor, item: Tensor, batch: Tensor, candidates: Tensor, target: Tensor, queries: int, items: int
+) -> Tensor:
+    """bool [batch, candidates]: candidates, other than a row's own item, that answer its query too, so are no
+    negatives.
 
-    positive: int64 [p] keys query * items + item of all training pairs.
+    query, item: int64 [p], all training pairs. batch: int64 [b] query of each row. target: int64 [b] column of its
+    item.
     """
-    mask = torch.isin(query[:, None] * items + candidates, positive)
-    mask[:, : len(query)].fill_diagonal_(False)
+    distinct, row = torch.unique(batch, return_inverse=True)
+    slot, column = torch.full((queries,), -1), torch.full((items,), -1)
+    slot[distinct] = torch.arange(len(distinct))
+    column[candidates] = torch.arange(len(candidates))
+    here = (slot[query] >= 0) & (column[item] >= 0)
+    mask = torch.zeros(len(distinct), len(candidates), dtype=torch.bool)
+    mask[slot[query[here]], column[item[here]]] = True
+    mask = mask[row]
+    mask[torch.arange(len(batch)), target] = False
     return mask
 
 

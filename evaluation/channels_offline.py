@@ -93,24 +93,23 @@ def knn(item_ids: list[str], item_vectors: np.ndarray, vectors: Vectors) -> Chan
     return channel
 
 
-def generative(generate: Generate, assignments: pa.Table, sids: int) -> Channel:
+def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids: int) -> Channel:
     """The generator's SIDs expanded to their items.
 
     An item is ranked by log p(SID) - log(items in the SID): the probability its SID has, shared among the items that
     claim it. Items of one SID tie and keep the order of the catalogue. assignments: records.ASSIGNMENTS. sids: asked
     a query.
     """
-    expand = Expansion(assignments)
+    expand = Expansion(item_ids, codes)
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
         for query_ids, texts in _batches(queries):
             answer = generate(texts, sids)
-            for query_id, codes, scores, valid in zip(
-                query_ids, answer.codes, answer.scores, answer.valid, strict=True
-            ):
-                rows, weights = expand(codes[valid], scores[valid], depth)
-                run[query_id] = ranking(expand.item_ids[rows], weights)
+            for n, query_id in enumerate(query_ids):
+                valid = answer.valid[n]
+                rows, scores = expand(answer.codes[n][valid], answer.scores[n][valid], depth)
+                run[query_id] = ranking(expand.item_ids[rows], scores)
         return run
 
     return channel
@@ -120,12 +119,11 @@ class Expansion:
     """SID -> items of one codebook.
 
     Attributes:
-        item_ids: str [n], in the order of the assignments.
+        item_ids: str [n], in the order of the catalogue.
     """
 
-    def __init__(self, assignments: pa.Table) -> None:
-        self.item_ids = np.array(assignments["item_id"].to_pylist(), dtype=object)
-        codes = assignments["codes"].combine_chunks().flatten().to_numpy().reshape(-1, 3)
+    def __init__(self, item_ids: list[str], codes: np.ndarray) -> None:
+        self.item_ids = np.array(item_ids, dtype=object)
         self._space = SidSpace.of(codes)
         sid = self._space.index_of(codes)
         self._items = np.argsort(sid, kind="stable")  # items of SID s: _items[_start[s] : _start[s + 1]]

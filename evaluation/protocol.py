@@ -15,22 +15,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evaluation.fusion import recall, union
-from evaluation.metrics import Judge
 from evaluation.runs import Channel, Run, read_trec, without, write_trec
 from genrecall.records import Dataset, Split
 from genrecall.splits import groups, kfold
 from genrecall.splits import recurring as halves
 
-OpenChannels = Callable[[Split], Mapping[str, Channel]]
-"""Trains what the fold needs and returns its channels; called only where their runs are not on disk already."""
+
+@dataclass(frozen=True)
+class Opened:
+    """The channels of a fold, and what is worth telling of how they were made (JSON-ready, kept with their runs)."""
+
+    channels: Mapping[str, Channel]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+OpenChannels = Callable[[Split], AbstractContextManager[Opened]]
+"""Trains what the fold needs and opens its channels; entered only where their runs are not on disk already."""
 
 
 class Leak(AssertionError):
@@ -43,6 +52,7 @@ class FoldRuns:
 
     split: Split
     runs: dict[str, Run]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def splits(dataset: Dataset, regime: str, folds: int, relevant: float, seed: int) -> list[Split]:
@@ -95,32 +105,41 @@ def asked(dataset: Dataset, split: Split) -> pa.Table:
     return dataset.queries.filter(pa.array(keep, pa.bool_()))
 
 
+def ask(dataset: Dataset, split: Split, channels: Mapping[str, Channel], depth: int) -> dict[str, Run]:
+    """Every channel's lists for the dev and test queries, `depth` long after the given items are taken out.
+
+    Lists are asked deeper by the most items that are given for a query, so that taking them out leaves enough.
+    """
+    queries, known = asked(dataset, split), given(split)
+    deepest = depth + max((len(items) for items in known.values()), default=0)
+    return {name: without(channel(queries, deepest), known, depth) for name, channel in channels.items()}
+
+
 def run_fold(
     dataset: Dataset, split: Split, open_channels: OpenChannels, depth: int, folder: Path, key: str
 ) -> FoldRuns:
     """Ask every channel of one fold, or read what an earlier run of the same `key` left in `folder`.
 
     The runs are written channel by channel and the key last, so that an interrupted fold is never taken for a whole
-    one. Lists are asked deeper by the number of a query's given items, which are then taken out.
+    one.
     """
-    queries = asked(dataset, split)
-    query_ids = queries["query_id"].to_pylist()
     marker = folder / "fold.json"
     if marker.exists() and (kept := json.loads(marker.read_text(encoding="utf-8")))["key"] == key:
-        return FoldRuns(split, {name: read_trec(folder / f"{name}.trec", query_ids) for name in kept["channels"]})
-    known = given(split)
-    deepest = depth + max((len(items) for items in known.values()), default=0)
-    runs = {name: without(channel(queries, deepest), known, depth) for name, channel in open_channels(split).items()}
+        query_ids = asked(dataset, split)["query_id"].to_pylist()
+        runs = {name: read_trec(folder / f"{name}.trec", query_ids) for name in kept["channels"]}
+        return FoldRuns(split, runs, kept["notes"])
+    with open_channels(split) as opened:
+        runs = ask(dataset, split, opened.channels, depth)
     marker.unlink(missing_ok=True)
     for name, run in runs.items():
         write_trec(run, folder / f"{name}.trec", tag=f"{split.name}-{name}")
     partial = marker.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": key, "channels": list(runs)}), encoding="utf-8")
+    partial.write_text(json.dumps({"key": key, "channels": list(runs), "notes": opened.notes}), encoding="utf-8")
     os.replace(partial, marker)
-    return FoldRuns(split, runs)
+    return FoldRuns(split, runs, opened.notes)
 
 
-def fold_key(settings: Mapping[str, object], dataset: Dataset, split: Split, sources: list[Path]) -> str:
+def fold_key(settings: Mapping[str, object], dataset: Dataset, split: Split, sources: Sequence[Path]) -> str:
     """sha256 of what decides the runs of a fold: settings, data, the judgments of the split, the code in `sources`."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(json.dumps(dataset.fingerprints, sort_keys=True).encode())
@@ -131,27 +150,3 @@ def fold_key(settings: Mapping[str, object], dataset: Dataset, split: Split, sou
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def score_dev(
-    channel: Channel, dataset: Dataset, split: Split, relevant: float, beside: list[Run] | None = None, depth: int = 200
-) -> dict[str, float]:
-    """How a channel does on the dev queries of a split: what chooses between two codebooks.
-
-    Returns R@50, R@200 and nDCG@10 of the channel alone. With the runs of other channels for the same queries
-    (`beside`), also `union` and `unique`: the recall of all of them together at `depth` each, and what only this
-    channel adds to it.
-    """
-    known = given(split)
-    deepest = depth + max((len(items) for items in known.values()), default=0)
-    run = without(channel(asked(dataset, split), deepest), known, depth)
-    judge = Judge(split.dev, relevant, ("R@50", "R@200", "nDCG@10"))
-    if not judge.query_ids:
-        return {}
-    scores = {name: float(values.mean()) for name, values in judge.values(run).items()}
-    if beside:
-        others = [without(other, known, depth) for other in beside]
-        together = recall(union([*others, run], depth * (len(others) + 1)), judge).mean()
-        alone = recall(union(others, depth * len(others)), judge).mean()
-        scores |= {"union": float(together), "unique": float(together - alone)}
-    return scores

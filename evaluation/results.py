@@ -72,6 +72,7 @@ def analyse(
         "union": _unions(runs, judge, channels, section.budget, interval),
         "curve": _curves(runs, judge, channels, section.depth),
         "unique": _uniques(runs, judge, channels, section.depth, interval),
+        "notes": {fold.split.name: fold.notes for fold in folds},
         "examples": _examples(runs, values, judge, dataset, section.examples),
     }
 

@@ -4,21 +4,34 @@ import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 
 import org.apache.lucene.util.SetOnce;
+import org.genrecall.opensearch.dryrun.GenerateAction;
+import org.genrecall.opensearch.dryrun.RestGenerateAction;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.query.GenerativeQueryBuilder;
 import org.genrecall.opensearch.stats.GenerationStats;
+import org.genrecall.opensearch.stats.NodesStatsAction;
+import org.genrecall.opensearch.stats.RestStatsAction;
+import org.opensearch.action.ActionRequest;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.node.DiscoveryNodes;
 import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.settings.ClusterSettings;
+import org.opensearch.common.settings.IndexScopedSettings;
 import org.opensearch.common.settings.Setting;
 import org.opensearch.common.settings.Settings;
+import org.opensearch.common.settings.SettingsFilter;
+import org.opensearch.core.action.ActionResponse;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.env.Environment;
 import org.opensearch.env.NodeEnvironment;
+import org.opensearch.plugins.ActionPlugin;
 import org.opensearch.plugins.Plugin;
 import org.opensearch.plugins.SearchPlugin;
 import org.opensearch.repositories.RepositoriesService;
+import org.opensearch.rest.RestController;
+import org.opensearch.rest.RestHandler;
 import org.opensearch.script.ScriptService;
 import org.opensearch.threadpool.ExecutorBuilder;
 import org.opensearch.threadpool.FixedExecutorBuilder;
@@ -32,7 +45,7 @@ import java.util.List;
 import java.util.function.Supplier;
 
 /** Wires the parts together. Parsers and readers reach the service through the plugin that registers them. */
-public final class GenrecallPlugin extends Plugin implements SearchPlugin {
+public final class GenrecallPlugin extends Plugin implements SearchPlugin, ActionPlugin {
 
     private final SetOnce<GenerationService> service = new SetOnce<>();
 
@@ -45,6 +58,27 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin {
                 parser -> GenerativeQueryBuilder.fromXContent(parser, service::get)
             )
         );
+    }
+
+    @Override
+    public List<ActionHandler<? extends ActionRequest, ? extends ActionResponse>> getActions() {
+        return List.of(
+            new ActionHandler<>(NodesStatsAction.TYPE, NodesStatsAction.class),
+            new ActionHandler<>(GenerateAction.TYPE, GenerateAction.class)
+        );
+    }
+
+    @Override
+    public List<RestHandler> getRestHandlers(
+        Settings settings,
+        RestController restController,
+        ClusterSettings clusterSettings,
+        IndexScopedSettings indexScopedSettings,
+        SettingsFilter settingsFilter,
+        IndexNameExpressionResolver indexNameExpressionResolver,
+        Supplier<DiscoveryNodes> nodesInCluster
+    ) {
+        return List.of(new RestStatsAction(), new RestGenerateAction());
     }
 
     @Override

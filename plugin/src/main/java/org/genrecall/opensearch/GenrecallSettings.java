@@ -73,7 +73,7 @@ public final class GenrecallSettings {
         follow(settings, CACHE_TTL, value -> cacheTtl = value);
     }
 
-    static List<Setting<?>> all() {
+    public static List<Setting<?>> all() {
         return List.of(
             ENDPOINT,
             TIMEOUT,

@@ -1,8 +1,10 @@
 package org.genrecall.opensearch.generation;
 
+import org.opensearch.core.ParseField;
 import org.opensearch.core.common.io.stream.StreamInput;
 import org.opensearch.core.common.io.stream.StreamOutput;
 import org.opensearch.core.common.io.stream.Writeable;
+import org.opensearch.core.xcontent.XContentBuilder;
 
 import java.io.IOException;
 import java.util.Arrays;
@@ -12,6 +14,9 @@ import java.util.Arrays;
  * once handed over.
  */
 public final class Generation implements Writeable {
+
+    public static final ParseField SID = new ParseField("sid");
+    public static final ParseField SCORE = new ParseField("score");
 
     private final int[] codes;
     private final float[] probabilities;
@@ -53,6 +58,16 @@ public final class Generation implements Writeable {
 
     public String term(String codebook, int rank) {
         return Sid.term(codebook, codes[3 * rank], codes[3 * rank + 1], codes[3 * rank + 2]);
+    }
+
+    /** Adds {@code {"sid": ..., "score": ...}} for each SID to the array that is open: the form in which a clause takes {@code sids}. */
+    public void addTo(XContentBuilder array, String codebook) throws IOException {
+        for (int rank = 0; rank < size(); rank++) {
+            array.startObject();
+            array.field(SID.getPreferredName(), term(codebook, rank));
+            array.field(SCORE.getPreferredName(), probability(rank));
+            array.endObject();
+        }
     }
 
     @Override

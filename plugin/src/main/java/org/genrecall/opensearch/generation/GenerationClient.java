@@ -5,9 +5,14 @@ import io.grpc.Status;
 import io.grpc.stub.ClientCalls;
 import io.grpc.stub.StreamObserver;
 
+import org.apache.logging.log4j.LogManager;
+import org.apache.logging.log4j.Logger;
 import org.genrecall.opensearch.GenrecallSettings;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.genrecall.opensearch.stats.GenerationStats;
+import org.genrecall.v1.Codebook;
+import org.genrecall.v1.DescribeRequest;
+import org.genrecall.v1.DescribeResponse;
 import org.genrecall.v1.GenerateRequest;
 import org.genrecall.v1.GenerateResponse;
 import org.genrecall.v1.Generated;
@@ -16,6 +21,7 @@ import org.genrecall.v1.Query;
 import org.genrecall.v1.User;
 import org.opensearch.common.unit.TimeValue;
 
+import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
@@ -27,6 +33,9 @@ import java.util.concurrent.atomic.AtomicInteger;
  * {@link GenerationException}. Never blocks and never throws: what goes wrong is in the future.
  */
 final class GenerationClient {
+
+    private static final Logger logger = LogManager.getLogger(GenerationClient.class);
+    private static final int GREETING_SECONDS = 10;
 
     private final InferenceChannel channel;
     private final GenrecallSettings settings;
@@ -60,6 +69,37 @@ final class GenerationClient {
             reply.onError(e);
         }
         return reply.answer;
+    }
+
+    /**
+     * Opens the connection and asks what the server holds, so that the first search pays for neither the connection nor the
+     * loading of gRPC's classes, and the log says whom this node talks to.
+     */
+    void greet() {
+        String endpoint = settings.endpoint();
+        InferenceChannel.privileged(() -> {
+            CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(GREETING_SECONDS, TimeUnit.SECONDS);
+            ClientCalls.asyncUnaryCall(
+                channel.get().newCall(GenerativeRecallGrpc.getDescribeMethod(), options),
+                DescribeRequest.getDefaultInstance(),
+                new StreamObserver<DescribeResponse>() {
+                    @Override
+                    public void onNext(DescribeResponse server) {
+                        List<String> held = server.getCodebooksList().stream().map(Codebook::getCodebook).toList();
+                        logger.info("inference server at [{}]: version [{}], codebooks {}", endpoint, server.getServerVersion(), held);
+                    }
+
+                    @Override
+                    public void onError(Throwable e) {
+                        logger.info("no inference server at [{}] yet: {}", endpoint, detail(Status.fromThrowable(e)));
+                    }
+
+                    @Override
+                    public void onCompleted() {}
+                }
+            );
+            return null;
+        });
     }
 
     private static GenerateRequest request(String codebook, Prompt prompt) {
@@ -199,10 +239,13 @@ final class GenerationClient {
         );
     }
 
+    /** What the server said, or what the connection failed of. */
     private static String detail(Status status) {
-        String detail = status.getDescription() == null ? status.getCode().toString() : status.getDescription();
-        Throwable cause = status.getCause();
-        return cause == null || cause.getMessage() == null ? detail : detail + " (" + cause.getMessage() + ")";
+        String cause = status.getCause() == null ? null : status.getCause().getMessage();
+        if (status.getDescription() == null) {
+            return cause == null ? status.getCode().toString() : cause;
+        }
+        return cause == null ? status.getDescription() : status.getDescription() + " (" + cause + ")";
     }
 
     private String at() {

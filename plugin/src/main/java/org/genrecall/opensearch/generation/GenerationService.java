@@ -48,11 +48,14 @@ public final class GenerationService implements Closeable {
         this.threadPool = threadPool;
         this.stats = stats;
         this.channel = new InferenceChannel(settings.endpoint(), credentials);
-        this.cache = new GenerationCache(new GenerationClient(channel, settings, stats), settings, stats);
+        GenerationClient client = new GenerationClient(channel, settings, stats);
+        this.cache = new GenerationCache(client, settings, stats);
+        threadPool.generic().execute(client::greet);
         settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL);
         settings.onChange(() -> {
             channel.connect(settings.endpoint());
             cache.clear();
+            threadPool.generic().execute(client::greet);
         }, GenrecallSettings.ENDPOINT);
     }
 

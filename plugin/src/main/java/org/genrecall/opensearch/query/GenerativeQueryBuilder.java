@@ -8,6 +8,7 @@ import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.Prompt;
+import org.genrecall.opensearch.generation.PromptDraft;
 import org.genrecall.opensearch.generation.UserContext;
 import org.opensearch.common.Nullable;
 import org.opensearch.common.unit.TimeValue;
@@ -294,17 +295,17 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     }
 
     private void promptToXContent(XContentBuilder builder, Params params) throws IOException {
-        builder.field(GenerativeQueryParser.QUERY_TEXT.getPreferredName(), prompt.text());
+        builder.field(PromptDraft.QUERY_TEXT.getPreferredName(), prompt.text());
         if (codebook != null) {
-            builder.field(GenerativeQueryParser.CODEBOOK.getPreferredName(), codebook);
+            builder.field(PromptDraft.CODEBOOK.getPreferredName(), codebook);
         }
-        builder.field(GenerativeQueryParser.K.getPreferredName(), prompt.k());
-        builder.field(GenerativeQueryParser.BEAM_WIDTH.getPreferredName(), prompt.beamWidth());
+        builder.field(PromptDraft.K.getPreferredName(), prompt.k());
+        builder.field(PromptDraft.BEAM_WIDTH.getPreferredName(), prompt.beamWidth());
         if (prompt.user().equals(UserContext.NOBODY) == false) {
-            builder.field(GenerativeQueryParser.USER.getPreferredName(), prompt.user());
+            builder.field(PromptDraft.USER.getPreferredName(), prompt.user());
         }
         if (timeout != null) {
-            builder.field(GenerativeQueryParser.TIMEOUT.getPreferredName(), timeout.getStringRep());
+            builder.field(PromptDraft.TIMEOUT.getPreferredName(), timeout.getStringRep());
         }
         builder.field(GenerativeQueryParser.ON_FAILURE.getPreferredName());
         onFailure.toXContent(builder, params);
@@ -313,17 +314,11 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     /** Generated SIDs read back as given ones: what a slow log shows can be searched again. */
     private void sidsToXContent(XContentBuilder builder) throws IOException {
         if (generations.size() == 1) {
-            builder.field(GenerativeQueryParser.CODEBOOK.getPreferredName(), generations.firstKey());
+            builder.field(PromptDraft.CODEBOOK.getPreferredName(), generations.firstKey());
         }
         builder.startArray(GenerativeQueryParser.SIDS.getPreferredName());
         for (Map.Entry<String, Generation> entry : generations.entrySet()) {
-            Generation generation = entry.getValue();
-            for (int rank = 0; rank < generation.size(); rank++) {
-                builder.startObject();
-                builder.field(GenerativeQueryParser.SID.getPreferredName(), generation.term(entry.getKey(), rank));
-                builder.field(GenerativeQueryParser.SCORE.getPreferredName(), generation.probability(rank));
-                builder.endObject();
-            }
+            entry.getValue().addTo(builder, entry.getKey());
         }
         builder.endArray();
     }

@@ -6,8 +6,6 @@ import org.opensearch.core.common.io.stream.StreamOutput;
 import org.opensearch.core.common.io.stream.Writeable;
 import org.opensearch.core.xcontent.ToXContentFragment;
 import org.opensearch.core.xcontent.XContentBuilder;
-import org.opensearch.core.xcontent.XContentParser;
-import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.MatchNoneQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 
@@ -63,9 +61,5 @@ record OnFailure(Mode mode, @Nullable QueryBuilder fallback) implements Writeabl
     @Override
     public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
         return mode == Mode.QUERY ? builder.value(fallback) : builder.value(mode.name().toLowerCase(Locale.ROOT));
-    }
-
-    static QueryBuilder parseQuery(XContentParser parser) throws IOException {
-        return AbstractQueryBuilder.parseInnerQueryBuilder(parser);
     }
 }

@@ -1,0 +1,121 @@
+package org.genrecall.opensearch;
+
+import io.grpc.InsecureServerCredentials;
+import io.grpc.Server;
+import io.grpc.ServerCredentials;
+import io.grpc.Status;
+import io.grpc.okhttp.OkHttpServerBuilder;
+import io.grpc.stub.StreamObserver;
+
+import org.genrecall.v1.GenerateRequest;
+import org.genrecall.v1.GenerateResponse;
+import org.genrecall.v1.Generated;
+import org.genrecall.v1.GenerativeRecallGrpc;
+
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * A real gRPC server on loopback whose answers a test can foresee. SIDs are {@code 0/0/0, 0/1/0, ... 0/9/0, 1/0/0, ...} with
+ * probabilities 0.5, 0.25, 0.1667, ...: the one of rank i has 0.5 / (i + 1). A text that starts with "slow" is not answered
+ * before the test ends, one with "refuse" is an invalid argument, one with "busy" meets a full queue, one with "broken" gets a
+ * reply of another codebook, one with "none" no SID.
+ */
+public final class TestInferenceServer implements AutoCloseable {
+
+    private final Set<String> held;
+    private final Server server;
+    private final int port;
+    private final List<GenerateRequest> requests = new CopyOnWriteArrayList<>();
+    private final CountDownLatch closing = new CountDownLatch(1);
+
+    public TestInferenceServer(String... held) throws IOException {
+        this(0, InsecureServerCredentials.create(), held);
+    }
+
+    public TestInferenceServer(int port, ServerCredentials credentials, String... held) throws IOException {
+        this.held = Set.of(held);
+        this.server = OkHttpServerBuilder.forPort(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), credentials)
+            .addService(new Service())
+            .build()
+            .start();
+        this.port = server.getPort();
+    }
+
+    /** What a rank's SID scores. */
+    public static float probability(int rank) {
+        return (float) Math.exp((float) Math.log(0.5 / (rank + 1)));
+    }
+
+    public int port() {
+        return port;
+    }
+
+    public String endpoint() {
+        return "127.0.0.1:" + port();
+    }
+
+    /** What it was asked, in order. */
+    public List<GenerateRequest> requests() {
+        return requests;
+    }
+
+    @Override
+    public void close() {
+        closing.countDown();
+        server.shutdownNow();
+        try {
+            server.awaitTermination(10, TimeUnit.SECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private final class Service extends GenerativeRecallGrpc.GenerativeRecallImplBase {
+        @Override
+        public void generate(GenerateRequest request, StreamObserver<GenerateResponse> observer) {
+            requests.add(request);
+            String text = request.getQueries(0).getText();
+            if (held.contains(request.getCodebook()) == false) {
+                fail(observer, Status.FAILED_PRECONDITION, "codebook " + request.getCodebook() + " is not held, only " + held);
+            } else if (text.startsWith("refuse")) {
+                fail(observer, Status.INVALID_ARGUMENT, "queries[0].text: not today");
+            } else if (text.startsWith("busy")) {
+                fail(observer, Status.RESOURCE_EXHAUSTED, "the queue is full");
+            } else {
+                if (text.startsWith("slow")) {
+                    awaitClose();
+                }
+                observer.onNext(answer(text, request));
+                observer.onCompleted();
+            }
+        }
+
+        private void awaitClose() {
+            try {
+                closing.await(30, TimeUnit.SECONDS);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }
+
+        private void fail(StreamObserver<GenerateResponse> observer, Status status, String description) {
+            observer.onError(status.withDescription(description).asRuntimeException());
+        }
+
+        private GenerateResponse answer(String text, GenerateRequest request) {
+            Generated.Builder generated = Generated.newBuilder();
+            for (int rank = 0; rank < request.getK() && text.startsWith("none") == false; rank++) {
+                generated.addCodes(rank / 10).addCodes(rank % 10).addCodes(0).addScores((float) Math.log(0.5 / (rank + 1)));
+            }
+            String codebook = text.startsWith("broken") ? "v0" : request.getCodebook();
+            return GenerateResponse.newBuilder().setCodebook(codebook).setModel("test").addResults(generated).build();
+        }
+    }
+}

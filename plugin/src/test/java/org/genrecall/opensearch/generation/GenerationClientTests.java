@@ -1,0 +1,229 @@
+package org.genrecall.opensearch.generation;
+
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.InsecureServerCredentials;
+
+import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
+
+import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.GrpcThreads;
+import org.genrecall.opensearch.TestInferenceServer;
+import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.opensearch.stats.GenerationStats;
+import org.genrecall.v1.GenerateRequest;
+import org.genrecall.v1.GenerateResponse;
+import org.genrecall.v1.Generated;
+import org.opensearch.common.settings.ClusterSettings;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.core.rest.RestStatus;
+import org.opensearch.test.OpenSearchTestCase;
+import org.junit.After;
+import org.junit.Before;
+
+import java.util.HashSet;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+
+import static org.hamcrest.Matchers.containsString;
+
+/** The client against a real server over loopback. */
+@ThreadLeakFilters(filters = GrpcThreads.class)
+public class GenerationClientTests extends OpenSearchTestCase {
+
+    private static final TimeValue LONG = TimeValue.timeValueSeconds(20);
+    private static final TimeValue SHORT = TimeValue.timeValueMillis(50);
+
+    private TestInferenceServer server;
+    private GenrecallSettings settings;
+    private ClusterSettings clusterSettings;
+    private GenerationStats stats;
+    private InferenceChannel channel;
+    private GenerationClient client;
+    private GenerationCache cache;
+
+    @Before
+    public void connect() throws Exception {
+        server = new TestInferenceServer("v7", "v8");
+        Settings at = Settings.builder().put("genrecall.endpoint", server.endpoint()).build();
+        clusterSettings = new ClusterSettings(at, new HashSet<>(GenrecallSettings.all()));
+        settings = new GenrecallSettings(at, clusterSettings);
+        stats = new GenerationStats();
+        channel = new InferenceChannel(settings.endpoint(), InsecureChannelCredentials.create());
+        client = new GenerationClient(channel, settings, stats);
+        cache = new GenerationCache(client, settings, stats);
+    }
+
+    @After
+    public void disconnect() {
+        channel.close();
+        server.close();
+    }
+
+    public void testGenerate_whenAnswered_thenCodesAndProbabilities() throws Exception {
+        Generation generation = client.generate("v7", prompt("shoes", 12), LONG).get();
+        assertEquals(12, generation.size());
+        assertEquals("v7/0/0/0", generation.term("v7", 0));
+        assertEquals("v7/1/1/0", generation.term("v7", 11));
+        assertEquals(TestInferenceServer.probability(11), generation.probability(11), 0);
+    }
+
+    public void testGenerate_whenAsked_thenEveryOptionReachesTheServer() throws Exception {
+        UserContext user = new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01", "B02"));
+        client.generate("v8", new Prompt("أحذية 👟", 3, 40, user), LONG).get();
+        GenerateRequest request = server.requests().get(0);
+        assertEquals("v8", request.getCodebook());
+        assertEquals(3, request.getK());
+        assertEquals(40, request.getBeamWidth());
+        assertEquals("أحذية 👟", request.getQueries(0).getText());
+        assertEquals("f", request.getQueries(0).getUser().getGender());
+        assertEquals("25-34", request.getQueries(0).getUser().getAgeBand());
+        assertEquals(List.of("v7/3/9/1"), request.getQueries(0).getUser().getRecentSidsList());
+        assertEquals(List.of("B01", "B02"), request.getQueries(0).getUser().getRecentItemsList());
+    }
+
+    public void testGenerate_whenNoServer_thenUnavailableNamesEndpointAndRemedy() {
+        server.close();
+        GenerationException e = failure(client.generate("v7", prompt("shoes", 3), LONG));
+        assertEquals(Kind.UNAVAILABLE, e.kind());
+        assertEquals(RestStatus.SERVICE_UNAVAILABLE, e.status());
+        assertThat(e.getMessage(), containsString("the inference server at [" + settings.endpoint() + "] cannot be reached"));
+        assertThat(e.getMessage(), containsString("[genrecall.endpoint]"));
+        assertNotNull(e.getCause());
+    }
+
+    public void testGenerate_whenServerComesBack_thenAnswersSoon() throws Exception {
+        assertEquals(1, client.generate("v7", prompt("shoes", 1), LONG).get().size());
+        int port = server.port();
+        server.close();
+        assertEquals(Kind.UNAVAILABLE, failure(client.generate("v7", prompt("shoes", 1), LONG)).kind());
+        server = new TestInferenceServer(port, InsecureServerCredentials.create(), "v7");
+        assertBusy(() -> {
+            CompletableFuture<Generation> answer = client.generate("v7", prompt("shoes", 1), LONG);
+            assertNull(answer.handle((generation, failure) -> failure).get());
+        }, 10, TimeUnit.SECONDS);
+    }
+
+    public void testGenerate_whenSlow_thenTimeoutNamesTheLimit() {
+        GenerationException e = failure(client.generate("v7", prompt("slow", 3), SHORT));
+        assertEquals(Kind.TIMEOUT, e.kind());
+        assertEquals(RestStatus.SERVICE_UNAVAILABLE, e.status());
+        assertThat(e.getMessage(), containsString("gave no answer within [50ms]"));
+    }
+
+    public void testGenerate_whenCodebookNotHeld_thenMessageNamesItAndThoseHeld() {
+        GenerationException e = failure(client.generate("v9", prompt("shoes", 3), LONG));
+        assertEquals(Kind.CODEBOOK_NOT_HELD, e.kind());
+        assertThat(e.getMessage(), containsString("does not hold codebook [v9]"));
+        assertThat(e.getMessage(), containsString("v8"));
+    }
+
+    public void testGenerate_whenRefused_thenBadRequestWithTheServersWords() {
+        GenerationException e = failure(client.generate("v7", prompt("refuse", 3), LONG));
+        assertEquals(Kind.INVALID_REQUEST, e.kind());
+        assertEquals(RestStatus.BAD_REQUEST, e.status());
+        assertThat(e.getMessage(), containsString("queries[0].text: not today"));
+    }
+
+    public void testGenerate_whenServerBusy_thenTooManyRequests() {
+        GenerationException e = failure(client.generate("v7", prompt("busy", 3), LONG));
+        assertEquals(Kind.OVERLOAD, e.kind());
+        assertEquals(RestStatus.TOO_MANY_REQUESTS, e.status());
+    }
+
+    public void testGenerate_whenReplyIsOfAnotherCodebook_thenFailsInsteadOfRecallingTheWrongSids() {
+        GenerationException e = failure(client.generate("v7", prompt("broken", 3), LONG));
+        assertEquals(Kind.SERVER_ERROR, e.kind());
+        assertThat(e.getMessage(), containsString("asked for codebook [v7], it answered with [v0]"));
+    }
+
+    public void testRead_whenReplyBreaksTheContract_thenThrows() {
+        GenerateResponse.Builder reply = GenerateResponse.newBuilder().setCodebook("v7");
+        Generated two = Generated.newBuilder().addAllCodes(List.of(1, 2, 3, 4, 5, 6)).addAllScores(List.of(-1f, -2f)).build();
+        assertEquals(2, GenerationClient.read(reply.clone().addResults(two).build(), "v7", 2).size());
+        for (GenerateResponse bad : List.of(
+            reply.clone().build(),
+            reply.clone().addResults(two).addResults(two).build(),
+            reply.clone().addResults(two.toBuilder().addCodes(7)).build(),
+            reply.clone().addResults(two.toBuilder().setScores(0, Float.NaN)).build(),
+            reply.clone().addResults(two.toBuilder().setScores(0, Float.POSITIVE_INFINITY)).build()
+        )) {
+            expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(bad, "v7", 2));
+        }
+        expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(reply.clone().addResults(two).build(), "v7", 1));
+    }
+
+    public void testGenerate_whenInFlightCapReached_thenOverloadAndRoomAfterwards() throws Exception {
+        clusterSettings.applySettings(
+            Settings.builder().put("genrecall.endpoint", server.endpoint()).put("genrecall.max_in_flight", 1).build()
+        );
+        CompletableFuture<Generation> first = client.generate("v7", prompt("slow", 1), TimeValue.timeValueMillis(300));
+        GenerationException e = failure(client.generate("v7", prompt("shoes", 1), LONG));
+        assertEquals(Kind.OVERLOAD, e.kind());
+        assertThat(e.getMessage(), containsString("[genrecall.max_in_flight]"));
+        assertEquals(Kind.TIMEOUT, failure(first).kind());
+        assertEquals(1, client.generate("v7", prompt("shoes", 1), LONG).get().size());
+    }
+
+    public void testCache_whenAskedAgain_thenOneCall() throws Exception {
+        Generation first = cache.generate("v7", prompt("shoes", 5), LONG).get();
+        assertEquals(first, cache.generate("v7", prompt("shoes", 5), SHORT).get());
+        assertEquals(1, server.requests().size());
+        assertEquals(1, stats.snapshot().cacheHits());
+    }
+
+    public void testCache_whenAnythingDiffers_thenAnotherCall() throws Exception {
+        UserContext user = new UserContext("f", null, List.of(), List.of());
+        cache.generate("v7", prompt("shoes", 5), LONG).get();
+        cache.generate("v8", prompt("shoes", 5), LONG).get();
+        cache.generate("v7", prompt("shoe", 5), LONG).get();
+        cache.generate("v7", prompt("shoes", 6), LONG).get();
+        cache.generate("v7", new Prompt("shoes", 5, 9, UserContext.NOBODY), LONG).get();
+        cache.generate("v7", new Prompt("shoes", 5, 0, user), LONG).get();
+        assertEquals(6, server.requests().size());
+    }
+
+    public void testCache_whenSizeIsZero_thenEveryQuestionIsACall() throws Exception {
+        clusterSettings.applySettings(Settings.builder().put("genrecall.endpoint", server.endpoint()).put("genrecall.cache.size", 0).build());
+        cache.clear();
+        cache.generate("v7", prompt("shoes", 5), LONG).get();
+        cache.generate("v7", prompt("shoes", 5), LONG).get();
+        assertEquals(2, server.requests().size());
+    }
+
+    public void testCache_whenAnswerIsOld_thenAsksAgain() throws Exception {
+        clusterSettings.applySettings(Settings.builder().put("genrecall.endpoint", server.endpoint()).put("genrecall.cache.ttl", "1ms").build());
+        cache.clear();
+        cache.generate("v7", prompt("shoes", 5), LONG).get();
+        Thread.sleep(50);
+        cache.generate("v7", prompt("shoes", 5), LONG).get();
+        assertEquals(2, server.requests().size());
+    }
+
+    public void testCache_whenCallFails_thenNotKept() {
+        failure(cache.generate("v7", prompt("busy", 5), LONG));
+        failure(cache.generate("v7", prompt("busy", 5), LONG));
+        assertEquals(2, server.requests().size());
+    }
+
+    public void testCache_whenEqualQuestionsAreUnderWay_thenOneCallForAll() throws Exception {
+        TimeValue limit = TimeValue.timeValueMillis(500);
+        CompletableFuture<Generation> first = cache.generate("v7", prompt("slow", 5), limit);
+        CompletableFuture<Generation> second = cache.generate("v7", prompt("slow", 5), limit);
+        assertSame(first, second);
+        assertEquals(Kind.TIMEOUT, failure(second).kind());
+        assertEquals(1, stats.snapshot().coalesced());
+        assertEquals(1, stats.snapshot().calls());
+    }
+
+    private static Prompt prompt(String text, int k) {
+        return new Prompt(text, k, 0, UserContext.NOBODY);
+    }
+
+    private static GenerationException failure(CompletableFuture<Generation> answer) {
+        ExecutionException e = expectThrows(ExecutionException.class, answer::get);
+        return (GenerationException) e.getCause();
+    }
+}

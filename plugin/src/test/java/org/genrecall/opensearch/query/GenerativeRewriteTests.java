@@ -1,0 +1,284 @@
+package org.genrecall.opensearch.query;
+
+import io.grpc.InsecureChannelCredentials;
+
+import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
+
+import org.genrecall.opensearch.GenrecallPlugin;
+import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.GrpcThreads;
+import org.genrecall.opensearch.TestInferenceServer;
+import org.genrecall.opensearch.generation.GenerationException;
+import org.genrecall.opensearch.generation.GenerationService;
+import org.genrecall.opensearch.generation.IndexCodebooks;
+import org.genrecall.opensearch.generation.Prompt;
+import org.genrecall.opensearch.generation.UserContext;
+import org.genrecall.opensearch.stats.GenerationStats;
+import org.opensearch.Version;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.support.PlainActionFuture;
+import org.opensearch.cluster.ClusterState;
+import org.opensearch.cluster.metadata.IndexMetadata;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.metadata.Metadata;
+import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.io.stream.BytesStreamOutput;
+import org.opensearch.common.settings.ClusterSettings;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.common.xcontent.XContentHelper;
+import org.opensearch.common.xcontent.json.JsonXContent;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.index.IndexNotFoundException;
+import org.opensearch.index.query.BaseQueryRewriteContext;
+import org.opensearch.index.query.BoolQueryBuilder;
+import org.opensearch.index.query.MatchNoneQueryBuilder;
+import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryCoordinatorContext;
+import org.opensearch.index.query.QueryRewriteContext;
+import org.opensearch.index.query.Rewriteable;
+import org.opensearch.index.query.TermQueryBuilder;
+import org.opensearch.search.aggregations.bucket.filter.FilterAggregationBuilder;
+import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.test.ClusterServiceUtils;
+import org.opensearch.test.OpenSearchTestCase;
+import org.opensearch.threadpool.TestThreadPool;
+import org.opensearch.threadpool.ThreadPool;
+import org.junit.After;
+import org.junit.Before;
+
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+
+import static org.hamcrest.Matchers.containsString;
+import static org.hamcrest.Matchers.instanceOf;
+
+/** The rewrite on a coordinator whose cluster state holds indices of two codebooks, with a real server behind it. */
+@ThreadLeakFilters(filters = GrpcThreads.class)
+public class GenerativeRewriteTests extends OpenSearchTestCase {
+
+    private TestInferenceServer server;
+    private ThreadPool threadPool;
+    private ClusterService clusterService;
+    private GenerationService service;
+    private GenerationStats stats;
+
+    @Before
+    public void startCoordinator() throws Exception {
+        server = new TestInferenceServer("v7", "v8");
+        Settings settings = Settings.builder()
+            .put("node.name", "coordinator")
+            .put("genrecall.endpoint", server.endpoint())
+            .put("genrecall.timeout", "20s")
+            .put("genrecall.max_k", 100)
+            .build();
+        threadPool = new TestThreadPool("rewrite", settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
+        ClusterSettings clusterSettings = new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all()));
+        clusterService = ClusterServiceUtils.createClusterService(threadPool);
+        ClusterServiceUtils.setState(
+            clusterService,
+            ClusterState.builder(clusterService.state())
+                .metadata(
+                    Metadata.builder()
+                        .put(index("products-v7", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v7\"}}}"), false)
+                        .put(index("products-v8", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v8\"}}}"), false)
+                        .put(index("products-v9", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v9\"}}}"), false)
+                        .put(index("other", "{\"_meta\": {\"genrecall\": \"v7\"}}"), false)
+                )
+                .build()
+        );
+        stats = new GenerationStats();
+        service = new GenerationService(
+            new GenrecallSettings(settings, clusterSettings),
+            InsecureChannelCredentials.create(),
+            new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext())),
+            threadPool,
+            stats
+        );
+    }
+
+    @After
+    public void stopCoordinator() {
+        service.close();
+        clusterService.close();
+        server.close();
+        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    private static IndexMetadata index(String name, String mapping) throws Exception {
+        return IndexMetadata.builder(name)
+            .settings(settings(Version.CURRENT).put("index.number_of_shards", 1).put("index.number_of_replicas", 0).put("index.uuid", name))
+            .putMapping(mapping)
+            .build();
+    }
+
+    private QueryRewriteContext coordinator(String... indices) {
+        return new QueryCoordinatorContext(new BaseQueryRewriteContext(null, null, null, () -> 0), new SearchRequest(indices));
+    }
+
+    private GenerativeQueryBuilder clause(String text) {
+        return new GenerativeQueryBuilder("sid", new Prompt(text, 2, 0, UserContext.NOBODY), () -> service);
+    }
+
+    private static <T extends Rewriteable<T>> T fetch(T original, QueryRewriteContext context) {
+        PlainActionFuture<T> future = new PlainActionFuture<>();
+        Rewriteable.rewriteAndFetch(original, context, future);
+        return future.actionGet(TimeValue.timeValueSeconds(30));
+    }
+
+    private static List<Map<String, Object>> sids(String codebook) {
+        return List.of(Map.of("sid", codebook + "/0/0/0", "score", 0.5), Map.of("sid", codebook + "/0/1/0", "score", 0.25));
+    }
+
+    /** The clause's options as JSON. */
+    private static Map<?, ?> body(QueryBuilder query) {
+        Map<String, Object> json = XContentHelper.convertToMap(JsonXContent.jsonXContent, query.toString(), false);
+        return (Map<?, ?>) ((Map<?, ?>) json.get("generative")).get("sid");
+    }
+
+    public void testRewrite_whenAnswered_thenClauseOfSidsWithItsOptions() {
+        GenerativeQueryBuilder query = clause("shoes").minScore(0.1f).ignoreUnmapped(true).boost(3).queryName("gen");
+        QueryBuilder rewritten = fetch(query, coordinator("products-v7"));
+        Map<?, ?> body = body(rewritten);
+        assertEquals("v7", body.get("codebook"));
+        assertEquals(sids("v7"), body.get("sids"));
+        assertEquals(0.1, body.get("min_score"));
+        assertEquals(true, body.get("ignore_unmapped"));
+        assertEquals(3f, rewritten.boost(), 0);
+        assertEquals("gen", rewritten.queryName());
+        assertFalse(body.containsKey("query_text"));
+    }
+
+    public void testRewrite_whenWaiting_thenStaysItselfUntilTheAnswerIsThere() throws Exception {
+        QueryRewriteContext context = coordinator("products-v7");
+        QueryBuilder asking = clause("shoes");
+        QueryBuilder waiting = asking.rewrite(context);
+        assertNotSame(asking, waiting);
+        assertTrue(context.hasAsyncActions());
+        assertSame(waiting, waiting.rewrite(context));
+        expectThrows(IllegalStateException.class, () -> waiting.writeTo(new BytesStreamOutput()));
+        PlainActionFuture<Object> done = new PlainActionFuture<>();
+        context.executeAsyncActions(done);
+        done.actionGet();
+        QueryBuilder answered = waiting.rewrite(context);
+        assertEquals(sids("v7"), body(answered).get("sids"));
+        assertSame(answered, answered.rewrite(context));
+        assertEquals(1, server.requests().size());
+    }
+
+    public void testRewrite_whenIndicesOfTwoCodebooks_thenBothAreAsked() {
+        QueryBuilder rewritten = fetch(clause("shoes"), coordinator("products-v7", "products-v8", "other"));
+        String sids = body(rewritten).get("sids").toString();
+        assertThat(sids, containsString("v7/0/1/0"));
+        assertThat(sids, containsString("v8/0/1/0"));
+        assertEquals(2, server.requests().size());
+    }
+
+    public void testRewrite_whenCodebookIsGiven_thenOnlyThatIsAsked() {
+        QueryBuilder rewritten = fetch(clause("shoes").codebook("v8"), coordinator("products-v7"));
+        assertEquals("v8", body(rewritten).get("codebook"));
+    }
+
+    public void testRewrite_whenInsideBoolAndFilterAggregation_thenBothAreRewritten() {
+        SearchSourceBuilder source = new SearchSourceBuilder().query(new BoolQueryBuilder().should(clause("shoes")))
+            .aggregation(new FilterAggregationBuilder("generated", clause("shoes")));
+        SearchSourceBuilder rewritten = fetch(source, coordinator("products-v7"));
+        assertThat(rewritten.query().toString(), containsString("v7/0/1/0"));
+        assertThat(rewritten.aggregations().toString(), containsString("v7/0/1/0"));
+        assertEquals("equal questions at the same time are one call", 1, server.requests().size());
+    }
+
+    public void testRewrite_whenSidsAreGiven_thenNothingIsAsked() {
+        QueryBuilder given = fetch(clause("shoes"), coordinator("products-v7"));
+        int asked = server.requests().size();
+        assertSame(given, fetch(given, coordinator("products-v8")));
+        assertEquals(asked, server.requests().size());
+    }
+
+    public void testRewrite_whenThereIsNoCoordinator_thenClauseIsLeftForTheShardToRefuse() {
+        QueryBuilder query = clause("shoes");
+        assertSame(query, fetch(query, new BaseQueryRewriteContext(null, null, null, () -> 0)));
+    }
+
+    public void testRewrite_whenFails_thenErrorSaysWhy() {
+        server.close();
+        GenerationException e = expectThrows(GenerationException.class, () -> fetch(clause("shoes"), coordinator("products-v7")));
+        assertEquals(GenerationException.Kind.UNAVAILABLE, e.kind());
+        assertEquals(1, stats.snapshot().failures()[e.kind().ordinal()]);
+    }
+
+    public void testRewrite_whenFailsAndMatchNone_thenMatchesNoneUnderItsName() {
+        server.close();
+        QueryBuilder query = clause("shoes").onFailure(OnFailure.MATCH_NONE).queryName("gen");
+        QueryBuilder rewritten = fetch(query, coordinator("products-v7"));
+        assertThat(rewritten, instanceOf(MatchNoneQueryBuilder.class));
+        assertEquals("gen", rewritten.queryName());
+    }
+
+    public void testRewrite_whenSlowAndFallback_thenFallbackTakesItsPlace() {
+        QueryBuilder fallback = new TermQueryBuilder("brand", "acme");
+        QueryBuilder query = clause("slow").timeout(TimeValue.timeValueMillis(50)).onFailure(OnFailure.query(fallback));
+        assertEquals(fallback, fetch(query, coordinator("products-v7")));
+        assertEquals(1, stats.snapshot().failures()[GenerationException.Kind.TIMEOUT.ordinal()]);
+    }
+
+    public void testRewrite_whenFallbackIsGenerativeToo_thenItIsAsked() {
+        QueryBuilder query = clause("refuse").onFailure(OnFailure.query(clause("shoes")));
+        assertEquals(sids("v7"), body(fetch(query, coordinator("products-v7"))).get("sids"));
+    }
+
+    public void testRewrite_whenOneCodebookOfTwoIsNotHeld_thenTheWholeClauseFails() {
+        GenerationException e = expectThrows(
+            GenerationException.class,
+            () -> fetch(clause("shoes"), coordinator("products-v7", "products-v9"))
+        );
+        assertEquals(GenerationException.Kind.CODEBOOK_NOT_HELD, e.kind());
+        assertThat(e.getMessage(), containsString("[v9]"));
+    }
+
+    public void testRewrite_whenNoIndexNamesACodebook_thenMessageNamesTheIndices() {
+        GenerationException e = expectThrows(GenerationException.class, () -> fetch(clause("shoes"), coordinator("other")));
+        assertEquals(GenerationException.Kind.NO_CODEBOOK, e.kind());
+        assertThat(e.getMessage(), containsString("of the indices searched [other]"));
+    }
+
+    public void testRewrite_whenOnlyRemoteIndices_thenMessageSaysToGiveTheCodebook() {
+        GenerationException e = expectThrows(GenerationException.class, () -> fetch(clause("shoes"), coordinator("far:products")));
+        assertThat(e.getMessage(), containsString("give [codebook] in the clause"));
+        assertEquals("v7", body(fetch(clause("shoes").codebook("v7"), coordinator("far:products"))).get("codebook"));
+    }
+
+    public void testRewrite_whenIndexIsMissing_thenThatIsTheError() {
+        expectThrows(IndexNotFoundException.class, () -> fetch(clause("shoes").onFailure(OnFailure.MATCH_NONE), coordinator("missing")));
+    }
+
+    public void testRewrite_whenBeyondTheClustersLimits_thenMessageNamesTheSetting() {
+        GenerativeQueryBuilder large = new GenerativeQueryBuilder("sid", new Prompt("a", 101, 0, UserContext.NOBODY), () -> service);
+        IllegalArgumentException k = expectThrows(IllegalArgumentException.class, () -> fetch(large, coordinator("products-v7")));
+        assertThat(k.getMessage(), containsString("k [101] is too large: this cluster allows 100"));
+        assertThat(k.getMessage(), containsString("[genrecall.max_k]"));
+        IllegalArgumentException text = expectThrows(
+            IllegalArgumentException.class,
+            () -> fetch(clause("é👟".repeat(5_000)), coordinator("products-v7"))
+        );
+        assertThat(text.getMessage(), containsString("query_text is too long: 10000 characters, where this cluster allows 1000"));
+        assertTrue(server.requests().isEmpty());
+    }
+
+    public void testRewrite_whenCallerHasThreadContext_thenItIsThereAfterwards() {
+        threadPool.getThreadContext().putHeader("who", "ann");
+        PlainActionFuture<String> seen = new PlainActionFuture<>();
+        Rewriteable.rewriteAndFetch(
+            (QueryBuilder) clause("shoes"),
+            coordinator("products-v7"),
+            ActionListener.map(
+                seen,
+                rewritten -> threadPool.getThreadContext().getHeader("who") + " on " + Thread.currentThread().getName()
+            )
+        );
+        assertThat(seen.actionGet(), containsString("ann on "));
+        assertThat(seen.actionGet(), containsString("[" + GenerationService.THREAD_POOL + "]"));
+    }
+}

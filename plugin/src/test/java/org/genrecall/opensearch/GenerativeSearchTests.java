@@ -6,6 +6,7 @@ import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.GenerateSidsRequest;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.genrecall.opensearch.stats.NodesStatsAction;
+import org.opensearch.ExceptionsHelper;
 import org.opensearch.OpenSearchException;
 import org.opensearch.action.search.CreatePitAction;
 import org.opensearch.action.search.CreatePitRequest;
@@ -24,6 +25,7 @@ import org.opensearch.search.aggregations.AggregationBuilders;
 import org.opensearch.search.aggregations.bucket.filter.Filter;
 import org.opensearch.search.aggregations.bucket.terms.Terms;
 import org.opensearch.search.builder.PointInTimeBuilder;
+import org.opensearch.search.sort.SortOrder;
 import org.opensearch.test.OpenSearchIntegTestCase;
 import org.junit.After;
 import org.junit.AfterClass;
@@ -33,6 +35,7 @@ import org.junit.BeforeClass;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
+import java.util.Locale;
 import java.util.function.ToLongFunction;
 
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
@@ -71,6 +74,11 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
             .build();
     }
 
+    @Override
+    public Settings indexSettings() {
+        return Settings.builder().put("index.number_of_shards", 2).put("index.number_of_replicas", 0).build();
+    }
+
     @Before
     public void load() {
         load("products-v7", "v7");
@@ -82,7 +90,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     private void load(String index, String codebook) {
-        assertAcked(prepareCreate(index).setMapping(String.format(java.util.Locale.ROOT, """
+        assertAcked(prepareCreate(index).setMapping(String.format(Locale.ROOT, """
             {"_meta": {"genrecall": {"codebook": "%s"}},
              "properties": {"sid": {"type": "keyword"}, "sid_alias": {"type": "alias", "path": "sid"}, "brand": {"type": "keyword"},
                             "price": {"type": "integer"}}}""", codebook)));
@@ -147,7 +155,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
             "{\"function_score\": {\"query\": {\"bool\": {\"must\": [" + clause + ", " + even + "]}}, \"boost\": 2}}",
             "{\"constant_score\": {\"filter\": {\"bool\": {\"filter\": [" + clause + ", " + even + "]}}}}"
         )) {
-            SearchResponse response = search("products-v7", query).addSort("price", org.opensearch.search.sort.SortOrder.ASC).get();
+            SearchResponse response = search("products-v7", query).addSort("price", SortOrder.ASC).get();
             assertEquals(query, List.of("d0", "d2"), ids(response));
         }
     }
@@ -268,7 +276,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
             Exception.class,
             () -> client().admin().indices().prepareAliases().addAlias("products-v7", "some", generative("\"query_text\": \"shoes\"")).get()
         );
-        assertThat(org.opensearch.ExceptionsHelper.stackTrace(e), containsString("Give [sids] and [codebook] in its place"));
+        assertThat(ExceptionsHelper.stackTrace(e), containsString("Give [sids] and [codebook] in its place"));
         assertAcked(
             client().admin()
                 .indices()
@@ -286,7 +294,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         }
         setting("genrecall.max_k", "10");
         Exception e = expectThrows(Exception.class, () -> search("products-v7", generative("\"query_text\": \"shoes\", \"k\": 11")).get());
-        assertThat(org.opensearch.ExceptionsHelper.stackTrace(e), containsString("k [11] is too large: this cluster allows 10"));
+        assertThat(ExceptionsHelper.stackTrace(e), containsString("k [11] is too large: this cluster allows 10"));
         expectThrows(IllegalArgumentException.class, () -> setting("genrecall.endpoint", "localhost"));
     }
 

@@ -18,14 +18,22 @@ from genrecall.parse import id_of, position_of, table, text_of, time_of
 from genrecall.readers import describe, rows_of
 from genrecall.records import EVENTS
 from genrecall.rejects import BadRow, Rejects
+from genrecall.rows import paths
 
 LOGGED_QUERY_FILES = ("ubi_queries.jsonl", "ubi_queries.jsonl.gz", "ubi_queries.parquet")
 LOGGED_EVENT_FILES = ("ubi_events.jsonl", "ubi_events.jsonl.gz", "ubi_events.parquet")
 
 
-def open_events(section: DataSection, rejects: Path | None = None) -> pa.Table:
-    """The logs of the dataset that `section` names, as EVENTS; UserError as of `genrecall.readers.open_dataset`."""
-    return read_events(describe(section)[0], Rejects(rejects))
+def open_events(section: DataSection, rejects: Path | Rejects | None = None) -> pa.Table:
+    """The logs of the dataset that `section` names, as EVENTS; arguments and errors as of `readers.open_dataset`."""
+    return read_events(describe(section)[0], rejects if isinstance(rejects, Rejects) else Rejects(rejects))
+
+
+def has_events(section: DataSection) -> bool:
+    """Whether the dataset that `section` names comes with logs."""
+    section = describe(section)[0]
+    found = paths(section.folder, section.ubi_queries, LOGGED_QUERY_FILES)
+    return bool(section.ubi_queries.index or found)
 
 
 def read_events(section: DataSection, rejects: Rejects) -> pa.Table:

@@ -40,18 +40,18 @@ JUDGMENT_FILES = ("qrels.txt", "judgments.json", "judgments.jsonl", "judgments.j
 TEXT_CATEGORIES = 2  # how many names of the category path, from its specific end, are embedded with the title
 
 
-def open_dataset(section: DataSection, rejects: Path | None = None) -> Dataset:
+def open_dataset(section: DataSection, rejects: Path | Rejects | None = None) -> Dataset:
     """Read the dataset that `section` names.
 
     Args:
         section: the folder or index, and the mapping.
-        rejects: the reject file; None counts bad rows without writing them.
+        rejects: the reject file, or a `Rejects` to look into afterwards; None counts bad rows without writing them.
 
     Raises:
         UserError: a missing or damaged file, too many bad rows, a mapped field that no row has.
     """
     section, simulated = describe(section)
-    bad = Rejects(rejects)
+    bad = rejects if isinstance(rejects, Rejects) else Rejects(rejects)
     items = read_items(section, bad)
     queries, judgments = read_judged(section, items, bad)
     prints = _fingerprints(section, {"items": items, "queries": queries, "judgments": judgments})

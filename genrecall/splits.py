@@ -1,4 +1,4 @@
-"""Which judgments may be trained on, tuned on and tested on: unseen queries, and recurring ones.
+"""Which judgments may be trained on, tuned on and tested on: unseen queries, recurring ones, or as a dataset says.
 
 A query and its reordering or inflection ("red shoes", "shoe red") are one group and never part: otherwise a test query
 would have been trained on under another spelling.
@@ -6,9 +6,11 @@ would have been trained on under another spelling.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +83,36 @@ def recurring(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: flo
     distinct = random.permutation(np.unique(group[hidden]))
     dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
     return _split("recurring", judgments, known, hidden & dev, hidden & ~dev)
+
+
+def given(dataset: Dataset, path: Path) -> Split:
+    """The split of a dataset folder's `splits.json`: {"train": [query_id, ...], "dev": [...], "test": [...]}.
+
+    UserError when the file cannot be read, or a query, or its reordering, is in two parts.
+    """
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        part_of = {str(query): name for name in ("train", "dev", "test") for query in parts[name]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not a split ({error!r}): write {{"train": [query_id], "dev": [...], "test": [...]}}'
+        ) from None
+    owner: dict[int, tuple[str, str]] = {}
+    ids = dataset.queries["query_id"].to_pylist()
+    for query, group in zip(ids, groups(dataset.queries["text"].to_pylist()).tolist(), strict=True):
+        if query not in part_of:
+            continue
+        first, part = owner.setdefault(group, (query, part_of[query]))
+        if part != part_of[query]:
+            raise UserError(
+                f"{path}: query {first} is in {part} and query {query}, the same words, is in {part_of[query]}: the "
+                "second was as good as seen in training; put both into one part"
+            )
+    listed = sum(len(parts[name]) for name in ("train", "dev", "test"))
+    if listed != len(part_of):
+        raise UserError(f"{path} lists {listed - len(part_of)} queries twice: a query belongs to one part")
+    places = np.array([part_of.get(query, "") for query in dataset.judgments["query_id"].to_pylist()])
+    return _split("given", dataset.judgments, *(places == name for name in ("train", "dev", "test")))
 
 
 def _judged_groups(dataset: Dataset) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import TaskID
+from rich.table import Table
 
 app = typer.Typer(help="Fetch, synthesize and check datasets.", no_args_is_help=True)
 GROUP = True
@@ -46,3 +48,95 @@ def fetch(
         print(json.dumps({"dataset": ESCI.name, "folder": str(folder), "source": origin}))
     else:
         print(f"{ESCI.name} is in {folder} (source: {origin}); look at it with `genrecall data check`")
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")],
+    items: Annotated[int, typer.Option("--items", "-n", help="1,000 to 20,000,000.")] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")] = 13,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Any other setting, such as queries=500 or clicks.noise=2.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a shop: items, queries with graded relevance, behaviour logs. Everything in it is simulated.
+
+    Example: `genrecall data synthesize --items 10000 --seed 7 --out data/shop`
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from genrecall.config import load
+    from genrecall.config.shop import ShopSection
+    from genrecall.synthesize import synthesize as make
+
+    section = load(ShopSection, None, [f"items={items}", f"seed={seed}", *(overrides or [])])
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        described = make(section, out, show)
+    if as_json:
+        print(json.dumps(described, indent=1))
+        return
+    about = described["about"]
+    counts = ", ".join(f"{about[name]:,} {name}" for name in ("items", "queries", "judgments", "sessions", "clicks"))
+    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+
+
+@app.command()
+def check(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings of the configuration, such as data.folder=data/shop.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A configuration; its data section counts.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the dataset of a configuration and say what is in it, what was rejected and how it splits.
+
+    Bad rows are listed in runs/NAME/rejects.jsonl; exit code 2 when there are more than data.max_reject_share.
+
+    Example: `genrecall data check data.folder=data/esci-us`
+    """
+    from genrecall.config import Config, load
+    from genrecall.datasets.summary import summary
+    from genrecall.events import has_events, open_events
+    from genrecall.readers import open_dataset
+    from genrecall.rejects import Rejects
+
+    chosen = load(Config, config, overrides or [])
+    rejects = Rejects(chosen.run.dir / "rejects.jsonl")
+    with Console(stderr=True).status(f"reading {chosen.data.folder}"):
+        dataset = open_dataset(chosen.data, rejects)
+        events = open_events(chosen.data, rejects) if has_events(chosen.data) else None
+        facts = summary(dataset, chosen.data, rejects, chosen.run.seed)
+    if events is not None:
+        facts["events"] = {row["values"]: row["counts"] for row in events["action"].value_counts().to_pylist()}
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        _show(facts, rejects.path if rejects.count() else None)
+
+
+def _show(facts: dict[str, Any], rejected: Path | None) -> None:
+    table = Table(title=f"{facts['name']} ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
+    for key, value in facts.items():
+        if key in ("name", "simulated", "rejects", "splits"):
+            continue
+        said = ", ".join(f"{k} {v:,g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
+        table.add_row(key.replace("_", " "), said)
+    for name, parts in facts["splits"].items():
+        said = ", ".join(f"{part} {size['queries']:,} ({size['judgments']:,})" for part, size in parts.items())
+        table.add_row(f"split {name}: queries (judgments)", said)
+    for source, reasons in facts["rejects"].items():
+        table.add_row(f"rejected {source}", ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items()))
+    Console().print(table)
+    if rejected:
+        print(f"rejected rows are listed in {rejected}")

@@ -1,0 +1,39 @@
+"""The generated shop: its size, its seed, how its queries are judged and how its customers click."""
+
+from pydantic import Field
+
+from genrecall.config.base import Section
+
+
+class ClickModel(Section):
+    """A position-based model of a known, stochastic search and of those who look at its answers.
+
+    The four probabilities are by grade: exact, substitute, complement, irrelevant.
+    """
+
+    slate: int = Field(20, ge=1, description="items shown for a query")
+    noise: float = Field(1.0, ge=0, description="scale of the Gumbel noise added to BM25: the slate is Plackett-Luce")
+    examination: float = Field(1.0, ge=0, description="the item at rank r is looked at with probability r^-examination")
+    click: tuple[float, float, float, float] = (0.60, 0.30, 0.10, 0.03)
+    purchase: tuple[float, float, float, float] = Field((0.25, 0.10, 0.02, 0.005), description="after a click")
+
+
+class ShopSection(Section):
+    items: int = Field(10_000, ge=1_000, le=20_000_000)
+    seed: int = Field(13, ge=0)
+    queries: int = Field(0, ge=0, le=1_000_000, description="0: a tenth of the items, at least 200, at most 20,000")
+    sessions: int = Field(0, ge=0, description="logged queries; 0: twenty times the training queries")
+    specific: int = Field(40, ge=1, description="queries are worded so that about as many items fit, save head queries")
+    head_share: float = Field(0.08, ge=0, le=1, description="queries that name just a kind of product")
+    typo_share: float = Field(0.04, ge=0, le=1, description="queries with a slip of the finger")
+    max_exact: int = Field(60, ge=1, description="judged items that fit; the most popular ones where more do")
+    max_substitutes: int = Field(25, ge=0, description="judged items that miss one wish")
+    others: int = Field(12, ge=0, description="other items judged: of the category (complements), or anything")
+    train_share: float = Field(0.7, gt=0, lt=1)
+    dev_share: float = Field(0.1, gt=0, lt=1, description="the rest is test")
+    days: int = Field(30, ge=1, description="the logs cover")
+    clicks: ClickModel = ClickModel()
+
+    @property
+    def query_count(self) -> int:
+        return self.queries or min(20_000, max(200, self.items // 10))

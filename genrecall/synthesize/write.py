@@ -1,0 +1,175 @@
+"""The page that makes a shop: targets -> queries -> judgments -> items -> logs, written as a dataset folder.
+
+Two walks over the shop: one to judge (attributes only), one to write (words too). Memory holds the queries, their
+judgments and the titles of judged items, never the catalogue. The folder appears whole or not at all; the same
+`ShopSection` gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrecall.config.shop import ShopSection
+from genrecall.errors import UserError
+from genrecall.splits import groups
+from genrecall.synthesize import logs
+from genrecall.synthesize.judge import GRADES, Judge, Judged
+from genrecall.synthesize.queries import Queries, make
+from genrecall.synthesize.shop import BLOCK, Items, Shop, item_id
+from genrecall.synthesize.wording import records
+
+TARGETS_A_QUERY = 3  # items looked at for each query wanted, since equal queries are made once
+COMPRESSION = 3
+Progress = Callable[[str, int, int], None]  # stage, done, in all
+
+
+def synthesize(section: ShopSection, out: Path, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Write the shop that `section` describes to the folder `out`; return what `dataset.json` says about it.
+
+    UserError when `out` exists and is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} is not empty: move it away, or give another folder")
+    shop = Shop(section.items, section.seed)
+    sample = _sample(shop, min(section.items, TARGETS_A_QUERY * section.query_count), progress)
+    queries = make(shop, sample, section, lambda done: progress("queries", done, section.query_count))
+    judge = Judge(shop, queries, section)
+    for block in shop.blocks():
+        judge.see(block)
+        progress("judgments", int(block.number[-1]) + 1, shop.items)
+    judged = judge.judgments(sample)
+    splits = _splits(queries, section, shop.random("splits"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        train = np.isin(judged.query, splits["train"])
+        titles = _write_items(shop, folder, judged.item[train], progress)
+        _write_judged(queries, judged, splits, folder)
+        counts = _write_logs(queries, judged, splits["train"], titles, section, shop, folder, progress)
+        about = {
+            "note": "generated: every figure drawn from this dataset is simulated",
+            "settings": section.model_dump(mode="json"),
+            "brands": len(shop.brands),
+            "categories": len(shop.categories),
+            "items": shop.items,
+            "queries": len(queries),
+            "judgments": len(judged.query),
+            "queries_with_more_that_fit_than_judged": int((judged.fitting > section.max_exact).sum()),
+            **counts,
+        }
+        described = {"name": out.resolve().name, "simulated": True, "about": about}
+        (folder / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    return described
+
+
+def _sample(shop: Shop, count: int, progress: Progress) -> Items:
+    """`count` different items of the whole shop, in random order: the targets of queries."""
+    random = shop.random("targets")
+    numbers = np.sort(random.choice(shop.items, size=count, replace=False))
+    parts = []
+    for first in range(0, shop.items, BLOCK):
+        inside = numbers[np.searchsorted(numbers, first) : np.searchsorted(numbers, first + BLOCK)] - first
+        if len(inside):
+            parts.append(shop.block(first, min(BLOCK, shop.items - first)).take(inside))
+        progress("targets", min(first + BLOCK, shop.items), shop.items)
+    joined = Items(*(np.concatenate([getattr(part, name) for part in parts]) for name in Items.__dataclass_fields__))
+    return joined.take(random.permutation(count))
+
+
+def _splits(queries: Queries, section: ShopSection, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Query numbers of train, dev and test; a query and its reorderings stay together."""
+    group = groups(queries.text)
+    place = random.permutation(group.max() + 1)[group] / (group.max() + 1)
+    dev_end = section.train_share + section.dev_share
+    parts = {"train": place < section.train_share, "dev": (place >= section.train_share) & (place < dev_end)}
+    parts["test"] = ~parts["train"] & ~parts["dev"]
+    return {name: np.flatnonzero(mask) for name, mask in parts.items()}
+
+
+def _write_items(shop: Shop, folder: Path, wanted: np.ndarray, progress: Progress) -> dict[int, str]:
+    """items.jsonl.gz; returns the titles of the `wanted` item numbers."""
+    titles: dict[int, str] = {}
+    wanted = np.unique(wanted)
+    with _lines(folder / "items.jsonl.gz") as write:
+        for block in shop.blocks():
+            made = records(shop, block)
+            for record in made:
+                write(record)
+            first, last = int(block.number[0]), int(block.number[-1])
+            inside = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, last + 1)].tolist()
+            titles.update((number, made[number - first]["title"]) for number in inside)
+            progress("items", last + 1, shop.items)
+    return titles
+
+
+def _write_judged(queries: Queries, judged: Judged, splits: dict[str, np.ndarray], folder: Path) -> None:
+    with (folder / "queries.tsv").open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{query_id(number)}\t{text}\n" for number, text in enumerate(queries.text))
+    grades = GRADES[judged.label]
+    with (folder / "qrels.txt").open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(
+            f"{query_id(query)} 0 {item_id(item)} {grade}\n"
+            for query, item, grade in zip(judged.query.tolist(), judged.item.tolist(), grades.tolist(), strict=True)
+        )
+    named = {name: [query_id(number) for number in numbers.tolist()] for name, numbers in splits.items()}
+    (folder / "splits.json").write_text(json.dumps(named) + "\n", encoding="utf-8")
+
+
+def _write_logs(
+    queries: Queries,
+    judged: Judged,
+    train: np.ndarray,
+    titles: dict[int, str],
+    section: ShopSection,
+    shop: Shop,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, int]:
+    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz, of training queries only; returns how many of what."""
+    random = shop.random("logs")
+    total = section.sessions or 20 * len(train)
+    traffic = random.multinomial(total, logs.shares(queries.expected[train]))
+    bm25, log = logs.Bm25(iter(titles.values())), logs.Log(total, section.days, random)
+    bounds = np.searchsorted(judged.query, [train, train + 1]).T.tolist()
+    clicks = purchases = 0
+    with _lines(folder / "ubi_queries.jsonl.gz") as write_query, _lines(folder / "ubi_events.jsonl.gz") as write_event:
+        for query, times, (first, last) in zip(train.tolist(), traffic.tolist(), bounds, strict=True):
+            items, text = judged.item[first:last].tolist(), queries.text[query]
+            scores = bm25.scores(text, [titles[item] for item in items])
+            slates, clicked, bought = logs.sessions(scores, judged.label[first:last], times, section.clicks, random)
+            for slate, is_clicked, is_bought in zip(slates.tolist(), clicked, bought, strict=True):
+                searched, events = log.record(text, [item_id(items[row]) for row in slate], is_clicked, is_bought)
+                write_query(searched)
+                for event in events:
+                    write_event(event)
+            clicks, purchases = clicks + int(clicked.sum()), purchases + int(bought.sum())
+            progress("logs", log.number, total)
+    return {"sessions": total, "clicks": clicks, "purchases": purchases}
+
+
+def query_id(number: int) -> str:
+    return f"q{number:06}"
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Write JSON lines, gzipped; the same records give the same bytes (no name, no time in the header)."""
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as file:
+
+        def write(record: Any) -> None:
+            file.write(encode(record).encode() + b"\n")
+
+        yield write

@@ -53,7 +53,7 @@ class StageSection(Section):
 class EncoderKindSection(Section):
     """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
 
-    prior: Literal["auto", "on", "off"] = Field("auto", description="prefix prior; auto: on from prior_min_items items")
+    prior: Literal["auto", "always", "never"] = Field("auto", description="prefix prior; auto: from prior_min_items on")
     prior_min_items: int = Field(20_000, ge=0)
     store: Literal["float32", "float16"] = Field("float16", description="how the bundle keeps the sentence encoder")
     stage: StageSection = StageSection()
@@ -65,7 +65,7 @@ class LmKindSection(Section):
     checkpoint: str | None = Field(None, description="a Qwen2-family checkpoint (folder or hub id); none: from scratch")
     bpe_size: int = Field(8000, ge=300, description="vocabulary of the tokenizer trained where there is no checkpoint")
     max_tokens: int = Field(32, ge=4, description="of a prompt, the marker included")
-    item_stage: StageSection = StageSection(steps=400, batch=128, patience=1000)
+    item_stage: StageSection = StageSection(steps=400, batch=128)
     query_stage: StageSection = StageSection(steps=300, batch=128)
 
 
@@ -92,7 +92,7 @@ TINY = GeneratorSection(
     encoder=EncoderKindSection(stage=StageSection(steps=30, batch=32, warmup_steps=5, evaluate_every=10)),
     lm=LmKindSection(
         bpe_size=400,
-        item_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10, patience=1000),
+        item_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),
         query_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),
     ),
     dev=DevSection(beam_width=10, items=10),

@@ -57,7 +57,7 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
 
 def wants_prior(job: Job) -> bool:
     section = job.section.encoder
-    return section.prior == "on" or (section.prior == "auto" and len(job.rows) >= section.prior_min_items)
+    return section.prior == "always" or (section.prior == "auto" and len(job.rows) >= section.prior_min_items)
 
 
 def make_prior(job: Job, hidden_size: int) -> PrefixPrior:

@@ -133,6 +133,8 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
 
     Raises UserError when the loss is no number.
     """
+    if not stage.section.steps:
+        return {"steps": 0}
     done, report = work / "stage.safetensors", work / "stage.json"
     if report.exists():
         load_model(model, done)

@@ -1,13 +1,13 @@
 package org.genrecall.opensearch;
 
 import io.grpc.ChannelCredentials;
-import io.grpc.InsecureChannelCredentials;
 
 import org.apache.lucene.util.SetOnce;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.RestGenerateAction;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
+import org.genrecall.opensearch.generation.InferenceCredentials;
 import org.genrecall.opensearch.query.GenerativeQueryBuilder;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.genrecall.opensearch.stats.NodesStatsAction;
@@ -108,7 +108,7 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
     ) {
         GenrecallSettings settings = new GenrecallSettings(environment.settings(), clusterService.getClusterSettings());
         GenerationStats stats = new GenerationStats();
-        ChannelCredentials credentials = InsecureChannelCredentials.create();
+        ChannelCredentials credentials = InferenceCredentials.of(environment.settings(), environment.configDir());
         service.set(
             new GenerationService(
                 settings,

@@ -84,7 +84,7 @@ def knn(item_ids: list[str], item_vectors: np.ndarray, vectors: Vectors) -> Chan
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
-        for query_ids, texts in _batches(queries):
+        for query_ids, texts in batches(queries):
             for query_id, scores in zip(query_ids, vectors(texts) @ item_vectors.T, strict=True):
                 best = top(scores, depth)
                 run[query_id] = ranking(ids[best], scores[best])
@@ -104,7 +104,7 @@ def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids:
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
-        for query_ids, texts in _batches(queries):
+        for query_ids, texts in batches(queries):
             answer = generate(texts, sids)
             for n, query_id in enumerate(query_ids):
                 valid = answer.valid[n]
@@ -145,7 +145,7 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def _batches(queries: pa.Table) -> Iterator[tuple[list[str], list[str]]]:
+def batches(queries: pa.Table) -> Iterator[tuple[list[str], list[str]]]:
     for start in range(0, len(queries), BATCH):
         part = queries.slice(start, BATCH)
         yield part["query_id"].to_pylist(), part["text"].to_pylist()

@@ -79,7 +79,8 @@ def analyse(
 
 def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
     """(system, against) of every difference in the tables: channels against k-NN, each fusion with against without."""
-    pairs = [(ADAPTED, KNN), (GENERATIVE, KNN), (GENERATIVE, ADAPTED), (HYBRID, join((BM25, KNN), "equal"))]
+    pairs = [(ADAPTED, KNN), (GENERATIVE, KNN), (GENERATIVE, ADAPTED)]
+    pairs += [(HYBRID, join(fusion, "equal")) for fusion in ((BM25, KNN), (BM25, KNN, GENERATIVE))]
     for weighting in ("equal", "tuned"):
         pairs.append((join((BM25, KNN), weighting), KNN))
         pairs.append((join((BM25, ADAPTED), weighting), join((BM25, KNN), weighting)))

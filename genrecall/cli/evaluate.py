@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +12,19 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    from opensearchpy import OpenSearch
 
     from evaluation.catalogue import Catalogue
+    from evaluation.channels_offline import Vectors
     from evaluation.protocol import Opened
+    from evaluation.runs import Channel
     from genrecall.bundle import Bundle
     from genrecall.config import Config
     from genrecall.records import Dataset, Split
 
 app = typer.Typer()
+
+TIMEOUT = "30s"  # of a generative clause: a slow machine must not turn into a bad figure
 
 
 @app.command()
@@ -64,8 +69,8 @@ def evaluate(
     @contextmanager
     def channels(split: Split) -> Iterator[Opened]:
         bundle = train(dataset, split, settings, progress=not as_json)
-        opened = open_offline(catalogue, split, bundle)
-        yield opened
+        with (open_offline if offline else open_node)(catalogue, split, bundle) as opened:
+            yield opened
 
     result = pipeline.evaluate(
         dataset,
@@ -112,7 +117,8 @@ def train(dataset: Dataset, split: Split, config: Config, progress: bool) -> Bun
     return pipeline.train(config, dataset, split, codebook, score_dev(dataset, split, config), progress=progress)
 
 
-def open_offline(catalogue: Catalogue, split: Split, bundle: Bundle) -> Opened:
+@contextmanager
+def open_offline(catalogue: Catalogue, split: Split, bundle: Bundle) -> Iterator[Opened]:
     """The channels of a fold without a node."""
     from evaluation.protocol import Opened
     from genrecall.bundle import codes_of
@@ -120,10 +126,87 @@ def open_offline(catalogue: Catalogue, split: Split, bundle: Bundle) -> Opened:
 
     generator = Generator.load(bundle.generator_dir, bundle.space)
     items = bundle.items()
-    channels = catalogue.channels(split) | catalogue.generative(
-        generator.generate, items["item_id"].to_pylist(), codes_of(items)
-    )
-    return Opened(channels, notes(bundle))
+    generative = catalogue.generative(generator.generate, items["item_id"].to_pylist(), codes_of(items))
+    yield Opened(catalogue.channels(split) | generative, notes(bundle))
+
+
+@contextmanager
+def open_node(catalogue: Catalogue, split: Split, bundle: Bundle) -> Iterator[Opened]:
+    """The channels of a fold asked of the node: its bundle served, its items in an index of their own, both gone after.
+
+    The cluster setting `genrecall.endpoint` points to the fold's server meanwhile: evaluate on a cluster of your own.
+    """
+    from evaluation.channels_node import asked_of
+    from evaluation.protocol import Opened
+    from evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
+    from genrecall.bundle import ITEMS
+    from genrecall.cli.processes import inference_server
+    from index_mappings import search
+    from index_mappings.client import connect, explained
+    from index_mappings.lifecycle import Meta
+    from index_mappings.load import load, terms_of
+
+    config, dataset = catalogue.config, catalogue.dataset
+    section = config.opensearch.model_copy(update={"index": f"{config.opensearch.index}-evaluation"})
+    folder = config.run.dir / "evaluation"
+    served = config.model_copy(update={"run": config.run.model_copy(update={"bundles_dir": bundle.path.parent})})
+    adapted = catalogue.adapted(split)
+    client = connect(section)
+
+    def bm25(text: str) -> search.Clause:
+        return search.bm25(text, section)
+
+    def generative(text: str) -> search.Clause:
+        return search.generative(text, k=config.evaluation.sids, timeout=TIMEOUT, on_failure="fail")
+
+    def hybrid(text: str, vector: np.ndarray, depth: int) -> search.Clause:
+        return search.hybrid([bm25(text), search.knn(vector, depth), generative(text)], depth=depth)
+
+    with (
+        explained(section),
+        inference_server(served, [bundle.codebook], folder / "server.log") as endpoint,
+        asking(client, endpoint),
+    ):
+        meta = Meta(bundle.codebook, bundle.manifest["files"][ITEMS]["sha256"], config.encoder.checkpoint)
+        terms = terms_of(bundle.items(), bundle.codebook)
+        report = load(
+            client, section, meta, dataset.items, terms, catalogue.item_vectors, dataset.fingerprints, folder / "index"
+        )
+
+        def each(clause: Callable[[str, np.ndarray, int], search.Clause], vectors: Vectors, **body: str) -> Channel:
+            return asked_of(
+                lambda bodies: search.search_all(client, report.index, bodies),
+                lambda texts, depth: [
+                    search.body(clause(text, vector, depth), depth, **body)
+                    for text, vector in zip(texts, vectors(texts), strict=True)
+                ],
+            )
+
+        try:
+            yield Opened(
+                {
+                    BM25: each(lambda text, vector, depth: bm25(text), catalogue.vectors),
+                    KNN: each(lambda text, vector, depth: search.knn(vector, depth), catalogue.vectors),
+                    ADAPTED: each(lambda text, vector, depth: search.knn(vector, depth), adapted),
+                    GENERATIVE: each(lambda text, vector, depth: generative(text), catalogue.vectors),
+                    HYBRID: each(hybrid, catalogue.vectors, pipeline=section.fusion.rrf),
+                },
+                notes(bundle),
+            )
+        finally:
+            client.indices.delete(index=report.index)
+
+
+@contextmanager
+def asking(client: OpenSearch, endpoint: str) -> Iterator[None]:
+    """The plugin asks the server at `endpoint` meanwhile, and afterwards the one it asked before."""
+    name = "genrecall.endpoint"
+    before = client.cluster.get_settings(params={"flat_settings": "true"})["persistent"].get(name)
+    client.cluster.put_settings(body={"persistent": {name: endpoint}})
+    try:
+        yield
+    finally:
+        client.cluster.put_settings(body={"persistent": {name: before}})
 
 
 def notes(bundle: Bundle) -> dict[str, object]:

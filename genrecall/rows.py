@@ -21,6 +21,7 @@ from genrecall.errors import UserError
 
 QUERY_COLUMNS = ("query_id", "text")
 PARQUET_ROWS = 8192
+TIMEOUT_S, KEEP_ALIVE = 60, "5m"  # of a page of an index, and of the view of it between two pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,27 @@ def scan(section: DataSection, index: str) -> Iterator[Row]:
 
     user = os.environ.get("GENRECALL_OPENSEARCH_USER")
     auth = (user, os.environ.get("GENRECALL_OPENSEARCH_PASSWORD", "")) if user else None
-    client = OpenSearch(section.cluster, http_auth=auth, timeout=60, max_retries=3, retry_on_timeout=True)
+    client = OpenSearch(
+        section.cluster,
+        http_auth=auth,
+        ca_certs=str(section.ca_certs) if section.ca_certs else None,
+        timeout=TIMEOUT_S,
+        max_retries=3,
+        retry_on_timeout=True,
+    )
     body: dict[str, Any] = {"size": section.page_size, "sort": [{"_shard_doc": "asc"}], "track_total_hits": False}
+    whole = {"allow_partial_search_results": "false"}  # a shard that fails is an error, not a smaller catalogue
     line = 0
     try:
-        pit = client.create_pit(index=index, params={"keep_alive": "5m"})["pit_id"]
+        pit = client.create_pit(index=index, params={"keep_alive": KEEP_ALIVE})["pit_id"]
         try:
             while True:
-                hits = client.search(body={**body, "pit": {"id": pit, "keep_alive": "5m"}})["hits"]["hits"]
+                hits = client.search(body={**body, "pit": {"id": pit, "keep_alive": KEEP_ALIVE}}, params=whole)["hits"][
+                    "hits"
+                ]
                 for hit in hits:
                     line += 1
-                    yield Row(index, line, {"_id": hit["_id"], **hit["_source"]})
+                    yield Row(index, line, {"_id": hit["_id"], **hit.get("_source", {})})
                 if not hits:
                     return
                 body["search_after"] = hits[-1]["sort"]

@@ -122,6 +122,7 @@ class DataSection(Sources):
         "http://127.0.0.1:9200",
         description="OpenSearch of the sources with an index; secrets: GENRECALL_OPENSEARCH_USER and _PASSWORD",
     )
+    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed that cluster's certificate")
     page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
     actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
         {"click": "click", "purchase": "purchase"},

@@ -1,0 +1,105 @@
+"""Items, judgments and logs read from a real OpenSearch."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+from opensearchpy.helpers import bulk
+
+from deploy.local.node import Node
+from genrecall.config.data import (
+    DataSection,
+    ItemFields,
+    ItemSource,
+    JudgmentSource,
+    LoggedEventSource,
+    LoggedQuerySource,
+    QuerySource,
+)
+from genrecall.errors import UserError
+from genrecall.events import open_events
+from genrecall.readers import open_dataset
+
+COUNT = 1050
+PREFIX = "data-source-test"
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    for n in range(COUNT):
+        source = {"name": f"נעל {n} 👟", "path": ["Shoes", "Running"], "maker": {"name": "Ana"}}
+        yield {"_index": f"{PREFIX}-items", "_id": f"p{n:04}", **source}
+    yield {"_index": f"{PREFIX}-items", "_id": "nameless", "path": []}
+    yield {"_index": f"{PREFIX}-queries", "query_id": "q1", "text": "running shoes"}
+    for n in range(3):
+        yield {"_index": f"{PREFIX}-judgments", "query_id": "q1", "item_id": f"p{n:04}", "grade": 3 - n}
+    shown = {"query_id": "s1", "user_query": "running shoes", "client_id": "c1", "timestamp": "2025-03-01T10:00:00Z"}
+    yield {"_index": f"{PREFIX}-ubi_queries", **shown, "query_response_hit_ids": ["p0001", "p0000"]}
+    clicked = {"object": {"object_id": "p0001"}, "position": {"ordinal": 1}}
+    yield {"_index": f"{PREFIX}-ubi_events", **shown, "action_name": "click", "event_attributes": clicked}
+
+
+@pytest.fixture(scope="module")
+def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSection]:
+    client = OpenSearch(node.url, timeout=60)
+    client.indices.delete(index=f"{PREFIX}-*")
+    client.indices.create(index=f"{PREFIX}-items", body={"settings": {"number_of_shards": 3}})
+    bulk(client, documents(), refresh=True)
+    yield DataSection(
+        folder=tmp_path_factory.mktemp("empty"),
+        name="shop",
+        cluster=node.url,
+        page_size=100,
+        items=ItemSource(
+            index=f"{PREFIX}-items", fields=ItemFields(id="_id", title="name", category="path[:1]", brand="maker.name")
+        ),
+        queries=QuerySource(index=f"{PREFIX}-queries"),
+        judgments=JudgmentSource(index=f"{PREFIX}-judgments"),
+        ubi_queries=LoggedQuerySource(index=f"{PREFIX}-ubi_queries"),
+        ubi_events=LoggedEventSource(index=f"{PREFIX}-ubi_events"),
+    )
+    client.indices.delete(index=f"{PREFIX}-*")
+    client.close()
+
+
+@pytest.mark.node
+def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path: Path) -> None:
+    data = open_dataset(section, tmp_path / "rejects.jsonl")
+    assert sorted(data.items["item_id"].to_pylist()) == [f"p{n:04}" for n in range(COUNT)]
+    row = next(row for row in data.items.to_pylist() if row["item_id"] == "p0007")
+    assert row == {"item_id": "p0007", "title": "נעל 7 👟", "category": ["Shoes"], "brand": "Ana", "text": ""}
+    assert dict(zip(data.judgments["item_id"].to_pylist(), data.judgments["grade"].to_pylist(), strict=True)) == {
+        "p0000": pytest.approx(1.0),
+        "p0001": pytest.approx(2 / 3),
+        "p0002": pytest.approx(1 / 3),
+    }
+    assert set(data.fingerprints) == {f"index {PREFIX}-{name}" for name in ("items", "queries", "judgments")}
+    rejected = json.loads((tmp_path / "rejects.jsonl").read_text())
+    assert (rejected["place"], rejected["reason"]) == (f"{PREFIX}-items", "title is empty")
+    assert "nameless" in rejected["raw"]
+
+
+@pytest.mark.node
+def test_logs_are_read_from_their_indices(section: DataSection) -> None:
+    events = open_events(section).to_pylist()
+    assert [(event["action"], event["item_id"], event["position"]) for event in events] == [
+        ("exposure", "p0001", 1),
+        ("exposure", "p0000", 2),
+        ("click", "p0001", 1),
+    ]
+
+
+@pytest.mark.node
+def test_missing_index_is_named(section: DataSection) -> None:
+    with pytest.raises(UserError, match=r"index 'absent' of data\.cluster .*could not be read"):
+        open_dataset(section.model_copy(update={"items": ItemSource(index="absent")}))
+
+
+def test_cluster_that_is_down_is_named(tmp_path: Path) -> None:
+    section = DataSection(folder=tmp_path, cluster="http://127.0.0.1:9", items=ItemSource(index="products"))
+    with pytest.raises(
+        UserError, match=r"data\.cluster http://127\.0\.0\.1:9 could not be read.*genrecall node status"
+    ):
+        open_dataset(section)

@@ -92,7 +92,7 @@ def hugging_face(model: Qwen2ForCausalLM, space: SidSpace | None) -> Search:
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
         length = ids.shape[1]
         allowed = (lambda _, seen: after[tuple(seen[length:].tolist())]) if space is not None else None
-        out = model.generate(
+        out = model.generate(  # type: ignore[misc]  # its decorator confuses the checker
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=3,

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from genrecall.config import Config
+    from genrecall.records import Dataset, Split
 
 app = typer.Typer()
 
@@ -34,16 +38,31 @@ def train(
 
     from evaluation import score_dev
     from genrecall.readers import open_dataset
-    from genrecall.splits import kfold
     from trainer.pipeline import train as run
 
     dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
     if not dataset.items.num_rows:
         raise UserError("the dataset has no items: nothing to train on")
-    split = kfold(dataset, settings.evaluation.folds, settings.run.seed)[0]
+    split = split_of(dataset, settings)
     score = score_dev(dataset, split, settings)
     bundle = run(settings, dataset, split, settings.run.codebook, score, progress=not as_json)
     if as_json:
         print(json.dumps({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]}))
     else:
         Console().print(f"bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.model}) in {bundle.path}")
+
+
+def split_of(dataset: "Dataset", settings: "Config") -> "Split":
+    """What to train, choose and test on: the folder's splits.json, else the first fold of the evaluation.
+
+    A catalogue without judgments gives three empty parts: the generator learns from synthetic queries alone.
+    """
+    from genrecall.records import Split
+    from genrecall.splits import given, kfold
+
+    path = settings.data.folder / "splits.json"
+    if path.exists():
+        return given(dataset, path)
+    if not dataset.judgments.num_rows:
+        return Split("none", dataset.judgments, dataset.judgments, dataset.judgments)
+    return kfold(dataset, settings.evaluation.folds, settings.run.seed)[0]

@@ -1,0 +1,110 @@
+"""`genrecall demo`: the whole path, each step the command that a user would type."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from genrecall.config import Config, load
+from genrecall.errors import UserError
+
+app = typer.Typer()
+console = Console(highlight=False)
+SHOP = Path("data/shop")
+SHOP_ITEMS = 5_000
+
+
+@app.command()
+def demo(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as evaluation.folds=3.")] = None,
+    config: Annotated[Path, typer.Option("--config", "-c", help="A file in configs/.")] = Path("configs/demo.yaml"),
+    query: Annotated[str, typer.Option(help="The sample search; empty: a test query, unseen in training.")] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the OpenSearch node running for your own searches.")
+    ] = False,
+) -> None:
+    """Data, codes, generator, bundle, server, OpenSearch node, index, a search, and the evaluation.
+
+    What an earlier run finished is used again. Everything runs on loopback and is stopped at the end.
+
+    Example: `genrecall demo --keep`
+    """
+    from genrecall.cli import evaluate, index, node, sample, train
+    from genrecall.cli.processes import inference_server
+    from index_mappings.client import connect
+
+    began = time.monotonic()
+    changes = list(overrides or [])
+    with step("1/6 data", "genrecall data fetch esci"):
+        changes += choose_data(load(Config, config, changes))
+    settings = load(Config, config, changes)
+    typed = " ".join([f"-c {config}", *changes])
+
+    with step("2/6 codes, generator, bundle", f"genrecall train {config} {' '.join(changes)}"):
+        train.train(config, changes)
+    with step("3/6 OpenSearch with the plugin", f"genrecall node start {typed}"):
+        node.start(changes, config)
+    try:
+        with step("4/6 index", f"genrecall index load --switch {typed}"):
+            index.load(changes, config, switch=True)
+        log = settings.run.dir / "server.log"
+        with (
+            step("5/6 a hybrid search with a generative clause", f"genrecall serve {typed}"),
+            inference_server(settings, ["current"], log) as endpoint,
+            evaluate.asking(connect(settings.opensearch), endpoint),
+        ):
+            sample.show(settings, endpoint, query, console)
+        with step("6/6 evaluation through the node", f"genrecall evaluate {typed}"):
+            evaluate.evaluate(changes, config)
+    finally:
+        if not keep:
+            node.stop(changes, config)
+    console.print(f"\n[bold]done in {time.monotonic() - began:.0f} s[/]; tables and plots are in {settings.run.dir}/")
+    console.print(next_steps(settings, keep))
+
+
+def choose_data(settings: Config) -> list[str]:
+    """Overrides that name the dataset: ESCI where it can be had, else the generated shop, said so."""
+    from genrecall.cli import data
+
+    if settings.data.folder != Path("data/esci-us"):
+        console.print(f"using {settings.data.folder}, as configured")
+        return []
+    try:
+        data.fetch("esci")
+        console.print("dataset: [bold]ESCI[/], real products and queries, graded by people")
+        return []
+    except UserError as error:
+        console.print(escape(f"ESCI cannot be had here: {error}"))
+    if not SHOP.exists():
+        data.synthesize(SHOP, items=SHOP_ITEMS)
+    console.print(f"dataset: [bold]a generated shop[/] of {SHOP_ITEMS:,} items; every figure below is simulated")
+    return [f"data.folder={SHOP}"]
+
+
+@contextmanager
+def step(title: str, command: str) -> Iterator[None]:
+    """A heading, the command that does the same, and how long it took."""
+    console.rule(f"[bold]{title}", align="left")
+    console.print(f"[dim]$ {escape(command.strip())}[/]")
+    began = time.monotonic()
+    yield
+    console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
+
+
+def next_steps(settings: Config, kept: bool) -> str:
+    run = "the node still runs" if kept else "start the node again with `genrecall node start`"
+    return (
+        f"Next: {run}, run `genrecall serve`, then\n"
+        f"  curl -s {settings.opensearch.url}/{settings.opensearch.index}/_search \\\n"
+        "    -H 'Content-Type: application/json' \\\n"
+        """    -d '{"query": {"generative": {"sid": {"query_text": "red shoes", "k": 20, "timeout": "1s"}}}}'\n"""
+        "README.md goes on from here: your own catalogue, your own judgments."
+    )

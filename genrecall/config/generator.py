@@ -89,7 +89,7 @@ class GeneratorSection(Section):
 TINY = GeneratorSection(
     decoder=DecoderSection(hidden=32, intermediate=48, heads=2, kv_heads=1),
     sampling=SamplingSection(synthetic_per_item=1),
-    encoder=EncoderKindSection(stage=StageSection(steps=30, batch=32, warmup_steps=5, evaluate_every=10)),
+    encoder=EncoderKindSection(stage=StageSection(steps=60, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=20)),
     lm=LmKindSection(
         bpe_size=400,
         item_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),

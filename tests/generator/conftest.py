@@ -13,6 +13,8 @@ from genrecall.readers import item_text
 from tests.generator.shop import Train, catalogue, logs, tiny_encoder
 from trainer.generator import train_generator
 
+torch.set_num_threads(1)  # models this small only lose by sharing
+
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> EncoderSection:
@@ -25,11 +27,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def train(encoder: EncoderSection, cache: Path, tmp_path: Path) -> Train:
-    """`train_generator` on the shop, into `tmp_path/generator` unless told otherwise."""
+@pytest.fixture(scope="session")
+def train(encoder: EncoderSection, cache: Path) -> Train:
+    """`train_generator` on the shop, into a given folder."""
 
-    def run(section: GeneratorSection = TINY, **changes: Any) -> dict[str, Any]:
+    def run(folder: Path, section: GeneratorSection = TINY, **changes: Any) -> dict[str, Any]:
         items, codes, space = catalogue()
         queries, train, dev = logs()
         arguments = {
@@ -42,8 +44,8 @@ def train(encoder: EncoderSection, cache: Path, tmp_path: Path) -> Train:
             "train": train,
             "queries": queries,
             "dev": dev,
-            "out": tmp_path / "generator",
-            "work": tmp_path / "work",
+            "out": folder / "generator",
+            "work": folder / "work",
             "seed": 3,
             "cache_dir": cache,
             "progress": False,
@@ -51,3 +53,25 @@ def train(encoder: EncoderSection, cache: Path, tmp_path: Path) -> Train:
         return train_generator(**{**arguments, **changes})
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_encoder(train: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the metrics of an `encoder` generator with a prefix prior, judged on the queries it learns.
+
+    Behind a sentence encoder of random weights nothing can be told about queries it has not seen.
+    """
+    folder = tmp_path_factory.mktemp("trained-encoder")
+    section = TINY.model_copy(
+        update={"encoder": TINY.encoder.model_copy(update={"prior": "always", "store": "float32"})}
+    )
+    metrics = train(folder, section, dev=logs()[1])
+    return folder / "generator", metrics
+
+
+@pytest.fixture(scope="session")
+def trained_lm(train: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder and the metrics of an `lm` generator."""
+    folder = tmp_path_factory.mktemp("trained-lm")
+    metrics = train(folder, TINY.model_copy(update={"kind": "lm"}))
+    return folder / "generator", metrics

@@ -1,33 +1,103 @@
-"""Training end to end on the shop: what is written can be served, and is what was trained."""
+"""Training end to end on the shop: what it reports, what it writes, what it refuses."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
+from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY
 from genrecall.decoding import Generator
-from tests.generator.shop import Train, catalogue
+from genrecall.embeddings import embed
+from genrecall.errors import UserError
+from tests.generator.shop import Train, catalogue, logs
+
+Trained = tuple[Path, dict[str, Any]]
 
 
-def test_encoder_kind_learns_the_shop_and_generates(train: Train, tmp_path: Path) -> None:
-    metrics = train()
-    assert metrics["queries"] == "real"
+def test_encoder_kind_learns_the_shop(trained_encoder: Trained) -> None:
+    _, metrics = trained_encoder
     looks = [look["eval_recall"] for look in metrics["stages"]["mixed"]["looks"]]
+    assert metrics["queries"] == "real"
+    assert metrics["prior"]
     assert len(looks) == 3
-    space = catalogue()[2]
-    answer = Generator.load(tmp_path / "generator", space).generate(["red shoe", "blue mug"], k=5)
-    assert answer.codes.shape == (2, 5, 3)
-    assert answer.valid.all()
-    assert (space.index_of(answer.codes) >= 0).all()
-    assert (np.diff(answer.scores, axis=1) <= 0).all()
+    assert max(looks) > 0.5  # 10 of 48 items: chance is about .2
 
 
-def test_lm_kind_learns_the_shop_in_two_stages(train: Train, tmp_path: Path) -> None:
-    metrics = train(TINY.model_copy(update={"kind": "lm"}))
+def test_lm_kind_learns_the_shop_in_two_stages(trained_lm: Trained) -> None:
+    _, metrics = trained_lm
     assert list(metrics["stages"]) == ["item", "query"]
+    assert metrics["stages"]["query"]["looks"][-1]["eval_recall"] > 0.5
+
+
+def test_a_trained_generator_gives_the_probability_that_training_gave(
+    trained_encoder: Trained, encoder: EncoderSection, cache: Path
+) -> None:
+    """All 48 SIDs of a query: probabilities sum to one, and equal those of Hugging Face's modules, teacher-forced."""
+    from genrecall.decoding.constraint import ConstraintTables
+    from genrecall.decoding.layout import read_folder
+    from genrecall.decoding.prior import PrefixPrior
+    from trainer.generator.encoder_model import EncoderModel, decoder_config
+    from trainer.generator.loss import paths_of
+
+    folder, _ = trained_encoder
     space = catalogue()[2]
-    answer = Generator.load(tmp_path / "generator", space).generate(["red shoe", "blue"], k=5)
-    assert answer.valid.all()
-    assert (space.index_of(answer.codes) >= 0).all()
+    config, weights = read_folder(folder)
+    nodes = [len(weights[f"prior.vectors_{level}"]) for level in range(3)]
+    model = EncoderModel(
+        decoder_config(TINY.decoder, config["vocab_size"], tied=False),
+        16,
+        space.level_sizes,
+        ConstraintTables.build(space),
+        PrefixPrior((nodes[0], nodes[1], nodes[2]), 16, TINY.decoder.hidden),
+        dropout=0.0,
+    ).eval()
+    names = {"model.": "backbone.", "lm_head.": "heads.", "prior.": "heads.prior."}
+    state = {}
+    for key, value in weights.items():
+        old = next((old for old in names if key.startswith(old)), "")
+        state[names.get(old, "") + key.removeprefix(old)] = value.float()
+    model.load_state_dict(state)
+
+    answer = Generator.load(folder, space).generate(["red shoe"], k=48)
+    assert np.exp(answer.scores).sum() == pytest.approx(1.0, abs=1e-4)
+    text = torch.from_numpy(embed(["red shoe"], encoder, cache, progress=False))
+    paths = paths_of(space)
+    with torch.no_grad():
+        for codes, score in zip(answer.codes[0, :5], answer.scores[0, :5], strict=True):
+            path = paths[int(space.index_of(codes))].unsqueeze(0)
+            assert -model(text, path)["loss"].item() == pytest.approx(score, abs=1e-4)
+
+
+def test_a_shop_without_judgments_trains_on_synthetic_queries_and_says_so(train: Train, tmp_path: Path) -> None:
+    none = logs()[1].slice(0, 0)
+    stage = TINY.encoder.stage.model_copy(update={"steps": 3})
+    section = TINY.model_copy(update={"encoder": TINY.encoder.model_copy(update={"stage": stage})})
+    metrics = train(tmp_path, section, train=none, dev=none)
+    assert metrics["queries"] == "synthetic"
+    assert metrics["shares"] == {"title": 0.25, "synthetic": 0.75}
+    assert metrics["stages"]["mixed"]["looks"] == []
+    assert Generator.load(tmp_path / "generator", catalogue()[2]).generate(["mug"], k=3).valid.all()
+
+
+def test_a_training_that_fails_leaves_what_was_there(train: Train, tmp_path: Path) -> None:
+    out = tmp_path / "generator"
+    out.mkdir()
+    (out / "old").touch()
+    section = TINY.model_copy(update={"kind": "lm", "lm": TINY.lm.model_copy(update={"checkpoint": str(tmp_path)})})
+    with pytest.raises(UserError, match=r"config\.json"):
+        train(tmp_path, section)
+    assert [path.name for path in tmp_path.iterdir() if "generator" in path.name] == ["generator"]
+    assert (out / "old").exists()
+
+
+def test_tables_that_do_not_fit_are_refused(train: Train, tmp_path: Path) -> None:
+    _, codes, _ = catalogue()
+    with pytest.raises(UserError, match="48 items, but 47 codes"):
+        train(tmp_path, codes=codes[:47])
+    with pytest.raises(UserError, match="1 items have a SID outside the space"):
+        train(tmp_path, codes=np.concatenate([codes[:47], [[9, 9, 9]]]).astype(np.int32))

@@ -1,0 +1,98 @@
+"""One stage of training: resume, early stop, numbers that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genrecall.config.generator import DecoderSection, StageSection
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.errors import UserError
+from tests.generator.shop import catalogue
+from trainer.generator.encoder_model import EncoderModel, decoder_config
+from trainer.generator.loop import Batch, Stage, run_stage
+from trainer.generator.loss import paths_of
+
+SECTION = StageSection(steps=12, batch=8, warmup_steps=2, evaluate_every=4, patience=2, lr=3e-3)
+Measure = Callable[[], dict[str, float]]
+
+
+def model() -> nn.Module:
+    torch.manual_seed(1)
+    space = catalogue()[2]
+    section = DecoderSection(hidden=16, intermediate=16, heads=2, kv_heads=2, dropout=0.2)
+    config = decoder_config(section, sum(space.level_sizes), tied=False)
+    return EncoderModel(config, 8, space.level_sizes, ConstraintTables.build(space), None, section.dropout)
+
+
+def batch(step: int) -> Batch:
+    rng = np.random.default_rng(step)
+    paths = paths_of(catalogue()[2])
+    text = torch.from_numpy(rng.normal(size=(8, 8)).astype(np.float32))
+    return {"text": text, "path": paths[rng.integers(0, len(paths), 8)]}
+
+
+def run(work: Path, batch: Callable[[int], Batch] = batch, evaluate: Measure | None = None) -> tuple[nn.Module, dict]:
+    trained = model()
+    return trained, run_stage(trained, Stage("test", SECTION, batch, evaluate), work, seed=5, progress=False)
+
+
+def killed_at(step: int) -> Callable[[int], Batch]:
+    def of(at: int) -> Batch:
+        if at == step:
+            raise KeyboardInterrupt
+        return batch(at)
+
+    return of
+
+
+def test_an_interrupted_stage_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole, metrics = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", killed_at(9))
+    resumed, again = run(tmp_path / "cut")
+    assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-4)
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, msg=name)
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
+    first, metrics = run(tmp_path)
+    second, again = run(tmp_path, killed_at(0))
+    assert again == metrics
+    for name, weight in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], weight)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_the_weights_of_the_best_look_are_kept(tmp_path: Path) -> None:
+    recalls = iter([0.1, 0.9, 0.3])
+    best, metrics = run(tmp_path / "best", evaluate=lambda: {"recall": next(recalls)})
+    assert [look["eval_recall"] for look in metrics["looks"]] == [0.1, 0.9, 0.3]
+    assert metrics["best_step"] == 8
+    last, _ = run(tmp_path / "last")
+    weights = last.state_dict()
+    assert any(not torch.equal(weight, weights[name]) for name, weight in best.state_dict().items())
+
+
+def test_a_stage_without_progress_ends_early(tmp_path: Path) -> None:
+    recalls = iter([0.9, 0.1, 0.1])
+    section = SECTION.model_copy(update={"steps": 100})
+    stage = Stage("test", section, batch, lambda: {"recall": next(recalls)})
+    assert run_stage(model(), stage, tmp_path, seed=5, progress=False)["steps"] == 12
+
+
+def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path) -> None:
+    def poisoned(step: int) -> Batch:
+        found = batch(step)
+        if step == 5:
+            found["text"][0, 0] = float("nan")
+        return found
+
+    with pytest.raises(UserError, match=r"stage test: the loss is nan at step 6: lower lr \(now 0.003\)"):
+        run(tmp_path, poisoned)

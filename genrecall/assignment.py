@@ -4,13 +4,14 @@ Owns the layout of those arrays and the descent from the root to a SID that exis
 A new item always gets a SID that some item already has: at each level it takes the nearest of the codes that occur
 under its prefix. Where that SID was split for size, it joins the group that the fit named for new items.
 
-Arrays of both kinds:
+Arrays:
     kind        uint8, the name in UTF-8.
     categories  uint8, UTF-8 JSON: a list of category paths; entry c owns level-1 code c. Empty where level 1 is free.
     leaves      int32 [m, 3], the SIDs before the split, sorted.
     third       int32 [m], the third code that a new item of a leaf gets.
-`hierarchical`: centroids1 [n1, D], centroids2 [n2, D], centroids3 [m, D], float32: one a node, nodes sorted.
-`cq_sid`: encoder.{0,1}.{weight,bias} float32 (y = W1 relu(W0 x + b0) + b1), codebook1, codebook2, codebook3 [K, d].
+    encoder.{0,1}.{weight,bias} float32, of `cq_sid` alone: vectors first become W1 relu(W0 x + b0) + b1.
+Then either residual codes: codebook1, codebook2, codebook3 float32 [K, d], shared by all prefixes;
+or a tree: centroids1 [n1, d], centroids2 [n2, d], centroids3 [m, d] float32, one a node, nodes sorted by prefix.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def assign(arrays: Arrays, vectors: np.ndarray, categories: Sequence[Path]) -> n
 
 def nearest_leaf(arrays: Arrays, vectors: np.ndarray, forced: np.ndarray) -> np.ndarray:
     """int64 [n]: row of `leaves` for each vector. forced: int64 [n], the level-1 code, or -1 to take the nearest."""
-    residual = kind(arrays) == "cq_sid"
+    residual = "codebook1" in arrays
     tree = levels(arrays)
     out = np.empty(len(vectors), dtype=np.int64)
     for start in range(0, len(vectors), CHUNK):
         part = slice(start, start + CHUNK)
-        x = encode(arrays, vectors[part]) if residual else vectors[part]
+        x = encode(arrays, vectors[part])
         node = _forced_nodes(tree[0], forced[part])
         free = node < 0
         node[free] = nearest_child(tree[0], np.zeros(free.sum(), dtype=np.int64), x[free])
@@ -94,7 +95,9 @@ def nearest(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def encode(arrays: Arrays, vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, latent]: the encoder of CQ-SID."""
+    """float32 [n, d]: through the encoder of CQ-SID, or as they are where there is none."""
+    if "encoder.0.weight" not in arrays:
+        return vectors
     hidden = np.maximum(vectors @ arrays["encoder.0.weight"].T + arrays["encoder.0.bias"], 0)
     return hidden @ arrays["encoder.1.weight"].T + arrays["encoder.1.bias"]
 
@@ -125,10 +128,6 @@ def category_codes(known: Sequence[Path], categories: Sequence[Path]) -> np.ndar
         if path not in seen:
             seen[path] = next((table[path[:d]] for d in range(len(path), 0, -1) if path[:d] in table), -1)
     return np.fromiter((seen[tuple(path)] for path in categories), dtype=np.int64, count=len(categories))
-
-
-def kind(arrays: Arrays) -> str:
-    return arrays["kind"].tobytes().decode()
 
 
 def text(array: np.ndarray) -> list[list[str]]:

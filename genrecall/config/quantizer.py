@@ -22,6 +22,11 @@ class CqSidSection(Section):
         "items without, levels 2 and 3 equal powers of two so that a SID holds about items_per_sid items",
     )
     items_per_sid: float = Field(4.0, gt=0, description="what auto level sizes aim at")
+    codebooks: Literal["shared", "per_parent"] = Field(
+        "shared",
+        description="of levels 2 and 3; paper: shared by all prefixes. per_parent: the trained vectors are split "
+        "inside each prefix by hierarchical k-means; the sizes of levels 2 and 3 then follow items_per_sid",
+    )
     hidden: int = Field(256, ge=1, description="width of the hidden layer of encoder and decoder; paper: not told")
     latent: int = Field(64, ge=1, description="width of the quantized vector; paper: not told")
     warmup_epochs: int = Field(5, ge=0, description="passes as a plain autoencoder before the codebooks are laid")

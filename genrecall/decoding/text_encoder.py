@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ class TextEncoder(nn.Module):
 
         folder = resolve(checkpoint)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModel.from_pretrained(folder, dtype=dtype)
+            with _without_progress_bar():
+                tokenizer = AutoTokenizer.from_pretrained(folder)
+                model = AutoModel.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError) as error:
             raise UserError(f"checkpoint {checkpoint} cannot be loaded as an encoder: {error}") from error
         limit = getattr(model.config, "max_position_embeddings", max_tokens)
@@ -87,8 +89,8 @@ class TextEncoder(nn.Module):
             return out
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
         for rows in batches([len(x) for x in ids], batch_tokens):
-            batch = self.tokenizer.pad({"input_ids": [ids[r] for r in rows]}, return_tensors="pt").to(out.device)
-            out[rows] = self(batch["input_ids"], batch["attention_mask"])
+            padded, mask = pad([ids[row] for row in rows], self.tokenizer.pad_token_id or 0)
+            out[rows] = self(padded.to(out.device), mask.to(out.device))
         return out
 
 
@@ -100,6 +102,15 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
 
 
+def pad(ids: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """int64 [n, longest] twice: the ids padded at the right, and the mask of what is no padding."""
+    lengths = torch.tensor([len(row) for row in ids])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    padded = torch.full(mask.shape, value)
+    padded[mask] = torch.tensor([token for row in ids for token in row])
+    return padded, mask.long()
+
+
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Row numbers, longest first, in runs whose padded size (longest x rows) stays within `batch_tokens`."""
     order = sorted(range(len(lengths)), key=lambda r: -lengths[r])
@@ -108,6 +119,21 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         rows = max(1, batch_tokens // max(1, lengths[order[start]]))
         yield order[start : start + rows]
         start += rows
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for what takes a fraction of a second."""
+    from transformers.utils import logging
+
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _read_pooling(folder: Path) -> str:

@@ -48,6 +48,11 @@ def test_agrees_with_sentence_transformers(encoder: TextEncoder) -> None:
     torch.testing.assert_close(encoder.encode(TEXTS), torch.tensor(reference.encode(TEXTS)), atol=1e-5, rtol=0)
 
 
+def test_nothing_is_printed_while_loading_and_encoding(capfd: pytest.CaptureFixture[str]) -> None:
+    TextEncoder.load("minilm").encode(TEXTS)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_no_text_gives_no_vector(encoder: TextEncoder) -> None:
     assert encoder.encode([]).shape == (0, encoder.dim)
 

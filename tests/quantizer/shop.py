@@ -17,7 +17,7 @@ class Shop(NamedTuple):
 
 
 def make_shop() -> Shop:
-    """600 items in 12 clusters, 3 clusters a category, every 10th item without category, 24 queries with the 5 items nearest to them."""
+    """600 items in 12 clusters, 3 a category, every 10th item without one; 24 queries with their 5 nearest items."""
     rng = np.random.default_rng(0)
     centers = unit(rng.normal(size=(12, DIM)))
     cluster = np.arange(600) % 12

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from genrecall.config.quantizer import CqSidSection, QuantizerSection
 from trainer.quantizer.codebook import Codebook
-from trainer.quantizer.hierarchical import level1_size
+from trainer.quantizer.hierarchical import grow, level1_size
 from trainer.quantizer.kmeans import kmeans, label, means
 from trainer.quantizer.losses import info_nce
 from trainer.quantizer.types import Pairs, RawCodes
@@ -89,9 +89,16 @@ def fit_cq_sid(
         ]
         history.append({name: round(sum(t[name] for t in terms) / len(terms), 6) for name in terms[0]})
         bar.update(task, advance=1, description=f"cq_sid, reconstruction {history[-1]['reconstruction']:.3f}")
-    arrays = _arrays(model, books)
     notes = {"ablation": own.ablation, "queries": queries.count, "history": history}
-    return RawCodes(read_codes(arrays, _z(model, x).numpy(), guide), sizes, guided, arrays, notes)
+    arrays = {f"codebook{level + 1}": book.embedding.numpy() for level, book in enumerate(books)}
+    z = _z(model, x).numpy()
+    codes = read_codes(arrays, z, guide)
+    if own.codebooks == "per_parent":
+        used = np.unique(codes[:, 0])
+        codes, below = grow(z, codes[:, 0], own.items_per_sid, max(sizes[1:]), section, seed, bar)
+        arrays = {"centroids1": arrays["codebook1"][used], **below}
+        sizes = sizes[0], int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1
+    return RawCodes(codes, sizes, guided, {**_encoder_arrays(model), **arrays}, notes)
 
 
 def auto_sizes(section: CqSidSection, items: int, categories: int, without: int) -> tuple[int, int, int]:
@@ -235,9 +242,9 @@ def _z(model: Autoencoder, x: Tensor) -> Tensor:
     return torch.cat([model.encoder(part) for part in x.split(65536)])
 
 
-def _arrays(model: Autoencoder, books: list[Codebook]) -> dict[str, np.ndarray]:
+def _encoder_arrays(model: Autoencoder) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
     first, _, last = model.encoder
-    arrays = {f"codebook{level + 1}": book.embedding.numpy() for level, book in enumerate(books)}
     for i, layer in enumerate((first, last)):
         arrays |= {f"encoder.{i}.{name}": value.detach().numpy() for name, value in layer.named_parameters()}
     return arrays

@@ -27,9 +27,6 @@ def fit_hierarchical(
         forced: int64 [n], the level-1 code of each item's category, -1 where it has none; read where level1 is
             "category".
         categories: how many categories there are.
-
-    A node draws from a generator of its own, seeded by (seed, level, node): one node's split does not depend on
-    another's.
     """
     own = section.hierarchical
     leaf = own.items_per_sid
@@ -40,27 +37,44 @@ def fit_hierarchical(
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
         first, labels = _kmeans(vectors, size1, section, (seed, 1, 0))
-    codes, centroids, sizes = [labels], [first], [size1]
+    codes, below = grow(vectors, labels, leaf, own.max_children, section, seed, bar)
+    return RawCodes(
+        codes,
+        (size1, int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1),
+        guided,
+        {"centroids1": first, **below},
+        {"level1": own.level1 if guided else "clusters"},
+    )
+
+
+def grow(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    leaf: float,
+    max_children: int,
+    section: QuantizerSection,
+    seed: int,
+    bar: Progress,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """int32 [n, 3] codes under the level-1 `labels` (int64 [n]), and centroids2, centroids3: one a node, by prefix.
+
+    A node draws from a generator of its own, seeded by (seed, level, node): one node's split does not depend on
+    another's.
+    """
+    codes, centroids = [labels], {}
     for level in (2, 3):
         parents = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        split, vectors_of = np.empty(len(vectors), dtype=np.int64), []
+        split, found = np.empty(len(vectors), dtype=np.int64), []
         members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
         for node, rows in enumerate(members):
-            children = min(branching(len(rows), leaf, level), own.max_children)
-            found, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
-            vectors_of.append(found)
+            children = min(branching(len(rows), leaf, level), max_children)
+            own, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
+            found.append(own)
             bar.advance(task)
         codes.append(split)
-        centroids.append(np.concatenate(vectors_of))
-        sizes.append(max(map(len, vectors_of)))
-    return RawCodes(
-        np.stack(codes, axis=1).astype(np.int32),
-        (sizes[0], sizes[1], sizes[2]),
-        guided,
-        {f"centroids{level + 1}": rows for level, rows in enumerate(centroids)},
-        {"level1": own.level1 if guided else "clusters"},
-    )
+        centroids[f"centroids{level}"] = np.concatenate(found)
+    return np.stack(codes, axis=1).astype(np.int32), centroids
 
 
 def level1_size(asked: int | str, items: int, leaf: float) -> int:

@@ -18,6 +18,7 @@ from genrecall.rejects import BadRow, Rejects
 from genrecall.rows import Row
 
 BATCH = 16_384  # records turned into Arrow at a time
+LONGEST_ID = 512  # bytes; OpenSearch takes no longer _id
 LARGEST_GRADE = 1e9  # beyond it a grade is a mistake, and the smaller ones would vanish when divided by it
 Parser = Callable[[Any], Iterable[tuple[Any, ...]]]
 
@@ -67,7 +68,7 @@ def text_of(value: Any, name: str) -> str:
 
 
 def id_of(value: Any, name: str) -> str:
-    """A string or whole number as an id; BadRow where it is absent, empty, holds white space or is of another type."""
+    """A string or whole number as an id; BadRow where it is absent, empty, too long, or holds white space."""
     if value is None:
         raise BadRow(f"{name} is missing")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -77,6 +78,8 @@ def id_of(value: Any, name: str) -> str:
         raise BadRow(f"{name} is empty")
     if " " in text:
         raise BadRow(f"{name} holds white space")
+    if len(text.encode()) > LONGEST_ID:
+        raise BadRow(f"{name} is longer than {LONGEST_ID} bytes")
     return text
 
 

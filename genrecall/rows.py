@@ -7,6 +7,7 @@ with a reason in `fault`; a file that ends too early stops the run, because nobo
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import os
@@ -37,10 +38,11 @@ class Row:
 def paths(folder: Path, source: Source, names: tuple[str, ...]) -> list[Path]:
     """The files of a source: those its path (or glob) names, else the first of the standard `names` that is there."""
     if source.path:
-        found = sorted(folder.glob(source.path)) if not Path(source.path).is_absolute() else [Path(source.path)]
-        if not found or not all(path.is_file() for path in found):
-            raise UserError(f"{folder / source.path} does not exist: `genrecall data fetch esci` or `genrecall data "
-                            "synthesize` make a dataset, data.folder names another")  # fmt: skip
+        named = folder / source.path  # an absolute path stays itself
+        alone = named.is_file() or Path(source.path).is_absolute()
+        found = [path for path in ([named] if alone else sorted(folder.glob(source.path))) if path.is_file()]
+        if not found:
+            raise UserError(f"{named} does not exist: mend data.folder, or the path of the source that names it")
         return found
     return next(([folder / name] for name in names if (folder / name).is_file()), [])
 
@@ -132,10 +134,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with _open(path) as file:
             for line, text in enumerate(file, 1):
+                if line == 1:
+                    text = text.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
                 if text.strip():
                     yield line, text.rstrip(b"\r\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged after line {line} ({error}): fetch or write it again") from None
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read after line {line} ({error}): fetch or write it again") from None
 
 
 def _open(path: Path) -> IO[bytes]:

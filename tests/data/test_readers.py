@@ -1,5 +1,6 @@
 """Reading datasets: what is kept, what is rejected and why, what stops the run."""
 
+import codecs
 import gzip
 import json
 from pathlib import Path
@@ -67,6 +68,7 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
         {"item_id": "h", "title": "t", "brand": ["x"]},
         {"item_id": "i", "title": "\ud800"},
         {"item_id": "two words", "title": "t"},
+        {"item_id": "é" * 257, "title": "t"},
         '{"item_id": "j", ',
         "[1]",
     ]
@@ -85,10 +87,11 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
         ("items", 12, "brand is a list, not text"),
         ("items", 13, "title is not valid Unicode"),
         ("items", 14, "id holds white space"),
-        ("items", 15, "not JSON"),
-        ("items", 16, "not a JSON object"),
+        ("items", 15, "id is longer than 512 bytes"),
+        ("items", 16, "not JSON"),
+        ("items", 17, "not a JSON object"),
     ]
-    raw = json.loads((tmp_path / "rejects.jsonl").read_text().splitlines()[11])["raw"]
+    raw = json.loads((tmp_path / "rejects.jsonl").read_text().splitlines()[12])["raw"]
     assert raw == '{"item_id": "j", '
 
 
@@ -174,7 +177,7 @@ def test_file_that_ends_too_early_stops_the_run(tmp_path: Path, name: str) -> No
         (folder / name).write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=rf"{name}.*(damaged|not a whole Parquet)"):
+    with pytest.raises(UserError, match=rf"{name}.*(cannot be read after line|not a whole Parquet)"):
         open_dataset(section(folder))
 
 
@@ -220,6 +223,22 @@ def test_emoji_and_right_to_left_text_survive(tmp_path: Path) -> None:
     assert data.items.to_pylist()[0]["title"] == title
     assert data.queries["text"].to_pylist() == [asked]
     assert item_text(data.items) == [f"{title} . 👟"]
+
+
+def test_byte_order_mark_and_windows_line_ends_are_no_part_of_the_values(tmp_path: Path) -> None:
+    folder = write(tmp_path / "shop")
+    for name in ("items.jsonl", "queries.tsv", "qrels.txt"):
+        unix = (folder / name).read_bytes()
+        (folder / name).write_bytes(codecs.BOM_UTF8 + unix.replace(b"\n", b"\r\n"))
+    data = open_dataset(section(folder, share=0))
+    assert data.queries.to_pylist()[0] == {"query_id": "q1", "text": "red shoe"}
+    assert data.judgments["query_id"][0].as_py() == "q1"
+
+
+def test_file_whose_name_looks_like_a_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = write(tmp_path / "shop")
+    (folder / "items.jsonl").rename(folder / "items [v2].jsonl")
+    assert len(open_dataset(section(folder, items=ItemSource(path="items [v2].jsonl"))).items) == 3
 
 
 def test_embedded_text_leaves_absent_parts_out() -> None:

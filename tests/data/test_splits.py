@@ -1,6 +1,7 @@
 """Splits never let a test query, its reordering, or an item it has to find into training."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from genrecall.errors import UserError
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
+from genrecall.splits import given as given_split
 from genrecall.splits import groups, kfold, recurring
 
 WORDS = ["red", "shoe", "shoes", "running", "run", "bag", "blue", "für", "אדום"]
@@ -104,6 +106,33 @@ def test_same_seed_gives_same_splits() -> None:
     assert kfold(data, 3, 7)[1].test == kfold(data, 3, 7)[1].test
     assert recurring(data, 7).test == recurring(data, 7).test
     assert recurring(data, 7).train != recurring(data, 8).train
+
+
+def test_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
+    data = dataset(["red shoes", "blue bag", "run"], [(q, 0, 1.0) for q in range(3)])
+    path = tmp_path / "splits.json"
+    path.write_text('{"train": ["q0"], "dev": [], "test": ["q2"]}')
+    split = given_split(data, path)
+    assert [part["query_id"].to_pylist() for part in parts(split)] == [["q0"], [], ["q2"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"train": ["q0"], "dev": [], "test": ["q1"]}',
+            "query q0 is in train and query q1, the same words, is in test",
+        ),
+        ('{"train": ["q2"], "dev": [], "test": ["q2"]}', "lists 1 queries twice"),
+        ('{"train": ["q2"]}', "is not a split"),
+        ("[]", "is not a split"),
+    ],
+)
+def test_given_split_that_leaks_or_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    data = dataset(["red shoes", "shoe red", "bag"], [(q, 0, 1.0) for q in range(3)])
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        given_split(data, tmp_path / "splits.json")
 
 
 def test_more_folds_than_distinct_queries_are_refused() -> None:

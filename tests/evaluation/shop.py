@@ -1,4 +1,4 @@
-"""A shop small enough to follow by hand: 40 items of 4 kinds and 4 colours, and a query for each kind in each colour."""
+"""A shop small enough to follow by hand: 40 items of 4 kinds and 4 colours, a query for each kind in each colour."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.channels_node import asked_of
+from evaluation.channels_offline import Expansion, bm25, generative, knn
+from genrecall.config.evaluation import Bm25Section
+from genrecall.records import QUERIES
+from tests.evaluation.shop import shop
+
+
+@dataclass
+class Answer:
+    codes: np.ndarray
+    scores: np.ndarray
+    valid: np.ndarray
+
+
+def queries(*texts: str) -> pa.Table:
+    return pa.Table.from_pylist([{"query_id": f"q{n}", "text": text} for n, text in enumerate(texts)], QUERIES)
+
+
+def test_bm25_puts_items_with_all_words_first() -> None:
+    run = bm25(shop().items, ["title", "category"], Bm25Section())(queries("blue towels"), 40)
+    first = run["q0"].item_ids[:2].tolist()
+    assert first == ["i13", "i17"]  # the blue ones among the towels i10 to i19, equal scores in the catalogue's order
+
+
+def test_bm25_ranks_only_items_that_share_a_word() -> None:
+    channel = bm25(shop().items, ["title"], Bm25Section())
+    run = channel(queries("blue", "🦄 شاي", "the of"), 40)
+    assert len(run["q0"].item_ids) == 10
+    assert len(run["q1"].item_ids) == len(run["q2"].item_ids) == 0
+
+
+def test_bm25_searches_only_the_fields_named() -> None:
+    items = shop().items
+    assert len(bm25(items, ["title"], Bm25Section())(queries("acme"), 40)["q0"].item_ids) == 0
+    assert len(bm25(items, ["brand"], Bm25Section())(queries("acme"), 40)["q0"].item_ids) == 40
+
+
+@given(st.integers(1, 50), st.integers(0, 2**32 - 1))
+def test_knn_is_exact(depth: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items, query = rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=(1, 4)).astype(np.float32)
+    ids = [f"i{n}" for n in range(40)]
+    run = knn(ids, items, lambda texts: query)(queries("x"), depth)
+    expected = [ids[n] for n in np.argsort(-(query @ items.T)[0], kind="stable")[:depth]]
+    assert run["q0"].item_ids.tolist() == expected
+
+
+def test_items_are_ranked_by_the_share_they_have_of_their_sid() -> None:
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]])
+    scores = np.log([[0.6, 0.3]]).astype(np.float32)  # .6 among three items is less than .3 for one
+    answer = Answer(np.array([[[0, 0, 0], [0, 0, 1]]]), scores, np.ones((1, 2), bool))
+    run = generative(lambda texts, k: answer, ["a", "b", "c", "d"], codes, 2)(queries("x"), 10)
+    assert run["q0"].item_ids.tolist() == ["b", "a", "c", "d"]
+    np.testing.assert_allclose(np.exp(run["q0"].scores), [0.3, 0.2, 0.2, 0.2], rtol=1e-5)
+
+
+def test_beams_that_are_not_valid_and_sids_without_items_are_left_out() -> None:
+    answer = Answer(
+        np.array([[[0, 0, 0], [9, 9, 9], [0, 0, 1]]]), np.array([[-1.0, -1.5, -2.0]]), np.array([[True, True, False]])
+    )
+    run = generative(lambda texts, k: answer, ["a", "b"], np.array([[0, 0, 0], [0, 0, 1]]), 3)(queries("x"), 10)
+    assert run["q0"].item_ids.tolist() == ["a"]
+
+
+def test_a_generator_that_answers_nothing_gives_an_empty_list() -> None:
+    answer = Answer(np.zeros((1, 2, 3), int), np.full((1, 2), -np.inf), np.zeros((1, 2), bool))
+    run = generative(lambda texts, k: answer, ["a"], np.array([[0, 0, 0]]), 2)(queries("x"), 10)
+    assert len(run["q0"].item_ids) == 0
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30), st.integers(1, 40))
+def test_an_expansion_lists_each_item_of_its_sids_once(codes: list[tuple[int, int, int]], depth: int) -> None:
+    ids = [f"i{n}" for n in range(len(codes))]
+    sids = np.unique(np.array(codes), axis=0)
+    rows, scores = Expansion(ids, np.array(codes))(sids, np.zeros(len(sids)), depth)
+    assert len(set(rows.tolist())) == len(rows) == min(depth, len(ids))
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_a_node_channel_sends_one_request_a_query_and_cuts_its_answer() -> None:
+    sent: list[str] = []
+
+    def search(bodies: list[dict]) -> list[tuple[np.ndarray, np.ndarray]]:
+        sent.extend(body["text"] for body in bodies)
+        return [(np.array(["a", "b", "c"]), np.array([3.0, 2.0, 1.0])) for _ in bodies]
+
+    channel = asked_of(search, lambda texts, depth: [{"text": text} for text in texts])
+    run = channel(queries(*(f"text {n}" for n in range(100))), 2)
+    assert sent == [f"text {n}" for n in range(100)]
+    assert len(run) == 100
+    assert run["q99"].item_ids.tolist() == ["a", "b"]
+
+
+def test_a_node_that_leaves_a_query_unanswered_is_an_error() -> None:
+    channel = asked_of(lambda bodies: [], lambda texts, depth: [{} for _ in texts])
+    with pytest.raises(ValueError, match="shorter"):
+        channel(queries("x"), 2)

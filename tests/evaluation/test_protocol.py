@@ -1,0 +1,135 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from evaluation.protocol import Leak, Opened, ask, asked, check_no_leak, fold_key, given, run_fold, splits
+from evaluation.runs import Run, ranking
+from genrecall.records import Dataset, Split
+from tests.evaluation.shop import judgments, shop
+
+
+def channel(queries: pa.Table, depth: int) -> Run:
+    """Every item of the shop in order."""
+    items = shop().items["item_id"].to_numpy()
+    return {q: ranking(items[:depth], -np.arange(len(items[:depth]))) for q in queries["query_id"].to_pylist()}
+
+
+def test_every_judged_query_is_tested_in_exactly_one_fold() -> None:
+    dataset = shop()
+    tested = [q for split in splits(dataset, "unseen", 4, 1.0, seed=1) for q in set(split.test["query_id"].to_pylist())]
+    assert sorted(tested) == dataset.queries["query_id"].to_pylist()
+
+
+def test_splits_of_both_regimes_pass_their_own_leak_check() -> None:
+    for regime in ("unseen", "recurring"):
+        for split in splits(shop(), regime, 4, 1.0, seed=1):
+            check_no_leak(shop(), split, unseen=regime == "unseen")
+
+
+def test_a_test_query_in_train_is_a_leak() -> None:
+    split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
+    with pytest.raises(Leak, match="is in train and in test"):
+        check_no_leak(shop(), replace(split, train=pa.concat_tables([split.train, split.test.slice(0, 1)])), True)
+
+
+def test_a_test_query_in_dev_is_a_leak() -> None:
+    split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
+    with pytest.raises(Leak, match="dev"):
+        check_no_leak(shop(), replace(split, dev=pa.concat_tables([split.dev, split.test.slice(0, 1)])), True)
+
+
+def test_a_test_query_in_other_words_is_a_leak() -> None:
+    dataset = shop()
+    other = pa.table({"query_id": ["z"], "text": ["mugs red"]}, schema=dataset.queries.schema)
+    dataset = replace(dataset, queries=pa.concat_tables([dataset.queries, other]))  # q00 is "red mug"
+    split = Split("s", judgments(z={"i00": 1.0}), judgments(), judgments(q00={"i04": 1.0}))
+    with pytest.raises(Leak, match="same stems"):
+        check_no_leak(dataset, split, unseen=True)
+    check_no_leak(dataset, split, unseen=False)
+
+
+def test_an_item_to_be_found_that_is_known_already_is_a_leak() -> None:
+    split = Split("s", judgments(q00={"i00": 1.0}), judgments(), judgments(q00={"i00": 1.0, "i04": 1.0}))
+    with pytest.raises(Leak, match="is in train and in test"):
+        check_no_leak(shop(), split, unseen=False)
+
+
+def test_unseen_queries_have_no_given_items() -> None:
+    assert all(given(split) == {} for split in splits(shop(), "unseen", 4, 1.0, seed=1))
+
+
+def test_recurring_queries_never_list_what_training_knows() -> None:
+    split = splits(shop(), "recurring", 4, 1.0, seed=1)[0]
+    known = given(split)
+    assert known
+    runs = ask(shop(), split, {"all": channel}, depth=30)
+    for query, r in runs["all"].items():
+        assert not known.get(query, set()) & set(r.item_ids)
+        assert len(r.item_ids) == 30  # asked deeper, so taking items out leaves enough
+
+
+def test_only_dev_and_test_queries_are_asked() -> None:
+    split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
+    wanted = set(split.dev["query_id"].to_pylist()) | set(split.test["query_id"].to_pylist())
+    assert set(asked(shop(), split)["query_id"].to_pylist()) == wanted
+    assert len(wanted) < 16
+
+
+def test_a_finished_fold_is_taken_from_disk(tmp_path: Path) -> None:
+    split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
+    opened: list[str] = []
+    first = run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
+    again = run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
+    assert opened == ["fold0"]
+    assert again.notes == first.notes == {"told": 1}
+    for query, r in first.runs["all"].items():
+        assert again.runs["all"][query].item_ids.tolist() == r.item_ids.tolist()
+    run_fold(shop(), split, _opening(opened), 20, tmp_path, "other key")
+    assert opened == ["fold0", "fold0"]
+
+
+def test_an_interrupted_fold_is_asked_again(tmp_path: Path) -> None:
+    split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
+
+    @contextmanager
+    def failing(split: Split) -> Iterator[Opened]:
+        def broken(queries: pa.Table, depth: int) -> Run:
+            raise KeyboardInterrupt
+
+        yield Opened({"all": channel, "broken": broken})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fold(shop(), split, failing, 20, tmp_path, "key")
+    opened: list[str] = []
+    run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
+    assert opened == ["fold0"]
+
+
+def test_a_key_changes_with_all_that_decides_a_fold(tmp_path: Path) -> None:
+    dataset: Dataset = shop()
+    one, other = splits(dataset, "unseen", 4, 1.0, seed=1)[:2]
+    (tmp_path / "code.py").write_text("a = 1", encoding="utf-8")
+    keys = [
+        fold_key({"seed": 1}, dataset, one, [tmp_path]),
+        fold_key({"seed": 2}, dataset, one, [tmp_path]),
+        fold_key({"seed": 1}, dataset, other, [tmp_path]),
+        fold_key({"seed": 1}, replace(dataset, fingerprints={"items.jsonl": "1" * 64}), one, [tmp_path]),
+    ]
+    assert fold_key({"seed": 1}, dataset, one, [tmp_path]) == keys[0]
+    (tmp_path / "code.py").write_text("a = 2", encoding="utf-8")
+    keys.append(fold_key({"seed": 1}, dataset, one, [tmp_path]))
+    assert len(set(keys)) == len(keys)
+
+
+def _opening(opened: list[str]):  # type: ignore[no-untyped-def]
+    @contextmanager
+    def open_channels(split: Split) -> Iterator[Opened]:
+        opened.append(split.name)
+        yield Opened({"all": channel}, {"told": 1})
+
+    return open_channels

@@ -1,0 +1,196 @@
+"""From runs to figures to the report, on the shop."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from evaluation import report
+from evaluation.metrics import MEASURES
+from evaluation.protocol import FoldRuns, ask, splits
+from evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
+from evaluation.runs import Channel, Run, ranking
+from genrecall.config.evaluation import EvaluationSection
+from tests.evaluation.shop import shop
+
+SECTION = EvaluationSection(folds=4, depth=20, budget=12, resamples=200, weights=[0.0, 0.5, 1.0], tune_on=["R@10"])
+
+
+def noisy(seed: int, noise: float) -> Channel:
+    """A channel that knows the grades, each score off by some noise."""
+    dataset = shop()
+    items = dataset.items["item_id"].to_numpy()
+    grades = {(r["query_id"], r["item_id"]): r["grade"] for r in dataset.judgments.to_pylist()}
+
+    def channel(queries: pa.Table, depth: int) -> Run:
+        run: Run = {}
+        for query in queries["query_id"].to_pylist():
+            rng = np.random.default_rng((seed, int(query[1:])))
+            scores = np.array([grades.get((query, item), 0.0) for item in items]) + rng.normal(0, noise, len(items))
+            best = np.argsort(-scores)[:depth]
+            run[query] = ranking(items[best], scores[best])
+        return run
+
+    return channel
+
+
+CHANNELS = {BM25: noisy(1, 0.6), KNN: noisy(2, 0.6), ADAPTED: noisy(3, 0.5), GENERATIVE: noisy(4, 0.5)}
+
+
+def folds(regime: str, channels: dict[str, Channel] = CHANNELS) -> list[FoldRuns]:
+    notes = {"chosen": "hierarchical", "candidates": {"cq_sid": {"R@50": 0.5}, "hierarchical": {"R@50": 0.6}}}
+    return [
+        FoldRuns(split, ask(shop(), split, channels, SECTION.depth), notes)
+        for split in splits(shop(), regime, 4, 1.0, seed=1)
+    ]
+
+
+def evaluation(simulated: bool) -> dict[str, Any]:
+    return {
+        "dataset": "shop",
+        "simulated": simulated,
+        "items": 40,
+        "mode": "offline",
+        "seed": 1,
+        "settings": SECTION.model_dump(mode="json"),
+        "regimes": {
+            name: analyse(name, folds(name), shop(simulated), SECTION, 1.0, 1) for name in ("unseen", "recurring")
+        },
+    }
+
+
+def test_all_folds_are_judged_together() -> None:
+    figures = analyse("unseen", folds("unseen"), shop(), SECTION, 1.0, 1)
+    assert figures["queries"] == 16
+    assert figures["folds"] == 4
+    mean = np.mean([fold_mean(fold) for fold in folds("unseen")])  # folds of equal size
+    assert figures["systems"][KNN]["R@10"]["mean"] == pytest.approx(mean, abs=1e-4)
+
+
+def fold_mean(fold: FoldRuns) -> float:
+    relevant: dict[str, set[str]] = {}
+    for row in fold.split.test.to_pylist():
+        if row["grade"] == 1.0:
+            relevant.setdefault(row["query_id"], set()).add(row["item_id"])
+    return float(np.mean([len(set(fold.runs[KNN][q].item_ids[:10]) & of) / len(of) for q, of in relevant.items()]))
+
+
+def test_weights_never_see_test_queries() -> None:
+    fold = folds("unseen")[0]
+    before = tune_fold(fold, FUSIONS, SECTION, 1.0)
+    dev = set(fold.split.dev["query_id"].to_pylist())
+    blank = {
+        name: {q: r if q in dev else ranking(r.item_ids[::-1], r.scores) for q, r in run.items()}
+        for name, run in fold.runs.items()
+    }
+    flipped = fold.split.test.set_column(
+        2, fold.split.test.schema.field("grade"), pa.array([0.0] * len(fold.split.test), pa.float32())
+    )
+    assert tune_fold(FoldRuns(replace(fold.split, test=flipped), blank), FUSIONS, SECTION, 1.0) == before
+
+
+def test_weights_do_see_dev_queries() -> None:
+    fold = folds("unseen")[0]
+    harmful = {
+        q: ranking(np.array([f"x{n}" for n in range(20)], dtype=object), r.scores) for q, r in fold.runs[KNN].items()
+    }
+    good = noisy(9, 0.01)(shop().queries, SECTION.depth)
+    weights = tune_fold(FoldRuns(fold.split, {BM25: good, KNN: harmful}), [(BM25, KNN)], tuned_on("R@2"), 1.0)
+    assert weights[join((BM25, KNN))] != {BM25: 1.0, KNN: 1.0}
+
+
+def tuned_on(name: str) -> EvaluationSection:
+    return SECTION.model_copy(update={"tune_on": [name], "weights": [0.0, 1.0]})
+
+
+def test_every_claimed_difference_has_an_interval_around_its_mean() -> None:
+    figures = analyse("recurring", folds("recurring"), shop(), SECTION, 1.0, 1)
+    assert len(figures["differences"]) == len(claims(list(CHANNELS))) * len(MEASURES)
+    for row in [*figures["differences"], *figures["union"]["differences"]]:
+        assert row["low"] <= row["mean"] <= row["high"]
+
+
+def test_systems_that_lack_a_channel_are_left_out() -> None:
+    channels = {BM25: CHANNELS[BM25], KNN: CHANNELS[KNN]}
+    figures = analyse("unseen", folds("unseen", channels), shop(), SECTION, 1.0, 1)
+    assert set(figures["systems"]) == {BM25, KNN, "bm25+knn:equal", "bm25+knn:tuned"}
+    assert figures["examples"] == {"helps": [], "hurts": []}
+    assert figures["unique"] == []
+
+
+def test_unions_are_compared_at_the_same_budget() -> None:
+    figures = analyse("unseen", folds("unseen"), shop(), SECTION, 1.0, 1)["union"]
+    assert figures["budget"] == 12
+    assert all(of["distinct"] <= 12 for of in figures["systems"].values())
+    assert {(d["system"], d["against"]) for d in figures["differences"]} == {
+        ("bm25+knn+generative", "bm25+knn"),
+        ("bm25+adapted+generative", "bm25+adapted"),
+        ("bm25+knn+adapted", "bm25+knn"),
+    }
+
+
+def test_a_query_tested_in_two_folds_is_an_error() -> None:
+    one = folds("unseen")[0]
+    with pytest.raises(ValueError, match="tested in two folds"):
+        analyse("unseen", [one, one], shop(), SECTION, 1.0, 1)
+
+
+def test_examples_name_what_was_gained_and_lost() -> None:
+    section = SECTION.model_copy(update={"examples": 16})
+    deep = {name: cut_to(channel, 3) for name, channel in CHANNELS.items()}
+    examples = analyse("unseen", folds("unseen", deep), shop(), section, 1.0, 1)["examples"]
+    assert examples["helps"]
+    for example in examples["helps"]:
+        without, with_it = example["R@50"].values()
+        assert with_it > without
+        assert len(example["gained"]) > len(example["lost"])
+        colour, kind = example["query"].split()
+        assert all(title.startswith(f"{colour} {kind}") for title in example["gained"])
+
+
+def cut_to(channel: Channel, depth: int) -> Channel:
+    return lambda queries, _: channel(queries, depth)
+
+
+def test_the_report_labels_every_simulated_table_and_heading() -> None:
+    text = report.markdown(evaluation(simulated=True), {"unseen": "a.png", "recurring": "b.png"})
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    captions = [line for line in text.splitlines() if line.startswith("**") and "|" not in line]
+    assert len(headings) == 3
+    assert len(captions) > 10
+    assert all("simulated" in line for line in [*headings, *captions])
+    assert "simulated" in report.title("unseen", {"simulated": True})
+
+
+def test_the_report_of_real_judgments_says_nothing_of_simulation() -> None:
+    assert "simulated" not in report.markdown(evaluation(simulated=False), {"unseen": "a.png", "recurring": "b.png"})
+
+
+def test_the_report_is_written_whole(tmp_path: Path) -> None:
+    made = evaluation(simulated=False)
+    files = report.write(made, tmp_path)
+    assert {path.name for path in files} == {
+        "evaluation.json",
+        "evaluation.md",
+        "evaluation-unseen.png",
+        "evaluation-recurring.png",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files}
+    assert json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8")) == made
+    assert (tmp_path / "evaluation-unseen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_are_rectangular_and_show_the_quantizer_chosen() -> None:
+    text = report.markdown(evaluation(simulated=False), {"unseen": "a.png", "recurring": "b.png"})
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+    assert "| hierarchical | .600 | - | - | - | 4 of 4 |" in text
+
+
+def test_systems_are_named_in_words() -> None:
+    assert report.label("bm25+adapted+generative:tuned") == "BM25 + adapted k-NN + generative, tuned"

@@ -23,12 +23,9 @@ if [ "$*" = "package -DskipTests" ]; then
     fi
 fi
 
-maven() { mvn -B -ntp "$@"; }
-
 if [ "$(id -u)" -ne 0 ]; then
     cd "$here"
-    maven "$@"
-    exit
+    exec mvn -B -ntp "$@"
 fi
 
 cache=/var/cache/genrecall
@@ -39,16 +36,16 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/plugin"
 cp -R "$root/proto" "$work/proto"
 cp -R "$here/pom.xml" "$here/src" "$work/plugin"
-if [ -d "$here/target" ]; then cp -Rp "$here/target" "$work/plugin"; fi
+if [ -d "$here/target" ]; then cp -Rp "$here/target" "$work/plugin"; fi # so that Maven compiles what changed
 chown -R $user "$work"
 status=0
 (
     cd "$work/plugin"
-    runuser -u $user -- env HOME="$cache" JAVA_HOME="$JAVA_HOME" \
-        mvn -B -ntp -Dmaven.repo.local="$cache/maven" "$@"
+    runuser -u $user -- env HOME="$cache" JAVA_HOME="$JAVA_HOME" mvn -B -ntp -Dmaven.repo.local="$cache/maven" "$@"
 ) || status=$?
-if [ -d "$work/plugin/target" ]; then # absent after `clean`
+if [ -d "$work/plugin/target" ]; then # it is not there after `clean`
     chown -R 0:0 "$work/plugin/target"
+    chmod -R a+rX "$work/plugin/target"
     rm -rf "$here/target"
     mv "$work/plugin/target" "$here/target"
 fi

@@ -20,6 +20,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 
 /**
  * What the clause asks: the SIDs of a prompt, in each codebook that the searched indices name. Answers on the plugin's own
@@ -90,15 +91,19 @@ public final class GenerationService implements Closeable {
         ActionListener<SortedMap<String, Generation>> listener
     ) {
         stats.asked();
+        ActionListener<SortedMap<String, Generation>> told = counting(listener);
         Set<String> codebooks;
         try {
             codebooks = codebook != null ? Set.of(codebook) : codebooksOf(request);
         } catch (Exception e) {
-            fail(listener, e);
+            told.onFailure(e);
             return;
         }
         TimeValue limit = timeout != null ? timeout : settings.timeout();
-        GroupedActionListener<Map.Entry<String, Generation>> all = new GroupedActionListener<>(collecting(onPool(listener)), codebooks.size());
+        GroupedActionListener<Map.Entry<String, Generation>> all = new GroupedActionListener<>(
+            onPool(ActionListener.map(told, GenerationService::byCodebook)),
+            codebooks.size()
+        );
         for (String each : codebooks) {
             cache.generate(each, prompt, limit).whenComplete((generation, failure) -> {
                 if (failure == null) {
@@ -129,58 +134,70 @@ public final class GenerationService implements Closeable {
         return codebooks;
     }
 
-    private ActionListener<Collection<Map.Entry<String, Generation>>> collecting(
-        ActionListener<SortedMap<String, Generation>> listener
-    ) {
-        return new ActionListener<>() {
+    private static SortedMap<String, Generation> byCodebook(Collection<Map.Entry<String, Generation>> entries) {
+        SortedMap<String, Generation> generations = new TreeMap<>();
+        entries.forEach(entry -> generations.put(entry.getKey(), entry.getValue()));
+        return generations;
+    }
+
+    /** Counts what goes wrong, and passes everything on, once. */
+    private <T> ActionListener<T> counting(ActionListener<T> listener) {
+        return ActionListener.notifyOnce(new ActionListener<>() {
             @Override
-            public void onResponse(Collection<Map.Entry<String, Generation>> entries) {
-                SortedMap<String, Generation> generations = new TreeMap<>();
-                entries.forEach(entry -> generations.put(entry.getKey(), entry.getValue()));
-                listener.onResponse(generations);
+            public void onResponse(T value) {
+                listener.onResponse(value);
             }
 
             @Override
             public void onFailure(Exception e) {
-                fail(listener, e);
+                if (e instanceof GenerationException failure) {
+                    stats.failed(failure.kind());
+                }
+                listener.onFailure(e);
             }
-        };
+        });
     }
 
-    private <T> void fail(ActionListener<T> listener, Exception e) {
-        if (e instanceof GenerationException failure) {
-            stats.failed(failure.kind());
-        }
-        listener.onFailure(e);
-    }
-
+    /** Goes on in the caller's context on the plugin's pool, or right here where the pool is full: else the search would hang. */
     private <T> ActionListener<T> onPool(ActionListener<T> listener) {
         ActionListener<T> inContext = ContextPreservingActionListener.wrapPreservingContext(listener, threadPool.getThreadContext());
         return new ActionListener<>() {
             @Override
             public void onResponse(T value) {
-                run(() -> inContext.onResponse(value), inContext);
+                run(() -> inContext.onResponse(value), rejected -> inContext.onFailure(poolIsFull(rejected)));
             }
 
             @Override
             public void onFailure(Exception e) {
-                run(() -> inContext.onFailure(e), inContext);
+                run(() -> inContext.onFailure(e), rejected -> inContext.onFailure(e));
+            }
+
+            private void run(Runnable task, Consumer<Exception> whenRejected) {
+                threadPool.executor(THREAD_POOL).execute(new AbstractRunnable() {
+                    @Override
+                    protected void doRun() {
+                        task.run();
+                    }
+
+                    @Override
+                    public void onFailure(Exception e) {
+                        inContext.onFailure(e);
+                    }
+
+                    @Override
+                    public void onRejection(Exception e) {
+                        whenRejected.accept(e);
+                    }
+                });
             }
         };
     }
 
-    /** A task that the pool rejects still tells its listener, or the search would hang. */
-    private void run(Runnable task, ActionListener<?> listener) {
-        threadPool.executor(THREAD_POOL).execute(new AbstractRunnable() {
-            @Override
-            protected void doRun() {
-                task.run();
-            }
-
-            @Override
-            public void onFailure(Exception e) {
-                listener.onFailure(e);
-            }
-        });
+    private static GenerationException poolIsFull(Exception cause) {
+        return new GenerationException(
+            Kind.OVERLOAD,
+            "this node's thread pool [" + THREAD_POOL + "] is full: try again later, or raise [thread_pool." + THREAD_POOL + ".queue_size]",
+            cause
+        );
     }
 }

@@ -197,28 +197,28 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         generator.checkLimits(prompt);
         SetOnce<QueryBuilder> answer = new SetOnce<>();
         context.registerAsyncAction(
-            (client, listener) -> generator.generate(coordinator.getSearchRequest(), codebook, prompt, timeout, settle(answer, listener))
+            (client, next) -> generator.generate(coordinator.getSearchRequest(), codebook, prompt, timeout, settle(answer, next))
         );
         return with(prompt, null, answer::get);
     }
 
     /** Decides what the clause becomes, then lets the rewrite go on. */
-    private ActionListener<SortedMap<String, Generation>> settle(SetOnce<QueryBuilder> answer, ActionListener<?> listener) {
+    private ActionListener<SortedMap<String, Generation>> settle(SetOnce<QueryBuilder> answer, ActionListener<?> next) {
         return new ActionListener<>() {
             @Override
             public void onResponse(SortedMap<String, Generation> generated) {
                 answer.set(with(null, Collections.unmodifiableSortedMap(generated), null));
-                listener.onResponse(null);
+                next.onResponse(null);
             }
 
             @Override
             public void onFailure(Exception e) {
                 QueryBuilder instead = e instanceof GenerationException ? onFailure.instead() : null;
                 if (instead == null) {
-                    listener.onFailure(e);
+                    next.onFailure(e);
                 } else {
                     answer.set(instead);
-                    listener.onResponse(null);
+                    next.onResponse(null);
                 }
             }
         };

@@ -159,7 +159,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
         clusterSettings.applySettings(
             Settings.builder().put("genrecall.endpoint", server.endpoint()).put("genrecall.max_in_flight", 1).build()
         );
-        CompletableFuture<Generation> first = client.generate("v7", prompt("slow", 1), TimeValue.timeValueMillis(300));
+        CompletableFuture<Generation> first = client.generate("v7", prompt("slow", 1), TimeValue.timeValueSeconds(2));
         GenerationException e = failure(client.generate("v7", prompt("shoes", 1), LONG));
         assertEquals(Kind.OVERLOAD, e.kind());
         assertThat(e.getMessage(), containsString("[genrecall.max_in_flight]"));
@@ -209,7 +209,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
     }
 
     public void testCache_whenEqualQuestionsAreUnderWay_thenOneCallForAll() throws Exception {
-        TimeValue limit = TimeValue.timeValueMillis(500);
+        TimeValue limit = TimeValue.timeValueSeconds(2);
         CompletableFuture<Generation> first = cache.generate("v7", prompt("slow", 5), limit);
         CompletableFuture<Generation> second = cache.generate("v7", prompt("slow", 5), limit);
         assertSame(first, second);

@@ -50,6 +50,8 @@ import org.junit.Before;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.TimeUnit;
 
 import static org.hamcrest.Matchers.containsString;
@@ -58,6 +60,9 @@ import static org.hamcrest.Matchers.instanceOf;
 /** The rewrite on a coordinator whose cluster state holds indices of two codebooks, with a real server behind it. */
 @ThreadLeakFilters(filters = GrpcThreads.class)
 public class GenerativeRewriteTests extends OpenSearchTestCase {
+
+    private static final int POOL_SIZE = 2;
+    private static final int POOL_QUEUE = 3;
 
     private TestInferenceServer server;
     private ThreadPool threadPool;
@@ -73,6 +78,8 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
             .put("genrecall.endpoint", server.endpoint())
             .put("genrecall.timeout", "20s")
             .put("genrecall.max_k", 100)
+            .put("thread_pool.genrecall.size", POOL_SIZE)
+            .put("thread_pool.genrecall.queue_size", POOL_QUEUE)
             .build();
         threadPool = new TestThreadPool("rewrite", settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
         ClusterSettings clusterSettings = new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all()));
@@ -265,6 +272,38 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
         );
         assertThat(text.getMessage(), containsString("query_text is too long: 10000 characters, where this cluster allows 1000"));
         assertTrue(server.requests().isEmpty());
+    }
+
+    public void testRewrite_whenThePoolIsFull_thenMatchesNoneInsteadOfHanging() throws Exception {
+        fetch(clause("shoes"), coordinator("products-v7")); // now known, so that no call is needed
+        ExecutorService pool = threadPool.executor(GenerationService.THREAD_POOL);
+        CountDownLatch busy = new CountDownLatch(POOL_SIZE);
+        CountDownLatch release = new CountDownLatch(1);
+        try {
+            for (int i = 0; i < POOL_SIZE; i++) {
+                pool.execute(() -> {
+                    busy.countDown();
+                    awaitQuietly(release);
+                });
+            }
+            assertTrue(busy.await(10, TimeUnit.SECONDS));
+            for (int i = 0; i < POOL_QUEUE; i++) {
+                pool.execute(() -> {});
+            }
+            QueryBuilder query = clause("shoes").onFailure(OnFailure.MATCH_NONE);
+            assertThat(fetch(query, coordinator("products-v7")), instanceOf(MatchNoneQueryBuilder.class));
+            assertEquals(1, stats.snapshot().failures()[GenerationException.Kind.OVERLOAD.ordinal()]);
+        } finally {
+            release.countDown();
+        }
+    }
+
+    private static void awaitQuietly(CountDownLatch latch) {
+        try {
+            latch.await();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     public void testRewrite_whenCallerHasThreadContext_thenItIsThereAfterwards() {

@@ -6,6 +6,7 @@ alias. Killed at any step, the same call goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ def terms_of(assignments: pa.Table, codebook: str) -> dict[str, str]:
     """Item id -> SID term, of an ASSIGNMENTS table."""
     paths = zip(assignments["item_id"].to_pylist(), assignments["path"].to_pylist(), strict=True)
     return {item: f"{codebook}/{path}" for item, path in paths}
+
+
+def fingerprint(items: pa.Table) -> str:
+    """sha256 of a table's rows, read in the same order."""
+    digest = hashlib.sha256()
+    for batch in items.to_batches(max_chunksize=65_536):
+        digest.update(batch.serialize())
+    return digest.hexdigest()
 
 
 def load(
@@ -83,6 +92,7 @@ def load(
     if journal.done == len(items) and _count(client, index) < journal.done - journal.rejected:
         journal.begin()  # complete once, but documents were deleted since
     resumed_at = journal.done
+    advance(journal.done, len(items))
     if journal.done < len(items):
         _set(client, index, {"refresh_interval": "-1", "number_of_replicas": 0})
         stream = bulk.documents(items, terms, vectors, section.vector.decimals, start=journal.done)

@@ -22,8 +22,10 @@ Hits = tuple[np.ndarray, np.ndarray]
 
 
 def bm25(text: str, section: OpenSearchSection) -> Clause:
-    """Words of the query in any of the text fields: a field's matches compete, they do not add up."""
-    return {"multi_match": {"query": text, "fields": list(section.bm25_fields), "type": "most_fields"}}
+    """BM25 over the text fields as if they were one (BM25F, Robertson and Zaragoza 2009): with fields scored apart, a
+    word of a short field such as `brand` outweighs the title.
+    """
+    return {"combined_fields": {"query": text, "fields": list(section.bm25_fields)}}
 
 
 def knn(vector: np.ndarray, k: int, filter: Clause | None = None) -> Clause:

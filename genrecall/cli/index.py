@@ -65,28 +65,30 @@ def load(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from genrecall.embeddings import embed
-    from genrecall.readers import item_text, open_dataset
+    from genrecall.readers import describe, item_text, read_items
+    from genrecall.rejects import Rejects
     from index_mappings.client import connect, explained
+    from index_mappings.load import fingerprint, terms_of
     from index_mappings.load import load as run
-    from index_mappings.load import terms_of
 
     settings, opened = _open(config, overrides, bundle)
     section = settings.opensearch
-    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
-    vectors = embed(item_text(dataset.items), settings.encoder, settings.run.cache_dir)
+    folder = settings.run.dir / "index"
+    items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
+    vectors = embed(item_text(items), settings.encoder, settings.run.cache_dir)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar, explained(section):
-        task = bar.add_task(f"indexing into {section.url}", total=dataset.items.num_rows)
+        task = bar.add_task(f"indexing into {section.url}", total=len(items))
         report = run(
             connect(section),
             section,
             _meta(settings, opened),
-            dataset.items,
+            items,
             terms_of(opened.items(), opened.codebook),
             vectors,
-            dataset.fingerprints,
-            settings.run.dir / "index",
+            {"items": fingerprint(items)},
+            folder,
             switch,
             lambda done, rows: bar.update(task, completed=done, total=rows),
         )
@@ -97,7 +99,7 @@ def load(
     print(f"{report.index}: {report.documents:,} documents; {sent:,} sent in {report.seconds:.1f} s; {report.alias}")
     for count, what in (
         (report.resumed_at, "rows were done by an earlier load"),
-        (report.rejected, f"were rejected, see {settings.run.dir / 'index'}/{report.index}.rejects.jsonl"),
+        (report.rejected, f"were rejected, see {folder}/{report.index}.rejects.jsonl"),
         (
             report.without_sid,
             "items are not in the bundle: indexed without SID, the generative clause never finds them",

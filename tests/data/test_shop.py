@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from genrecall.errors import UserError
 from genrecall.events import open_events
 from genrecall.readers import open_dataset
 from genrecall.splits import given, groups
+from genrecall.synthesize import judge as judge_module
 from genrecall.synthesize import synthesize
 from genrecall.synthesize.judge import COMPLEMENT, EXACT, IRRELEVANT, SUBSTITUTE, Judge, Judged
 from genrecall.synthesize.logs import Bm25, sessions
@@ -40,8 +42,10 @@ def judged() -> tuple[Shop, Queries, Judged, Items]:
     queries = make(shop, sample, SECTION, lambda _: None)
     judge = Judge(shop, queries, SECTION)
     blocks = list(shop.blocks())
-    for block in blocks:
-        judge.see(block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_module, "PENDING", 500)  # candidates are dropped on the way, as in a shop of millions
+        for block in blocks:
+            judge.see(block)
     everything = Items(*(np.concatenate([getattr(b, name) for b in blocks]) for name in Items.__dataclass_fields__))
     return shop, queries, judge.judgments(sample), everything
 
@@ -210,6 +214,24 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         synthesize(ShopSection(items=1000, queries=20, sessions=50), tmp_path / "shop", stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_of_judging_does_not_grow_with_the_shop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "PENDING", 4096)
+
+    def peak(blocks: int) -> int:
+        section = ShopSection(items=blocks * BLOCK, queries=100)
+        shop = Shop(section.items, section.seed)
+        queries = make(shop, _sample(shop, 300, lambda *_: None), section, lambda _: None)
+        tracemalloc.start()
+        judge = Judge(shop, queries, section)
+        for block in shop.blocks():
+            judge.see(block)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(20) < 1.5 * peak(4)
 
 
 def test_folder_in_use_is_refused(folder: Path) -> None:

@@ -145,7 +145,8 @@ class Generator:
         heads = LevelHeads(head, block.offsets, block.level_sizes, normalizer or block.normalizer, prior)
         prefixer: Prefixer
         if block.kind == "lm":
-            prompts = Prompts.load(folder, Vocabulary(block.base, block.level_sizes), block.max_tokens)
+            vocabulary = Vocabulary(block.base, block.level_sizes)
+            prompts = Prompts.load(folder, vocabulary, block.max_tokens, block.lowercase)
             prefixer = PromptPrefixer(prompts, decoder.embed_tokens)
         elif block.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)

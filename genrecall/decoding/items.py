@@ -36,7 +36,7 @@ def rank_items(
     if not len(sid):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     count = start[sid + 1] - start[sid]
-    share = (scores - np.log(count)).astype(np.float32)
+    share = (scores - np.log(np.maximum(count, 1))).astype(np.float32)
     order = np.argsort(-share, kind="stable")
     found = np.concatenate([items[start[s] : start[s + 1]] for s in sid[order]])
     return found[:limit], np.repeat(share[order], count[order])[:limit]

@@ -36,6 +36,7 @@ class GeneratorBlock:
         prior: whether the weights hold a prefix prior.
         max_tokens: of a prompt, or of the encoder's input.
         space: fingerprint of the SIDs that the prior's node vectors belong to.
+        lowercase: whether prompts are lower-cased before they are tokenized (a tokenizer trained on the catalogue).
     """
 
     kind: str
@@ -45,6 +46,7 @@ class GeneratorBlock:
     prior: bool
     max_tokens: int
     space: str
+    lowercase: bool = False
 
     @classmethod
     def read(cls, config: Mapping[str, Any], path: Path) -> GeneratorBlock:

@@ -44,27 +44,30 @@ class Prompts:
 
     Args:
         max_tokens: prompts are cut to it, the marker included (the start of the text is kept).
+        lowercase: whether the tokenizer was trained on lower-cased text.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, max_tokens: int, lowercase: bool) -> None:
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
         self.max_tokens = max_tokens
+        self.lowercase = lowercase
         self.tokenizer.encode_special_tokens = True  # a control token written in a query is read as text
 
     @classmethod
-    def load(cls, folder: Path, vocabulary: Vocabulary, max_tokens: int) -> Prompts:
+    def load(cls, folder: Path, vocabulary: Vocabulary, max_tokens: int, lowercase: bool) -> Prompts:
         """From `folder/tokenizer.json`; UserError where it is missing."""
         from tokenizers import Tokenizer
 
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise UserError(f"{path} does not exist: a generator of kind lm needs its tokenizer")
-        return cls(Tokenizer.from_file(str(path)), vocabulary, max_tokens)
+        return cls(Tokenizer.from_file(str(path)), vocabulary, max_tokens, lowercase)
 
     def ids(self, texts: Sequence[str], marker: Marker) -> list[list[int]]:
         """Token ids of each prompt, 1 to max_tokens of them."""
-        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        written = [text.lower() if self.lowercase else text for text in texts]
+        encoded = self.tokenizer.encode_batch_fast(written, add_special_tokens=False)
         return [[*e.ids[: self.max_tokens - 1], self.vocabulary.marker(marker)] for e in encoded]
 
 

@@ -38,9 +38,9 @@ def test_a_space_without_sids_is_refused() -> None:
         ConstraintTables.build(SidSpace.of(np.empty((0, 3)), (2, 2, 2)))
 
 
-def test_two_million_sids_take_seconds() -> None:
+def test_half_a_million_sids_take_seconds() -> None:
     rng = np.random.default_rng(0)
-    keys = np.unique(rng.integers(0, 2048 * 1024 * 1024, 2_000_000))
+    keys = np.unique(rng.integers(0, 2048 * 1024 * 1024, 500_000))
     sids = np.stack([keys >> 20, (keys >> 10) & 1023, keys & 1023], axis=1).astype(np.int32)
     space = SidSpace((2048, 1024, 1024), sids)
     start = time.perf_counter()

@@ -15,10 +15,14 @@ from tests.decoding.models import lean, offsets, padded_prompts, random_lm, rand
 
 
 def hugging_face_search(
-    model: Qwen2ForCausalLM, space: SidSpace, ids: torch.Tensor, mask: torch.Tensor, width: int
+    model: Qwen2ForCausalLM,
+    space: SidSpace,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    width: int,
+    first: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """`generate` with `prefix_allowed_tokens_fn`: codes [B, W, 3] and summed log-probabilities [B, W]."""
-    first = offsets(space)
     allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
     for sid in space.sids.tolist():
         tokens = [o + c for o, c in zip(first, sid, strict=True)]
@@ -65,7 +69,7 @@ def test_search_equals_hugging_faces_on_random_weights(width: int, lengths: list
     space = random_space(seed, (12, 15, 15), 400)
     model = random_lm(space, seed)
     ids, mask = padded_prompts(lengths, seed)
-    codes, scores = hugging_face_search(model, space, ids, mask, width)
+    codes, scores = hugging_face_search(model, space, ids, mask, width, offsets(space))
     prefix = Prefix(model.get_input_embeddings()(ids), mask)
     ours, our_scores, valid = search(model, space, prefix, width, "vocabulary")
     assert valid.all()

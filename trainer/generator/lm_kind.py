@@ -43,7 +43,8 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
         vocabulary = Vocabulary(len(tokenizer), sizes)
     model.prepare(vocabulary, tables, job.section.decoder.dropout)
     nn.Module.to(model, training_device())
-    prompts = Prompts(tokenizer.backend_tokenizer, vocabulary, section.max_tokens)
+    lowercase = section.checkpoint is None
+    prompts = Prompts(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase)
 
     ids = [
         *prompts.ids(job.examples.texts[:first_title], "query"),
@@ -59,7 +60,7 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
         stages[name] = run_stage(model, stage, work / name, job.seed, job.progress)
 
     block = GeneratorBlock(
-        "lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space)
+        "lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space), lowercase
     )
     model.save(out, block)
     tokenizer.save_pretrained(out)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
@@ -92,19 +92,10 @@ def load_checkpoint(folder: Path) -> tuple[SidLanguageModel, Any]:
     return model, tokenizer
 
 
-def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the catalogue's own words, lower-cased; at most `size` ids. Any text can be written in it."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+def train_tokenizer(texts: Iterable[str], size: int) -> Any:
+    """Qwen2's byte-level BPE learned from lower-cased `texts`; at most `size` ids. Any text can be written in it.
 
-    bpe: Any = Tokenizer(models.BPE())
-    bpe.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=["<pad>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>")
+    It is Qwen2's class in every detail but the vocabulary, because `AutoTokenizer` would take it for that anyway.
+    """
+    lowered = (text.lower() for text in texts)
+    return Qwen2Tokenizer().train_new_from_iterator(lowered, size, show_progress=False)

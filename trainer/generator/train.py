@@ -74,6 +74,8 @@ def train_generator(
     made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         metrics = train_kind(job, work / job.key(), made)
+        for file in made.rglob("*"):  # safetensors writes for the owner alone; a server may be another user
+            file.chmod(file.stat().st_mode | 0o044)
         shutil.rmtree(out, ignore_errors=True)
         os.rename(made, out)
     finally:

@@ -99,8 +99,6 @@ def _worded(shop: Shop, target: Items, way: str, wishes: dict[str, int], random:
     noun = kind.noun if way in ("head", "attributes", "brand") else draw(random, kind.synonyms)
     if way == "head" and random.random() < 0.3:
         noun = draw(random, kind.synonyms)
-    if way == "use":
-        noun = draw(random, PURPOSES).format(noun=noun, use=kind.uses[wishes["use"]])
     before: list[str] = []
     after: list[str] = []
     if "brand" in wishes:
@@ -123,4 +121,7 @@ def _worded(shop: Shop, target: Items, way: str, wishes: dict[str, int], random:
         )
     if "size" in wishes:
         after.append(kind.sizes[wishes["size"]])
-    return " ".join([*before, noun, *after]).lower()
+    purpose = draw(random, PURPOSES).replace("{use}", kind.uses[wishes["use"]]) if way == "use" else "{noun}"
+    if "{noun}" not in purpose:
+        before, after = [], [*before, *after]
+    return " ".join([purpose.replace("{noun}", " ".join([*before, noun])), *after]).lower()

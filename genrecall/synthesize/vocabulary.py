@@ -36,11 +36,12 @@ SIZES = {
     "furniture": "24 inch, 36 inch, 48 inch, 60 inch, 72 inch",
     "pack": "1 pack, 2 pack, 4 pack, 6 pack, 12 pack",
     "volume": "50 ml, 100 ml, 200 ml, 250 ml, 500 ml",
+    "volt": "12 V, 18 V, 20 V, 36 V, 40 V",
     "power": "5 W, 10 W, 20 W, 45 W, 100 W",
     "weight": "1 kg, 2 kg, 5 kg, 10 kg, 20 kg",
     "cable": "1 m, 2 m, 3 m, 5 m, 10 m",
     "age": "ages 1 to 3, ages 3 to 5, ages 5 to 8, ages 8 to 12",
-    "pet": "small, medium, large, extra large",
+    "general": "small, medium, large, extra large",
 }
 COLORS = _split(
     """
@@ -138,12 +139,12 @@ sandals; open toe shoes, summer footwear; a beach holiday, swollen feet
 slippers; house shoes, indoor shoes; cold floors, a stay in hospital
 ankle boots; booties, chelseas; autumn outfits, wearing with dresses
 loafers; moccasins, slip-ons; a smart casual office, driving
-Bags > Travel | leather | furniture | lightweight, expandable, lockable, water resistant, carry on, wheeled
+Bags > Travel | leather | general | lightweight, expandable, lockable, water resistant, carry on, wheeled
 suitcase; luggage, trolley case; a two week holiday, flying abroad
 backpack; rucksack, knapsack; a school day, commuting by bike
 duffel bag; holdall, gym bag; a weekend away, carrying sports clothes
 toiletry bag; wash bag, dopp kit; bathroom things on the road, keeping bottles upright
-Bags > Everyday | leather | pet | crossbody, zip top, quilted, rfid blocking, foldable, handmade
+Bags > Everyday | leather | general | crossbody, zip top, quilted, rfid blocking, foldable, handmade
 handbag; purse, pocketbook; matching an evening dress, a gift for mom
 wallet; billfold, card holder; carrying cards and cash, pickpockets
 laptop sleeve; computer case, notebook cover; protecting a computer, a business trip
@@ -158,19 +159,21 @@ Electronics > Power | plastic | power | fast charging, compact, foldable, magnet
 power bank; portable charger, battery pack; festivals without outlets, phones that die early
 wall charger; power adapter, plug; charging at the hotel, a missing charger
 wireless charger; charging pad, qi dock; a tidy nightstand, charging without cables
+Electronics > Cables | plastic | cable | braided, shielded, coiled, magnetic, slim, reversible
+usb cable; charging cord, data lead; connecting a phone, a lead that broke
+hdmi cable; video lead, monitor cord; connecting a projector, gaming in high resolution
 extension cord; power strip, multi socket; too few outlets, tools in the garden
-Electronics > Accessories | plastic | cable | braided, shockproof, adjustable, magnetic, slim, reversible
-usb cable; charging cord, data lead; connecting a phone, a broken cable
+Electronics > Phone & Camera | plastic | inch | shockproof, adjustable, magnetic, slim, transparent, foldable
 phone case; mobile cover, cell shell; dropping your phone, clumsy people
 tripod; camera stand, phone mount; filming yourself, night photography
-hdmi cable; video lead, monitor cord; connecting a projector, gaming in high resolution
+ring light; selfie lamp, video lamp; better video calls, makeup tutorials
 Tools > Hand Tools | tool | inch | magnetic, insulated, ratcheting, heavy duty, ergonomic, rust resistant
 screwdriver set; drivers, screw kit; assembling furniture, fixing a laptop
 hammer; mallet, nail driver; hanging pictures, framing a shed
 wrench set; spanners, socket kit; repairing a bicycle, loose bolts
 pliers; pincers, grips; bending wire, pulling nails
 tape measure; measuring tape, ruler roll; measuring a room, buying curtains
-Tools > Power Tools | tool | power | cordless, brushless, variable speed, heavy duty, compact, quiet
+Tools > Power Tools | tool | volt | cordless, brushless, variable speed, heavy duty, compact, quiet
 drill; power driver, boring machine; putting up shelves, making holes in concrete
 circular saw; buzz saw, plank cutter; cutting boards, building a deck
 sander; polisher, grinding machine; smoothing old floors, restoring a table
@@ -191,7 +194,7 @@ dumbbell; hand weight, free weight; building muscle, lifting in the living room
 resistance band; stretch band, elastic trainer; physiotherapy, a hotel room workout
 jump rope; skipping rope, speed rope; burning calories, boxing practice
 foam roller; massage roller, muscle roller; stiff backs, recovering after a run
-Sports > Camping | fabric | pet | waterproof, lightweight, insulated, windproof, quick setup, packable
+Sports > Camping | fabric | general | waterproof, lightweight, insulated, windproof, quick setup, packable
 tent; camping shelter, canopy; sleeping outdoors, a festival weekend
 sleeping bag; camp bed roll, mummy bag; freezing nights, a scout trip
 headlamp; head torch, forehead light; reading in the dark, running at night
@@ -215,12 +218,12 @@ stuffed animal; plushie, cuddly toy; a baby shower, falling asleep alone
 toy car; model vehicle, race car; kids who love traffic, racing on the floor
 dollhouse; doll home, play house; role play, a big birthday gift
 play tent; teepee, kids fort; hiding indoors, a reading nook for children
-Pets > Dogs | fabric | pet | washable, chew proof, reflective, orthopedic, no pull, interactive
+Pets > Dogs | fabric | general | washable, chew proof, reflective, orthopedic, no pull, interactive
 dog bed; puppy mattress, pet cushion; an old dog with sore hips, a new puppy
 dog leash; lead, walking cord; dogs that pull, walking at dusk
 chew toy; teether, bite toy; teething puppies, saving your shoes
 dog coat; puppy jacket, pet raincoat; walking in snow, short haired breeds
-Pets > Cats | fabric | pet | washable, self cleaning, odor control, sturdy, interactive, foldable
+Pets > Cats | fabric | general | washable, self cleaning, odor control, sturdy, interactive, foldable
 cat tree; scratching tower, climbing post; indoor climbers, saving the sofa
 litter box; kitty toilet, cat pan; a smelly bathroom, shy kittens
 cat carrier; pet crate, kitty travel bag; a visit to the vet, flying with a pet

@@ -54,6 +54,7 @@ def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progr
         UserError: a file whose checksum differs, an address that cannot be reached, a folder that holds other things.
     """
     if is_whole(dataset, to):
+        _describe(dataset, to)
         return "already there"
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} exists and is not the whole {dataset.name} dataset: move it away, or give another --to")
@@ -68,7 +69,7 @@ def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progr
             else:
                 _download(file, folder / file.name, progress)
             _check(file, folder / file.name, str(held / file.name) if held else file.url)
-        (folder / "dataset.json").write_text(json.dumps(dataset.description, indent=1) + "\n", encoding="utf-8")
+        _describe(dataset, folder)
         if to.exists():
             to.rmdir()
         folder.rename(to)
@@ -76,10 +77,15 @@ def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progr
 
 
 def is_whole(dataset: PublicDataset, folder: Path) -> bool:
-    """Whether `folder` holds every file with the right checksum, and a description."""
-    return (folder / "dataset.json").is_file() and all(
-        (folder / file.name).is_file() and _sha256(folder / file.name) == file.sha256 for file in dataset.files
-    )
+    """Whether `folder` holds every file with the right checksum."""
+    return all((folder / file.name).is_file() and _sha256(folder / file.name) == file.sha256 for file in dataset.files)
+
+
+def _describe(dataset: PublicDataset, folder: Path) -> None:
+    """Write `dataset.json` as this version of genrecall words it."""
+    new = folder / "dataset.json.new"
+    new.write_text(json.dumps(dataset.description, indent=1) + "\n", encoding="utf-8")
+    new.replace(folder / "dataset.json")
 
 
 def _download(file: File, path: Path, progress: Progress) -> None:
@@ -88,8 +94,8 @@ def _download(file: File, path: Path, progress: Progress) -> None:
             _copy(answer, out, lambda done: progress(file.name, done, file.size))
     except OSError as error:  # URLError, timeouts and broken connections are all OSError
         raise UserError(
-            f"{file.url} could not be fetched ({error}). Without a network: give --from DIR, a folder that holds "
-            f"{file.name}; or make a shop with `genrecall data synthesize --items 10000 --out data/shop` and set "
+            f"{file.url} could not be fetched ({error}). Without a network: give --from DIR, a folder that holds the "
+            "files; or make a shop with `genrecall data synthesize --items 10000 --out data/shop` and set "
             "data.folder=data/shop"
         ) from None
 

@@ -62,6 +62,13 @@ def test_downloads_what_no_folder_has_and_it_opens(tmp_path: Path, address: str)
     assert fetch(dataset("http://127.0.0.1:9"), to, []) == "already there"
 
 
+def test_a_folder_whole_but_for_its_description_gets_the_one_of_this_version(tmp_path: Path) -> None:
+    to = fill(tmp_path / "to")
+    (to / "dataset.json").write_text('{"name": "of an older version"}')
+    assert fetch(dataset("http://127.0.0.1:9"), to, []) == "already there"
+    assert open_dataset(DataSection(folder=to)).name == "tiny"
+
+
 def test_a_folder_that_has_the_files_goes_before_the_network(tmp_path: Path) -> None:
     held = fill(tmp_path / "held")
     assert fetch(dataset("http://127.0.0.1:9"), tmp_path / "to", [tmp_path / "empty", held]) == str(held)

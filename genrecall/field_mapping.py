@@ -6,7 +6,7 @@ Owns the little path language. What a value must look like to be kept is decided
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 Getter = Callable[[Any], Any]
@@ -31,7 +31,7 @@ def getter(path: str | list[str]) -> Getter:
     steps = [step for part in path.split(".") for step in _steps(part, path)]
 
     def get(row: Any) -> Any:
-        if isinstance(row, Mapping) and path in row:
+        if isinstance(row, dict) and path in row:
             return row[path]
         for step in steps:
             row = step(row)
@@ -48,7 +48,7 @@ def _steps(part: str, path: str) -> list[Getter]:
 
 
 def _key(name: str) -> Getter:
-    return lambda value: value.get(name) if isinstance(value, Mapping) else None
+    return lambda value: value.get(name) if isinstance(value, dict) else None
 
 
 def _pick(text: str) -> Getter:

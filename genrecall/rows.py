@@ -90,9 +90,8 @@ def scan(section: DataSection, index: str) -> Iterator[Row]:
         pit = client.create_pit(index=index, params={"keep_alive": KEEP_ALIVE})["pit_id"]
         try:
             while True:
-                hits = client.search(body={**body, "pit": {"id": pit, "keep_alive": KEEP_ALIVE}}, params=whole)["hits"][
-                    "hits"
-                ]
+                body["pit"] = {"id": pit, "keep_alive": KEEP_ALIVE}
+                hits = client.search(body=body, params=whole)["hits"]["hits"]
                 for hit in hits:
                     line += 1
                     yield Row(index, line, {"_id": hit["_id"], **hit.get("_source", {})})

@@ -20,7 +20,6 @@ from genrecall.synthesize.wording import draw, misspell
 WAYS = ("attributes", "brand", "synonym", "use")
 EXTRAS = ("color", "material", "size", "audience", "feature")  # wishes added until few enough items fit
 PURPOSES = ("{noun} for {use}", "something for {use}", "best {noun} for {use}", "good for {use}")
-NEEDED = {"attributes": 1, "brand": 0, "synonym": 0, "use": 0}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _wishes(
     if way == "use":
         wishes["use"] = int(target.use[0])
         expected /= shop.choices["use"][kind]
-    needed = NEEDED[way]
+    needed = 1 if way == "attributes" else 0
     for name in random.permutation(EXTRAS).tolist():
         if expected <= specific and needed <= 0:
             break

@@ -34,6 +34,11 @@ public final class Generation implements Writeable {
                 throw new IllegalArgumentException("[" + probability + "] is not a probability: it must be finite and not negative");
             }
         }
+        for (int code : codes) {
+            if (code < 0) {
+                throw new IllegalArgumentException("[" + Integer.toUnsignedString(code) + "] is not a code: it must be below 2^31");
+            }
+        }
         this.codes = codes;
         this.probabilities = probabilities;
     }

@@ -77,7 +77,7 @@ public final class GenerationService implements Closeable {
     }
 
     /**
-     * Tells the listener the SIDs by codebook, or a {@link GenerationException}; once, and never throws.
+     * Tells the listener the SIDs by codebook (none where nothing is searched), or a {@link GenerationException}; once, and never throws.
      *
      * @param request  what is searched; null where it is not known
      * @param codebook asks for just this one, whatever the indices name; null: for theirs
@@ -94,9 +94,13 @@ public final class GenerationService implements Closeable {
         ActionListener<SortedMap<String, Generation>> told = counting(listener);
         Set<String> codebooks;
         try {
-            codebooks = codebook != null ? Set.of(codebook) : codebooksOf(request);
+            codebooks = codebook != null ? Set.of(codebook) : indexCodebooks.of(request);
         } catch (Exception e) {
             told.onFailure(e);
+            return;
+        }
+        if (codebooks.isEmpty()) {
+            told.onResponse(new TreeMap<>());
             return;
         }
         TimeValue limit = timeout != null ? timeout : settings.timeout();
@@ -118,20 +122,6 @@ public final class GenerationService implements Closeable {
     @Override
     public void close() {
         channel.close();
-    }
-
-    private Set<String> codebooksOf(@Nullable IndicesRequest request) {
-        Set<String> codebooks = request == null ? Set.of() : indexCodebooks.of(request);
-        if (codebooks.isEmpty()) {
-            String searched = request == null || request.indices() == null ? "" : String.join(", ", request.indices());
-            throw new GenerationException(
-                Kind.NO_CODEBOOK,
-                "no codebook is named by the mapping (_meta.genrecall.codebook) of the indices searched [" + searched
-                    + "]. Search an index that was loaded with SIDs; for an index of a remote cluster give [codebook] in the clause",
-                null
-            );
-        }
-        return codebooks;
     }
 
     private static SortedMap<String, Generation> byCodebook(Collection<Map.Entry<String, Generation>> entries) {

@@ -1,5 +1,6 @@
 package org.genrecall.opensearch.generation;
 
+import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.opensearch.action.IndicesRequest;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
@@ -42,34 +43,63 @@ public final class IndexCodebooks {
             : null;
     }
 
-    /** The codebooks of the indices that a request is for, those of remote clusters left out. */
-    SortedSet<String> of(IndicesRequest request) {
+    /**
+     * The codebooks of the indices that a request is for, those of remote clusters left out; none where nothing is searched,
+     * as by a pattern without a match.
+     *
+     * @throws GenerationException where something is searched and none of it names a codebook
+     */
+    SortedSet<String> of(@Nullable IndicesRequest request) {
+        if (request == null) {
+            throw none("");
+        }
         ClusterState state = clusterService.state();
+        Index[] indices = localIndices(state, request);
         SortedSet<String> codebooks = new TreeSet<>();
-        for (Index index : localIndices(state, request)) {
-            IndexMetadata metadata = state.metadata().index(index);
-            MappingMetadata mapping = metadata == null ? null : metadata.mapping();
-            if (mapping != null) {
-                MappingKey key = new MappingKey(index.getUUID(), metadata.getMappingVersion());
-                Optional<String> codebook = known.get(key);
-                if (codebook == null) {
-                    codebook = Optional.ofNullable(named((Map<?, ?>) mapping.sourceAsMap().get("_meta")));
-                    known.put(key, codebook);
-                }
-                codebook.ifPresent(codebooks::add);
-            }
+        for (Index index : indices) {
+            codebook(state.metadata().index(index)).ifPresent(codebooks::add);
+        }
+        if (codebooks.isEmpty() && (indices.length > 0 || remote(request))) {
+            throw none(String.join(", ", request.indices()));
         }
         return codebooks;
     }
 
+    private Optional<String> codebook(@Nullable IndexMetadata index) {
+        MappingMetadata mapping = index == null ? null : index.mapping();
+        if (mapping == null) {
+            return Optional.empty();
+        }
+        MappingKey key = new MappingKey(index.getIndexUUID(), index.getMappingVersion());
+        Optional<String> codebook = known.get(key);
+        if (codebook == null) {
+            codebook = Optional.ofNullable(named((Map<?, ?>) mapping.sourceAsMap().get("_meta")));
+            known.put(key, codebook);
+        }
+        return codebook;
+    }
+
+    private static GenerationException none(String searched) {
+        return new GenerationException(
+            Kind.NO_CODEBOOK,
+            "no codebook is named by the mapping (_meta.genrecall.codebook) of the indices searched [" + searched
+                + "]. Search an index that was loaded with SIDs; for an index of a remote cluster give [codebook] in the clause",
+            null
+        );
+    }
+
     private Index[] localIndices(ClusterState state, IndicesRequest request) {
-        if (request.indices() == null || Arrays.stream(request.indices()).noneMatch(IndexCodebooks::isRemote)) {
+        if (remote(request) == false) {
             return resolver.concreteIndices(state, request);
         }
         String[] local = Arrays.stream(request.indices()).filter(name -> isRemote(name) == false).toArray(String[]::new);
         return local.length == 0
             ? Index.EMPTY_ARRAY
             : resolver.concreteIndices(state, request.indicesOptions(), request.includeDataStreams(), local);
+    }
+
+    private static boolean remote(IndicesRequest request) {
+        return request.indices() != null && Arrays.stream(request.indices()).anyMatch(IndexCodebooks::isRemote);
     }
 
     /** {@code cluster:index}; a date expression such as {@code <logs-{now/d{HH:mm}}>} has colons of its own. */

@@ -21,6 +21,11 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
 
     public static final UserContext NOBODY = new UserContext(null, null, List.of(), List.of());
 
+    private static final int MAX_RECENT = 200;
+    private static final int MAX_ATTRIBUTE_LENGTH = 64;
+    /** That of a document's id. */
+    private static final int MAX_ID_LENGTH = 512;
+
     private static final ParseField GENDER = new ParseField("gender");
     private static final ParseField AGE_BAND = new ParseField("age_band");
     private static final ParseField RECENT_SIDS = new ParseField("recent_sids");
@@ -51,8 +56,15 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
         return new UserContext(draft.gender, draft.ageBand, List.copyOf(draft.recentSids), List.copyOf(draft.recentItems));
     }
 
-    /** @throws IllegalArgumentException where one of {@code recent_sids} is no SID term */
+    /** @throws IllegalArgumentException where one of {@code recent_sids} is no SID term, or a part is too large to be kept */
     public UserContext validate() {
+        checkLength("gender", gender, MAX_ATTRIBUTE_LENGTH);
+        checkLength("age_band", ageBand, MAX_ATTRIBUTE_LENGTH);
+        checkSize("recent_sids", recentSids);
+        checkSize("recent_items", recentItems);
+        for (String item : recentItems) {
+            checkLength("recent_items", item, MAX_ID_LENGTH);
+        }
         for (String term : recentSids) {
             try {
                 Sid.parse(term);
@@ -61,6 +73,22 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
             }
         }
         return this;
+    }
+
+    private static void checkSize(String option, List<String> values) {
+        if (values.size() > MAX_RECENT) {
+            throw new IllegalArgumentException(
+                "[generative] user." + option + " has " + values.size() + " entries: give the newest " + MAX_RECENT + " at most"
+            );
+        }
+    }
+
+    private static void checkLength(String option, @Nullable String value, int most) {
+        if (value != null && value.length() > most) {
+            throw new IllegalArgumentException(
+                "[generative] user." + option + " has a value of " + value.length() + " characters: shorten it to " + most + " or less"
+            );
+        }
     }
 
     @Override

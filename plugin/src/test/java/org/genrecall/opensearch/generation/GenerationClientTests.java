@@ -147,6 +147,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
             reply.clone().build(),
             reply.clone().addResults(two).addResults(two).build(),
             reply.clone().addResults(two.toBuilder().addCodes(7)).build(),
+            reply.clone().addResults(two.toBuilder().setCodes(0, -1)).build(),
             reply.clone().addResults(two.toBuilder().setScores(0, Float.NaN)).build(),
             reply.clone().addResults(two.toBuilder().setScores(0, Float.POSITIVE_INFINITY)).build()
         )) {

@@ -238,6 +238,9 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertRefused("\"query_text\": \"a\", \"on_failure\": \"ignore\"", "on_failure [ignore] is unknown: write \"fail\", \"match_none\" or a query");
         assertRefused("\"query_text\": \"a\", \"min_score\": -0.1", "min_score [-0.1] is no probability");
         assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [\"3/9/1\"]}", "user.recent_sids: [3/9/1] is not a SID term");
+        String many = "\"v7/1/2/3\",".repeat(200) + "\"v7/1/2/3\"";
+        assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [" + many + "]}", "user.recent_sids has 201 entries: give the newest 200");
+        assertRefused("\"query_text\": \"a\", \"user\": {\"gender\": \"" + "f".repeat(65) + "\"}", "user.gender has a value of 65 characters");
         assertRefused("\"sids\": []", "sids is empty: give at least one");
         assertRefused("\"sids\": [\"v7/1/2\"]", "sids: [v7/1/2] is not a SID term: write CODEBOOK/c1/c2/c3, such as v7/12/40/733");
         assertRefused("\"sids\": [\"v7/1/2/3\", \"v7/1/2/3\"]", "sids: [v7/1/2/3] is given twice");

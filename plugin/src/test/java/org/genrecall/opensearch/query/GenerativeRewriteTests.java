@@ -257,6 +257,12 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
         assertEquals("v7", body(fetch(clause("shoes").codebook("v7"), coordinator("far:products"))).get("codebook"));
     }
 
+    public void testRewrite_whenPatternMatchesNoIndex_thenNothingIsAskedAndNothingFails() {
+        QueryBuilder rewritten = fetch(clause("shoes"), coordinator("absent-*"));
+        assertEquals(List.of(), body(rewritten).get("sids"));
+        assertTrue(server.requests().isEmpty());
+    }
+
     public void testRewrite_whenIndexIsMissing_thenThatIsTheError() {
         expectThrows(IndexNotFoundException.class, () -> fetch(clause("shoes").onFailure(OnFailure.MATCH_NONE), coordinator("missing")));
     }

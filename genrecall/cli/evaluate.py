@@ -50,8 +50,8 @@ def evaluate(
 
     extra = [
         *(overrides or []),
-        *([f"run.name={run}"] if run else []),
-        *([f"evaluation.folds={folds}"] if folds else []),
+        *([f"run.name={run}"] if run is not None else []),
+        *([f"evaluation.folds={folds}"] if folds is not None else []),
     ]
     settings = load(Config, config, extra)
 

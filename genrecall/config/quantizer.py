@@ -23,7 +23,7 @@ class CqSidSection(Section):
     )
     items_per_sid: float = Field(4.0, gt=0, description="what auto level sizes aim at")
     codebooks: Literal["shared", "per_parent"] = Field(
-        "shared",
+        "per_parent",
         description="of levels 2 and 3; paper: shared by all prefixes. per_parent: the trained vectors are split "
         "inside each prefix by hierarchical k-means; the sizes of levels 2 and 3 then follow items_per_sid",
     )
@@ -31,8 +31,8 @@ class CqSidSection(Section):
     latent: int = Field(64, ge=1, description="width of the quantized vector; paper: not told")
     warmup_epochs: int = Field(5, ge=0, description="passes as a plain autoencoder before the codebooks are laid")
     epochs: int = Field(20, ge=1, description="passes over the items; paper: not told")
-    batch_size: int = Field(512, ge=2, description="items a step, also the in-batch negatives; paper 128")
-    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(256, ge=2, description="items a step, also the in-batch negatives; paper 128")
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW; paper: not told")
     ema_decay: float = Field(0.99, gt=0, lt=1, description="paper 0.99")
     restart_below: float = Field(
         0.05, ge=0, lt=1, description="a code used less than this share of an even use starts anew; 0: never"
@@ -58,7 +58,6 @@ class HierarchicalSection(Section):
         "auto", description="clusters of level 1; auto: the power of two nearest sqrt(n / items_per_sid)"
     )
     items_per_sid: float = Field(4.0, gt=0, description="the leaf size aimed at")
-    max_children: int = Field(1024, ge=1, description="children of a node at most: the sizes of levels 2 and 3")
 
 
 class QuantizerSection(Section):
@@ -70,6 +69,9 @@ class QuantizerSection(Section):
     category_min_items: int = Field(20, ge=1, description="a rarer category joins its parent")
     kmeans_iterations: int = Field(20, ge=1)
     kmeans_sample: int = Field(256, ge=1, description="vectors a code that k-means looks at; more are only assigned")
+    max_children: int = Field(
+        1024, ge=1, description="of a node that k-means splits inside itself: hierarchical, per_parent"
+    )
     max_items_per_sid: int = Field(50, ge=1, description="a larger SID is split at random; paper 50")
     max_groups: int = Field(100, ge=1, description="groups a SID is split into at most; paper 100")
     cq_sid: CqSidSection = CqSidSection()

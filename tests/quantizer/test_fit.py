@@ -8,16 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrecall.assignment import assign
+from genrecall.config.quantizer import QuantizerSection
 from genrecall.sid import SidSpace
 from tests.quantizer.shop import Shop, make_shop, section, unit
 from trainer.quantizer import Fitted, fit, probe
 
-KINDS = ("cq_sid", "hierarchical")
+KINDS = ("cq_sid", "cq_sid, shared", "hierarchical")
 BY_CATEGORY = {"hierarchical": {"level1": "category"}}
 
 
+def small(kind: str, **settings: dict) -> tuple[str, QuantizerSection]:
+    """The quantizer's name and its section, for one of KINDS."""
+    name, _, codebooks = kind.partition(", ")
+    cq_sid = {"codebooks": codebooks or "per_parent", **settings.pop("cq_sid", {})}
+    return name, section(cq_sid=cq_sid, **settings)
+
+
 def fitted(kind: str, shop: Shop, seed: int = 13, **settings: object) -> Fitted:
-    return fit(kind, shop.vectors, shop.categories, shop.pairs, section(**settings), seed, progress=False)
+    name, own = small(kind, **settings)
+    return fit(name, shop.vectors, shop.categories, shop.pairs, own, seed, progress=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,7 +96,7 @@ def test_saved_and_loaded_it_is_the_same(kind: str, shop: Shop, tmp_path: Path) 
     result = fitted(kind, shop)
     result.save(tmp_path / "quantizer.safetensors")
     loaded = Fitted.load(tmp_path / "quantizer.safetensors")
-    assert (loaded.kind, loaded.level_sizes, loaded.report) == (kind, result.level_sizes, result.report)
+    assert (loaded.kind, loaded.level_sizes, loaded.report) == (result.kind, result.level_sizes, result.report)
     np.testing.assert_array_equal(loaded.codes, result.codes)
     np.testing.assert_array_equal(assign(loaded.arrays, shop.vectors, shop.categories), result.codes)
     assert [path.name for path in tmp_path.iterdir()] == ["quantizer.safetensors"]
@@ -97,14 +106,16 @@ def test_saved_and_loaded_it_is_the_same(kind: str, shop: Shop, tmp_path: Path) 
 @pytest.mark.parametrize("items", [1, 2, 5])
 def test_the_smallest_shops_get_codes(kind: str, items: int) -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(items, 8)))
-    result = fit(kind, vectors, [[]] * items, None, section(), 0, progress=False)
+    name, own = small(kind)
+    result = fit(name, vectors, [[]] * items, None, own, 0, progress=False)
     np.testing.assert_array_equal(assign(result.arrays, vectors, [[]] * items), result.codes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_items_that_are_all_alike_are_split_by_size(kind: str) -> None:
     vectors = np.tile(unit(np.ones((1, 8))), (130, 1))
-    result = fit(kind, vectors, [["x"]] * 130, None, section(), 0, progress=False)
+    name, own = small(kind)
+    result = fit(name, vectors, [["x"]] * 130, None, own, 0, progress=False)
     sizes = np.unique(result.codes, axis=0, return_counts=True)[1]
     assert sorted(sizes.tolist()) == [43, 43, 44]
 
@@ -113,9 +124,9 @@ def test_items_that_are_all_alike_are_split_by_size(kind: str) -> None:
 @settings(max_examples=15, deadline=None)
 def test_any_mix_of_categories_gives_a_codebook_that_knows_its_items(seed: int, categories: list[list[str]]) -> None:
     vectors = unit(np.random.default_rng(seed).normal(size=(len(categories), 6)))
-    small = section(category_min_items=2, cq_sid={"epochs": 1, "warmup_epochs": 0}, **BY_CATEGORY)
     for kind in KINDS:
-        result = fit(kind, vectors, categories, None, small, seed, progress=False)
+        name, own = small(kind, category_min_items=2, cq_sid={"epochs": 1, "warmup_epochs": 0}, **BY_CATEGORY)
+        result = fit(name, vectors, categories, None, own, seed, progress=False)
         np.testing.assert_array_equal(assign(result.arrays, vectors, categories), result.codes)
 
 
@@ -127,6 +138,12 @@ def test_near_items_share_prefixes(kind: str, shop: Shop) -> None:
     shuffled = np.random.default_rng(0).permutation(codes)
     chance = probe(shuffled, shop.vectors, shop.pairs.query_vectors, relevant, beam=10, cutoffs=(50,))
     assert quality["R@50"] > chance["R@50"] + 0.2
+
+
+def test_no_node_has_more_children_than_allowed(shop: Shop) -> None:
+    for kind in ("cq_sid", "hierarchical"):
+        result = fitted(kind, shop, max_children=3)
+        assert max(result.level_sizes[1:]) <= 3
 
 
 def test_bad_arguments_are_refused_with_what_is_wrong() -> None:

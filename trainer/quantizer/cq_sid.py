@@ -32,7 +32,7 @@ from trainer.quantizer.kmeans import kmeans, label, means
 from trainer.quantizer.losses import info_nce
 from trainer.quantizer.types import Pairs, RawCodes
 
-PRODUCT = 8  # possible triples for each SID that auto sizes aim at: residual codes leave most of them empty
+PRODUCT = 2  # possible triples for each SID that auto sizes aim at: residual codes leave half of them and more empty
 
 
 class Autoencoder(nn.Module):
@@ -95,7 +95,7 @@ def fit_cq_sid(
     codes = read_codes(arrays, z, guide)
     if own.codebooks == "per_parent":
         used = np.unique(codes[:, 0])
-        codes, below = grow(z, codes[:, 0], own.items_per_sid, max(sizes[1:]), section, seed, bar)
+        codes, below = grow(z, codes[:, 0], own.items_per_sid, section, seed, bar)
         arrays = {"centroids1": arrays["codebook1"][used], **below}
         sizes = sizes[0], int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1
     return RawCodes(codes, sizes, guided, {**_encoder_arrays(model), **arrays}, notes)

@@ -37,7 +37,7 @@ def fit_hierarchical(
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
         first, labels = _kmeans(vectors, size1, section, (seed, 1, 0))
-    codes, below = grow(vectors, labels, leaf, own.max_children, section, seed, bar)
+    codes, below = grow(vectors, labels, leaf, section, seed, bar)
     return RawCodes(
         codes,
         (size1, int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1),
@@ -51,7 +51,6 @@ def grow(
     vectors: np.ndarray,
     labels: np.ndarray,
     leaf: float,
-    max_children: int,
     section: QuantizerSection,
     seed: int,
     bar: Progress,
@@ -68,7 +67,7 @@ def grow(
         members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
         for node, rows in enumerate(members):
-            children = min(branching(len(rows), leaf, level), max_children)
+            children = min(branching(len(rows), leaf, level), section.max_children)
             own, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
             found.append(own)
             bar.advance(task)

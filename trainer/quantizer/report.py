@@ -33,6 +33,9 @@ def markdown(report: dict[str, Any]) -> str:
         )
     lines += [
         "",
+        "Where levels 2 and 3 are numbered inside each parent (`hierarchical`, `per_parent`), low numbers are used",
+        "more by construction: read prefixes and children there, not Gini.",
+        "",
         "| items in a SID: mean | seen by an item | max | singletons (share of SIDs) | items in split SIDs |",
         "|---|---|---|---|---|",
         f"| {sids['mean_items']:.1f} | {sids['seen_items']:.1f} | {sids['max_items']} | {sids['singletons']:,} "
@@ -46,7 +49,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     """Left: how evenly each level's codes are used (Lorenz curves). Right: how many items sit in SIDs of each size."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure.suptitle(f"{report.get('kind', 'codebook')}: {report['items']:,} items in {report['sids']['count']:,} SIDs")
     left, right = figure.subplots(1, 2)
     for depth, level in enumerate(report["levels"], 1):
         curve = level["lorenz"]
@@ -64,7 +68,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     right.axvline(sids["mean_items"], color="tab:orange", label=f"mean of SIDs: {sids['mean_items']:.1f}")
     right.axvline(sids["seen_items"], color="tab:red", label=f"seen by an item: {sids['seen_items']:.1f}")
     right.set(xlabel="items in a SID", ylabel="items", xlim=(0, max(10, sizes.max() + 1)))
-    right.set_title(f"{report['items']:,} items in {sids['count']:,} SIDs")
+    right.set_title("Items by the size of their SID")
+    right.yaxis.set_major_formatter("{x:,.0f}")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

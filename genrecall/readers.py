@@ -26,6 +26,7 @@ from genrecall.config.data import (
     QueryFields,
     QuerySource,
     Source,
+    Sources,
 )
 from genrecall.errors import UserError
 from genrecall.field_mapping import getter
@@ -61,7 +62,8 @@ def open_dataset(section: DataSection, rejects: Path | Rejects | None = None) ->
 def describe(section: DataSection) -> tuple[DataSection, bool]:
     """`section` with what its folder's `dataset.json` says filled in, and whether the dataset was generated.
 
-    A source that `section` names itself replaces the described one as a whole.
+    A source whose path or index `section` names replaces the described one; otherwise the fields that `section` maps
+    differently from the standard go before those described.
     """
     if not section.items.index and not section.folder.is_dir():
         raise UserError(
@@ -75,9 +77,15 @@ def describe(section: DataSection) -> tuple[DataSection, bool]:
         said = Description.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} does not describe a dataset: {error}") from None
-    known = {key: getattr(said, key) for key in ("items", "queries", "judgments", "ubi_queries", "ubi_events")}
-    update = {key: source for key, source in known.items() if getattr(section, key) == type(source)()}
-    return section.model_copy(update={**update, "name": section.name or said.name}), said.simulated
+    filled = {key: _filled(getattr(section, key), getattr(said, key)) for key in Sources.model_fields}
+    return section.model_copy(update={**filled, "name": section.name or said.name}), said.simulated
+
+
+def _filled(chosen: Source, said: Source) -> Source:
+    if chosen.path or chosen.index:
+        return chosen
+    mapped = chosen.model_dump(include={"fields"}, exclude_defaults=True).get("fields", {})
+    return said.model_copy(update={"fields": said.fields.model_copy(update=mapped)})
 
 
 def read_items(section: DataSection, rejects: Rejects) -> pa.Table:
@@ -88,7 +96,7 @@ def read_items(section: DataSection, rejects: Rejects) -> pa.Table:
     rejects.check("items", section.max_reject_share)
     for name in ("category", "brand", "text"):
         empty = not any(pc.any(pc.greater(_lengths(chunk), 0)).as_py() for chunk in found[name].chunks)
-        if name in fields.model_fields_set and empty:
+        if empty and getattr(fields, name) != ItemFields.model_fields[name].default:
             raise UserError(
                 f"data.items.fields.{name}: {getattr(fields, name)!r} is empty in all {len(found)} rows; name a field "
                 "that the rows have, or leave the key out"

@@ -69,6 +69,7 @@ class Source(Section):
 
     path: str = Field("", description=".jsonl, .json.gz, .parquet, .tsv, TREC .txt or a judgment list .json")
     index: str = Field("", description="an OpenSearch index or alias of data.cluster, read by a point in time")
+    fields: Section = Section()
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":

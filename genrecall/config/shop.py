@@ -1,8 +1,12 @@
 """The generated shop: its size, its seed, how its queries are judged and how its customers click."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from genrecall.config.base import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ClickModel(Section):
@@ -14,8 +18,8 @@ class ClickModel(Section):
     slate: int = Field(20, ge=1, description="items shown for a query")
     noise: float = Field(1.0, ge=0, description="scale of the Gumbel noise added to BM25: the slate is Plackett-Luce")
     examination: float = Field(1.0, ge=0, description="the item at rank r is looked at with probability r^-examination")
-    click: tuple[float, float, float, float] = (0.60, 0.30, 0.10, 0.03)
-    purchase: tuple[float, float, float, float] = Field((0.25, 0.10, 0.02, 0.005), description="after a click")
+    click: tuple[Share, Share, Share, Share] = (0.60, 0.30, 0.10, 0.03)
+    purchase: tuple[Share, Share, Share, Share] = Field((0.25, 0.10, 0.02, 0.005), description="after a click")
 
 
 class ShopSection(Section):

@@ -214,6 +214,12 @@ def test_dataset_json_describes_the_folder_and_configuration_goes_before_it(tmp_
     chosen = section(folder, name="mine", items=ItemSource(path="products.jsonl"))
     data = open_dataset(chosen)
     assert (data.name, data.items["brand"][0].as_py()) == ("mine", "Ana")
+    mapped = section(folder, items=ItemSource(fields=ItemFields(title="brand")))
+    assert open_dataset(mapped).items.to_pylist()[0]["title"] == "Ana", "the described file, mapped otherwise"
+    again = DataSection.model_validate(section(folder).model_dump())
+    assert open_dataset(again).items.equals(open_dataset(section(folder)).items), (
+        "a written configuration reads the same"
+    )
 
 
 def test_emoji_and_right_to_left_text_survive(tmp_path: Path) -> None:

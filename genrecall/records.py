@@ -62,7 +62,7 @@ class Dataset:
         judgments: JUDGMENTS; every row names a known query and a known item.
         simulated: whether the judgments or logs were generated rather than observed; every figure drawn from such a
             dataset is labelled "simulated".
-        fingerprints: sha256 of each file read, by name.
+        fingerprints: sha256 of each file read, by name; of the records where they came from an index.
     """
 
     name: str

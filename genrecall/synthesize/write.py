@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,7 @@ def synthesize(section: ShopSection, out: Path, progress: Progress = lambda *_: 
             "categories": len(shop.categories),
             "items": shop.items,
             "queries": len(queries),
+            "queries_by_way": dict(sorted(Counter(queries.way).items())),
             "judgments": len(judged.query),
             "queries_with_more_that_fit_than_judged": int((judged.fitting > section.max_exact).sum()),
             **counts,

@@ -1,6 +1,8 @@
 """The path language of the field mapping."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genrecall.config.base import load
 from genrecall.config.data import DataSection
@@ -36,6 +38,18 @@ ROW = {
 )
 def test_path_finds_value(path: str | list[str], value: object) -> None:
     assert getter(path)(ROW) == value
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    ),
+    st.sampled_from(["a", "a.b", "a[0].b", "a[:2]", "a[-1][0]", "a.b[1:].a"]),
+)
+def test_path_never_fails_whatever_the_row_holds(row: object, path: str) -> None:
+    found, alone = getter(path)(row), getter([path])(row)
+    assert alone == ([] if found is None else [found])
 
 
 @pytest.mark.parametrize("path", ["", "a..b", "a[", "a[x]", "a[1:2:3]", "[0]", []])

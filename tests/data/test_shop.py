@@ -90,6 +90,7 @@ def test_folder_opens_without_mapping_or_rejects_and_says_it_is_simulated(folder
     assert (len(data.items), len(data.queries)) == (12_000, 150)
     about = json.loads((folder / "dataset.json").read_text())["about"]
     assert about["settings"]["seed"] == 5
+    assert sum(about["queries_by_way"].values()) == 150
     assert (about["items"], about["queries"], about["judgments"]) == (12_000, 150, len(data.judgments))
     assert "simulated" in about["note"]
 

@@ -13,6 +13,12 @@ from genrecall.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache" / "genrecall"
+NODE = NodeSection(
+    port=9250,
+    heap="512m",
+    jvm_options=("-XX:TieredStopAtLevel=1",),  # halves the processor time of a start; a session is too short for more
+    plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),),
+)
 
 
 @pytest.fixture(scope="session")
@@ -22,19 +28,18 @@ def node() -> Iterator[local.Node]:
     It fails, with the reason, where a node cannot be had: a test of the real thing is never skipped silently. Sessions
     that run at the same time share the node (a shared lock on a file), and the last to leave removes it.
     """
-    section = NodeSection(port=9250, heap="512m", plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),))
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "test-node.lock").open("w") as lock:
         alone = _try_lock(lock.fileno())
         fcntl.flock(lock, fcntl.LOCK_SH)
         try:
             if alone:  # removes what a killed session may have left
-                local.stop(section, CACHE, Console(quiet=True), purge=True)
-            yield local.start(section, CACHE, Console(stderr=True, soft_wrap=True))
+                local.stop(NODE, CACHE, Console(quiet=True), purge=True)
+            yield local.start(NODE, CACHE, Console(stderr=True, soft_wrap=True))
         except UserError as error:
             pytest.fail(f"no node to test with: {error}", pytrace=False)
         if _try_lock(lock.fileno()):
-            local.stop(section, CACHE, Console(quiet=True), purge=True)
+            local.stop(NODE, CACHE, Console(quiet=True), purge=True)
 
 
 @pytest.fixture(scope="session")

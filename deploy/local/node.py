@@ -40,6 +40,7 @@ class Node:
     port: int
     version: str
     heap: str
+    jvm_options: str
     home: str
     data: str
     java: str
@@ -165,7 +166,16 @@ def _describe(section: NodeSection, root: Path, account: Account, console: Conso
     home = distribution.assemble(section.version, plugins, root, java, console)
     folder = root / "nodes" / str(section.port)
     data = section.data.absolute() if section.data else folder / "data"
-    return Node(section.port, section.version, section.heap, str(home), str(data), str(java), str(folder))
+    return Node(
+        port=section.port,
+        version=section.version,
+        heap=section.heap,
+        jvm_options=" ".join(section.jvm_options),
+        home=str(home),
+        data=str(data),
+        java=str(java),
+        folder=str(folder),
+    )
 
 
 def _launch(node: Node, section: NodeSection, account: Account) -> Node:
@@ -175,7 +185,8 @@ def _launch(node: Node, section: NodeSection, account: Account) -> Node:
     size = int(node.heap[:-1]) * (1024 if node.heap.endswith("g") else 1)
     process.check_room({"memory": size + section.jvm_overhead_mb, "disk": section.min_free_disk_mb}, folder)
     fresh = not data.exists()
-    process.configure(folder, Path(node.home), node.port, node.heap, data)
+    options = [f"-Xms{node.heap}", f"-Xmx{node.heap}", *node.jvm_options.split()]
+    process.configure(folder, Path(node.home), node.port, options, data)
     account.own(folder)
     if fresh:
         account.own(data)
@@ -229,7 +240,11 @@ def _write(node: Node) -> None:
 def _difference(current: Node, wanted: Node) -> str:
     if current.home != wanted.home and current.version == wanted.version:
         return "its plugins changed"
-    names = [key for key in ("version", "heap", "data", "java") if getattr(current, key) != getattr(wanted, key)]
+    names = [
+        key
+        for key in ("version", "heap", "jvm_options", "data", "java")
+        if getattr(current, key) != getattr(wanted, key)
+    ]
     return "; ".join(f"{key} changes from {getattr(current, key)} to {getattr(wanted, key)}" for key in names)
 
 

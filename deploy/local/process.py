@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.account import Account
@@ -34,7 +34,7 @@ def transport_port(port: int) -> int:
     return port + 100
 
 
-def configure(folder: Path, home: Path, port: int, heap: str, data: Path) -> None:
+def configure(folder: Path, home: Path, port: int, jvm_options: Sequence[str], data: Path) -> None:
     """Write `folder/config` (settings, JVM options, logging) and make the folders that the process writes to."""
     config, logs = folder / "config", folder / "logs"
     for path in (config / "jvm.options.d", logs, folder / "tmp", data):
@@ -49,7 +49,7 @@ def configure(folder: Path, home: Path, port: int, heap: str, data: Path) -> Non
     options = (home / "config/jvm.options").read_text(encoding="utf-8")
     options = options.replace("logs/", f"{logs}/").replace("HeapDumpPath=data", f"HeapDumpPath={logs}")
     (config / "jvm.options").write_text(options, encoding="utf-8")
-    (config / "jvm.options.d/heap.options").write_text(f"-Xms{heap}\n-Xmx{heap}\n", encoding="utf-8")
+    (config / "jvm.options.d/node.options").write_text("\n".join(jvm_options) + "\n", encoding="utf-8")
 
 
 def launch(folder: Path, home: Path, java: Path, account: Account) -> int:

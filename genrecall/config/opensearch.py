@@ -52,6 +52,7 @@ class NodeSection(Section):
     version: str = Field("3.6.0", description="one of those in deploy/local/distribution.py")
     port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
     heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM: 512m, 1g, ...")
+    jvm_options: tuple[str, ...] = Field((), description="further options of the JVM, such as -XX:TieredStopAtLevel=1")
     data: Path | None = Field(None, description="where indices are kept; by default in the node's own folder")
     plugins: tuple[str, ...] = Field(
         ("plugin/target/releases/genrecall-*.zip",), description="zips to install; of a pattern, the newest file"

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from deploy.local import node as local
 from deploy.local.distribution import assemble
-from genrecall.config.opensearch import NodeSection
 from genrecall.errors import UserError
-from tests.conftest import CACHE
+from tests.conftest import CACHE, NODE
 
 pytestmark = pytest.mark.node
 QUIET = Console(quiet=True)
@@ -44,20 +43,19 @@ def test_node_listens_on_loopback_only(node: local.Node):
 
 
 def test_starting_a_running_node_leaves_it_alone(node: local.Node, capsys: pytest.CaptureFixture[str]):
-    section = NodeSection(port=node.port, heap=node.heap, plugins=local_plugins())
-    assert local.start(section, CACHE, Console(soft_wrap=True)) == node
+    assert local.start(NODE, CACHE, Console(soft_wrap=True)) == node
     assert f"runs already (process {node.pid})" in capsys.readouterr().out
 
 
 def test_status_shows_what_runs(node: local.Node):
-    root = local.node_root(NodeSection(), CACHE, local.node_account("nobody"))
+    root = local.node_root(NODE, CACHE, local.node_account("nobody"))
     assert node in local.nodes(root)
     assert node.running
     assert not replace(node, pid=1).running
 
 
 def test_node_that_cannot_start_fails_with_the_end_of_its_log(node: local.Node):
-    section = NodeSection(port=9252, heap="1m", plugins=local_plugins())
+    section = NODE.model_copy(update={"port": 9252, "heap": "1m"})
     try:
         with pytest.raises(UserError, match=r"the node ended while starting; the end of (.|\n)*heap"):
             local.start(section, CACHE, QUIET)
@@ -73,7 +71,7 @@ def test_port_of_another_program_is_refused(node: local.Node):
         taken.bind(("127.0.0.1", 9253))
         taken.listen()
         with pytest.raises(UserError, match="port 9253 is not free"):
-            local.start(NodeSection(port=9253, plugins=local_plugins()), CACHE, QUIET)
+            local.start(NODE.model_copy(update={"port": 9253}), CACHE, QUIET)
 
 
 @pytest.mark.slow
@@ -94,7 +92,3 @@ def test_plugin_built_for_another_version_is_refused(node: local.Node, tmp_path:
     with pytest.raises(UserError, match=r"refused a plugin .*wrong.zip.*built for OpenSearch version 2.0.0"):
         assemble("3.6.0", [wrong], root, Path(node.java), QUIET)
     assert set((root / "homes").iterdir()) == homes
-
-
-def local_plugins() -> tuple[str, ...]:
-    return NodeSection(plugins=(str(CACHE.parent.parent / "plugin/target/releases/genrecall-*.zip"),)).plugins

@@ -50,23 +50,15 @@ def assemble(version: str, plugins: Sequence[Path], root: Path, java: Path, cons
 
     Raises UserError for an unknown version, a missing zip, and a plugin that does not fit.
     """
-    if version not in DISTRIBUTIONS:
-        raise UserError(f"opensearch.node.version: {version!r} is not known; choose one of {', '.join(DISTRIBUTIONS)}")
-    for plugin in plugins:
-        if not plugin.is_file() or not zipfile.is_zipfile(plugin):
-            raise UserError(f"plugin {plugin} is not a zip file: build it with `make plugin`, or name another")
-    artifacts = DISTRIBUTIONS[version]
-    digest = hashlib.sha256("".join([a.sha256 for a in artifacts] + [sha256(p) for p in plugins]).encode())
-    home = root / "homes" / digest.hexdigest()[:16]
+    home = home_of(version, plugins, root)
     if home.exists():
         return home
-    distribution, *own = [fetch(artifact, root / "downloads", console) for artifact in artifacts]
+    distribution, *own = [fetch(artifact, root / "downloads", console) for artifact in DISTRIBUTIONS[version]]
     home.parent.mkdir(parents=True, exist_ok=True)
+    names = ", ".join(p.stem for p in [*own, *plugins]) or "no plugin"
     with (
         tempfile.TemporaryDirectory(dir=home.parent, prefix=".") as temporary,
-        console.status(
-            f"assembling OpenSearch {version} with {', '.join(p.stem for p in [*own, *plugins]) or 'no plugin'}"
-        ),
+        console.status(f"assembling OpenSearch {version} with {names}"),
     ):
         _unpack(distribution, Path(temporary))
         built = Path(temporary) / f"opensearch-{version}"
@@ -74,6 +66,17 @@ def assemble(version: str, plugins: Sequence[Path], root: Path, java: Path, cons
         _make_readable(built)
         os.rename(built, home)
     return home
+
+
+def home_of(version: str, plugins: Sequence[Path], root: Path) -> Path:
+    """Where the home of this combination is: its name is a digest of what it is made of."""
+    if version not in DISTRIBUTIONS:
+        raise UserError(f"opensearch.node.version: {version!r} is not known; choose one of {', '.join(DISTRIBUTIONS)}")
+    for plugin in plugins:
+        if not plugin.is_file() or not zipfile.is_zipfile(plugin):
+            raise UserError(f"plugin {plugin} is not a zip file: build it with `make plugin`, or name another")
+    parts = [artifact.sha256 for artifact in DISTRIBUTIONS[version]] + [sha256(plugin) for plugin in plugins]
+    return root / "homes" / hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 def installed_plugins(home: Path) -> list[str]:

@@ -1,16 +1,21 @@
 """The parts of a node that need no node: fetching, checking, choosing plugins and accounts, telling processes apart."""
 
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from deploy.local import node as local
 from deploy.local import process
 from deploy.local.account import node_account
-from deploy.local.distribution import assemble
+from deploy.local.distribution import assemble, home_of, prune
 from deploy.local.maven import Artifact, fetch, sha256
 from deploy.local.node import node_root, plugin_zips
 from genrecall.config.opensearch import NodeSection
@@ -80,6 +85,24 @@ def test_plugin_that_is_no_zip_is_named(tmp_path: Path):
             assemble("3.6.0", [tmp_path / name], tmp_path, tmp_path, QUIET)
 
 
+def test_a_changed_plugin_is_another_home(tmp_path: Path):
+    def home(content: str) -> Path:
+        with zipfile.ZipFile(tmp_path / "plugin.zip", "w") as file:
+            file.writestr("plugin-descriptor.properties", content)
+        return home_of("3.6.0", [tmp_path / "plugin.zip"], tmp_path)
+
+    assert home("version=1") != home("version=2")
+    assert home("version=2") == home("version=2")
+    assert home_of("3.6.0", [], tmp_path) != home_of("3.8.0", [], tmp_path)
+
+
+def test_homes_that_no_node_uses_are_removed(tmp_path: Path):
+    for name in ("used", "unused"):
+        (tmp_path / "homes" / name).mkdir(parents=True)
+    prune(tmp_path, [tmp_path / "homes" / "used"])
+    assert [home.name for home in (tmp_path / "homes").iterdir()] == ["used"]
+
+
 def test_the_newest_zip_of_a_pattern_is_chosen(tmp_path: Path):
     for age, name in enumerate(["genrecall-0.2.zip", "genrecall-0.1.zip"]):
         (tmp_path / name).touch()
@@ -112,6 +135,28 @@ def test_folder_with_a_space_is_refused(tmp_path: Path):
     section = NodeSection(dir=tmp_path / "my nodes")
     with pytest.raises(UserError, match="space"):
         node_root(section, tmp_path, node_account("nobody"))
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that only its owner may enter."""
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the node as someone else")
+def test_folder_that_the_account_may_not_enter_is_refused_when_asked_for(closed: Path):
+    with pytest.raises(UserError, match=r"must .* be open to account 'nobody': choose another"):
+        node_root(NodeSection(dir=closed / "node"), closed, node_account("nobody"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the node as someone else")
+def test_checkout_that_the_account_may_not_enter_keeps_its_nodes_elsewhere(closed: Path, monkeypatch):
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o755)
+        monkeypatch.setattr(local, "SHARED", Path(shared) / "node")
+        assert node_root(NodeSection(), closed / "cache", node_account("nobody")) == Path(shared) / "node"
 
 
 def test_port_in_use_is_named():

@@ -22,6 +22,11 @@ class CqSidSection(Section):
         "items without, levels 2 and 3 equal powers of two so that a SID holds about items_per_sid items",
     )
     items_per_sid: float = Field(4.0, gt=0, description="what auto level sizes aim at")
+    triples_per_sid: float = Field(
+        2.0,
+        gt=0,
+        description="the product of auto level sizes, for each SID aimed at: shared codebooks leave many triples empty",
+    )
     codebooks: Literal["shared", "per_parent"] = Field(
         "per_parent",
         description="of levels 2 and 3; paper: shared by all prefixes. per_parent: the trained vectors are split "

@@ -11,7 +11,8 @@ Where the paper is silent, or a small shop differs:
 3. The codebooks are laid after `warmup_epochs` as a plain autoencoder: level 1 at the category means, its free codes by
    k-means of the items without category, levels 2 and 3 by k-means of the residuals.
 4. An item with several queries shows one of them a pass, drawn by weight.
-5. Level sizes follow the catalogue (`auto_sizes`).
+5. Level sizes follow the catalogue (`auto_sizes`), and a category of few items joins its parent (`category_table`).
+6. After training, levels 2 and 3 are laid anew inside each prefix unless `codebooks` is "shared", as the paper's are.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from trainer.quantizer.hierarchical import grow, level1_size
 from trainer.quantizer.kmeans import kmeans, label, means
 from trainer.quantizer.losses import info_nce
 from trainer.quantizer.types import Pairs, RawCodes
-
-PRODUCT = 2  # possible triples for each SID that auto sizes aim at: residual codes leave half of them and more empty
 
 
 class Autoencoder(nn.Module):
@@ -106,7 +105,7 @@ def auto_sizes(section: CqSidSection, items: int, categories: int, without: int)
 
     Level 1: a code a category, and for the items `without` one as many free codes as their number would fill
     categories; with no category at all as hierarchical k-means. Levels 2 and 3: equal powers of two so that
-    the three sizes multiply to about PRODUCT codes for each SID wanted.
+    the three sizes multiply to about `triples_per_sid` for each SID wanted.
     """
     asked1, asked2, asked3 = section.level_sizes
     if asked1 != "auto":
@@ -115,7 +114,7 @@ def auto_sizes(section: CqSidSection, items: int, categories: int, without: int)
         size1 = categories + math.ceil(without * categories / (items - without))
     else:
         size1 = level1_size("auto", items, section.items_per_sid)
-    below = max(1.0, PRODUCT * items / section.items_per_sid / size1)
+    below = max(1.0, section.triples_per_sid * items / section.items_per_sid / size1)
     even = 2 ** round(math.log2(below) / 2)
     return size1, even if asked2 == "auto" else int(asked2), even if asked3 == "auto" else int(asked3)
 

@@ -27,7 +27,7 @@ test-python: $(INSTALLED) plugin
 	@$(PY) -m pytest
 
 test-java:
-	@plugin/build.sh --quiet verify
+	@plugin/build.sh verify
 
 lint: $(INSTALLED) ## formatting, lint, types, import arrows
 	@$(PY) -m ruff format --check .
@@ -46,7 +46,8 @@ proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto
 
 plugin: ## the plugin's zip, in plugin/target/releases
-	@plugin/build.sh --quiet package -DskipTests
+	@mkdir -p .cache
+	@plugin/build.sh package -DskipTests >.cache/plugin-build.log || { tail -n 30 .cache/plugin-build.log >&2; exit 1; }
 
 lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
 	@$(PY) -m pip install --quiet uv

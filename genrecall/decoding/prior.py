@@ -35,6 +35,7 @@ class PrefixPrior(nn.Module):
         super().__init__()
         self.tau = nn.Parameter(torch.full((LEVELS,), math.log(SHARPNESS)))
         self.size_weight = nn.Parameter(torch.ones(LEVELS))
+        self.scale = math.sqrt(hidden_size)
         self.from_text = nn.Linear(dim, dim, bias=False)
         self.from_state = nn.Linear(hidden_size, dim, bias=False)
         nn.init.zeros_(self.from_text.weight)
@@ -66,7 +67,7 @@ class PrefixPrior(nn.Module):
             text: [B, dim].
             child: int64 [B, R, C], nodes of `level`.
         """
-        query = (text + self.from_text(text)).unsqueeze(1) + self.from_state(state.float())
+        query = (text + self.from_text(text)).unsqueeze(1) + self.from_state(state.float() / self.scale)
         if level == 0:  # one parent, so every node is a child, in order
             near = query @ self.vectors(0).T
         else:

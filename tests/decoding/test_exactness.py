@@ -59,7 +59,7 @@ def step_log_probs(
     scores = {code: logits[first + code] for _, code in children}
     if prior is not None and prefix.text is not None:
         text = prefix.text[row]
-        query = text + prior.from_text.weight @ text + prior.from_state.weight @ state
+        query = text + prior.from_text.weight @ text + prior.from_state.weight @ (state / 32**0.5)
         for node, code in children:
             near = torch.exp(prior.tau[level]) * (query @ prior.vectors(level)[node])
             scores[code] = scores[code] + near + prior.size_weight[level] * prior.log_items(level)[node]

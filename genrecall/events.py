@@ -43,23 +43,15 @@ def read_events(section: DataSection, rejects: Rejects) -> pa.Table:
     since nobody knows what was asked. Items are not compared with a catalogue: they may have been sold out since.
     """
     asked: dict[str, str] = {}
-    exposures = table(
-        rows_of(section, section.ubi_queries, LOGGED_QUERY_FILES, "ubi_queries"),
-        EVENTS,
-        _logged_query(section, asked),
-        rejects,
-        "ubi_queries",
-    )
-    rejects.check("ubi_queries", section.max_reject_share)
-    events = table(
-        rows_of(section, section.ubi_events, LOGGED_EVENT_FILES, "ubi_events"),
-        EVENTS,
-        _logged_event(section, asked),
-        rejects,
-        "ubi_events",
-    )
-    rejects.check("ubi_events", section.max_reject_share)
-    return pa.concat_tables([exposures, events])
+    parts = []
+    for source, names, parser in (
+        ("ubi_queries", LOGGED_QUERY_FILES, _logged_query),
+        ("ubi_events", LOGGED_EVENT_FILES, _logged_event),
+    ):
+        rows = rows_of(section, getattr(section, source), names, source)
+        parts.append(table(rows, EVENTS, parser(section, asked), rejects, source))
+        rejects.check(source, section.max_reject_share)
+    return pa.concat_tables(parts)
 
 
 def _logged_query(section: DataSection, asked: dict[str, str]) -> Callable[[Any], Iterator[tuple[Any, ...]]]:

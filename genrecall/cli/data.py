@@ -116,7 +116,7 @@ def check(
     with Console(stderr=True).status(f"reading {chosen.data.folder}"):
         dataset = open_dataset(chosen.data, rejects)
         events = open_events(chosen.data, rejects) if has_events(chosen.data) else None
-        facts = summary(dataset, chosen.data, rejects, chosen.run.seed)
+        facts = summary(dataset, chosen.data, rejects, chosen.evaluation.folds, chosen.run.seed)
     if events is not None:
         facts["events"] = {row["values"]: row["counts"] for row in events["action"].value_counts().to_pylist()}
     if as_json:

@@ -12,11 +12,9 @@ from genrecall.records import Dataset, Split
 from genrecall.rejects import Rejects
 from genrecall.splits import given, kfold, recurring
 
-FOLDS = 5  # shown for orientation; a run has its own number in evaluation.folds
 
-
-def summary(dataset: Dataset, section: DataSection, rejects: Rejects, seed: int) -> dict[str, Any]:
-    """JSON-ready facts about a dataset that was read with `rejects`."""
+def summary(dataset: Dataset, section: DataSection, rejects: Rejects, folds: int, seed: int) -> dict[str, Any]:
+    """JSON-ready facts about a dataset that was read with `rejects`, split as a run with `folds` and `seed` would."""
     items = len(dataset.items)
     categories = dataset.items["category"].to_pylist()
     relevant = dataset.judgments["grade"].to_numpy() >= section.relevant
@@ -43,16 +41,16 @@ def summary(dataset: Dataset, section: DataSection, rejects: Rejects, seed: int)
             for name, q in (("median", 0.5), ("most", 1.0))
         },
         "rejects": {source: dict(reasons.most_common()) for source, reasons in rejects.reasons.items()},
-        "splits": {name: _sizes(split) for name, split in _splits(dataset, section, seed)},
+        "splits": {name: _sizes(split) for name, split in _splits(dataset, section, folds, seed)},
     }
 
 
-def _splits(dataset: Dataset, section: DataSection, seed: int) -> list[tuple[str, Split]]:
+def _splits(dataset: Dataset, section: DataSection, folds: int, seed: int) -> list[tuple[str, Split]]:
     splits = [("recurring", recurring(dataset, seed, relevant=section.relevant))]
     if (section.folder / "splits.json").is_file():
         splits.insert(0, ("splits.json", given(dataset, section.folder / "splits.json")))
     try:
-        splits.insert(0, (f"fold0 of {FOLDS}", kfold(dataset, FOLDS, seed)[0]))
+        splits.insert(0, (f"fold0 of {folds}", kfold(dataset, folds, seed)[0]))
     except UserError:  # fewer distinct queries than folds: there is nothing to show
         return splits
     return splits

@@ -29,7 +29,6 @@ import org.opensearch.search.sort.SortOrder;
 import org.opensearch.test.OpenSearchIntegTestCase;
 import org.junit.After;
 import org.junit.AfterClass;
-import org.junit.Before;
 import org.junit.BeforeClass;
 
 import java.util.Arrays;
@@ -42,8 +41,10 @@ import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertNoFailures;
 import static org.hamcrest.Matchers.containsString;
 
-/** Searches of a cluster of two nodes that call a real gRPC server. Documents d0 to d29 hold the SIDs of ranks 0 to 29. */
+/** Searches of a cluster of two nodes that call a real gRPC server. In each index documents d0 to d29 hold
+ * the SIDs of ranks 0 to 29; the server does not hold the codebook of lost-v9. */
 @ThreadLeakFilters(filters = GrpcThreads.class)
+@OpenSearchIntegTestCase.SuiteScopeTestCase
 @OpenSearchIntegTestCase.ClusterScope(numDataNodes = 2, numClientNodes = 0, supportsDedicatedMasters = false)
 public class GenerativeSearchTests extends OpenSearchIntegTestCase {
 
@@ -79,9 +80,12 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         return Settings.builder().put("index.number_of_shards", 2).put("index.number_of_replicas", 0).build();
     }
 
-    @Before
-    public void load() {
+    /** Once for all tests, none of which changes a document. */
+    @Override
+    protected void setupSuiteScopeCluster() {
         load("products-v7", "v7");
+        load("products-v8", "v8");
+        load("lost-v9", "v9");
     }
 
     @After
@@ -174,7 +178,6 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     public void testSearch_whenTwoIndicesOfTwoCodebooks_thenEachIsSearchedByItsOwn() {
-        load("products-v8", "v8");
         assertAcked(client().admin().indices().prepareAliases().addAlias("products-v7", "all").addAlias("products-v8", "all"));
         for (String index : List.of("products-*", "all")) {
             SearchResponse response = search(index, generative("\"query_text\": \"shoes\", \"k\": 2")).get();
@@ -184,7 +187,6 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     public void testSearch_whenAliasIsSwapped_thenTheNewCodebookAnswers() {
-        load("products-v8", "v8");
         assertAcked(client().admin().indices().prepareAliases().addAlias("products-v7", "live"));
         String query = generative("\"query_text\": \"shoes\", \"k\": 1");
         assertEquals("products-v7", search("live", query).get().getHits().getAt(0).getIndex());
@@ -200,19 +202,18 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     public void testSearch_whenPointInTime_thenItsIndexNamesTheCodebook() throws Exception {
-        load("products-v8", "v8");
         CreatePitRequest create = new CreatePitRequest(TimeValue.timeValueMinutes(1), true, "products-v8");
         create.setIndices(new String[] { "products-v8" });
         String pit = client().execute(CreatePitAction.INSTANCE, create).get().getId();
         try {
-            int before = server.requests().size();
-            SearchResponse response = client().prepareSearch()
+            int asked = server.requests().size();
+            SearchResponse response = client().prepareSearch("products-v8") // as REST fills it in from the point in time
                 .setPointInTime(new PointInTimeBuilder(pit))
                 .setQuery(QueryBuilders.wrapperQuery(generative("\"query_text\": \"shoes\", \"k\": 2")))
                 .get();
             assertEquals(List.of("d0", "d1"), ids(response));
             assertEquals("products-v8", response.getHits().getAt(0).getIndex());
-            assertTrue(server.requests().size() > before);
+            assertEquals(asked + 1, server.requests().size());
         } finally {
             client().execute(DeletePitAction.INSTANCE, new DeletePitRequest(pit)).get();
         }
@@ -238,8 +239,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     public void testSearch_whenCodebookIsNotHeld_thenFailsOrMatchesNoneOrFallsBack() {
-        load("products-v9", "v9");
-        assertDegrades("products-v9", "shoes", "", Kind.CODEBOOK_NOT_HELD, "does not hold codebook [v9]");
+        assertDegrades("lost-v9", "shoes", "", Kind.CODEBOOK_NOT_HELD, "does not hold codebook [v9]");
     }
 
     private void assertDegrades(String text, String options, Kind kind, String message) {

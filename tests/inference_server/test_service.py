@@ -1,6 +1,7 @@
 """The service over real gRPC, with an engine whose answers and pace the test decides."""
 
 import asyncio
+import subprocess
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
+from genrecall.rpc.client import Client, ServerError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from inference_server.engines import Generation
 from inference_server.server import SERVICE, start, stop
@@ -244,5 +246,31 @@ def test_a_port_in_use_and_half_a_tls_pair_are_clear_errors(tmp_path):
         pair = {"tls_cert": tmp_path / "c.pem", "tls_key": tmp_path / "k.pem"}
         with pytest.raises(UserError, match="cannot be read"):
             await start(Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=0, **pair))
+
+    asyncio.run(main())
+
+
+def test_with_a_certificate_only_clients_that_trust_it_are_answered(tmp_path):
+    certificate, key = tmp_path / "server.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *files], check=True, capture_output=True
+    )
+
+    async def main():
+        running = await start(
+            Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=0, tls_cert=certificate, tls_key=key)
+        )
+        endpoint = f"127.0.0.1:{running.port}"
+
+        def ask(**trust):
+            with Client(endpoint, timeout_s=5, **trust) as client:
+                return client.generate(["a"], k=2)
+
+        assert len((await asyncio.to_thread(ask, trusted_certificates=certificate)).codes[0]) == 2
+        with pytest.raises(ServerError, match="no inference server answers"):
+            await asyncio.to_thread(ask)
+        await stop(running)
 
     asyncio.run(main())

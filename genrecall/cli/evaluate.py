@@ -62,6 +62,8 @@ def evaluate(
     from evaluation.catalogue import Catalogue
     from genrecall.readers import open_dataset
 
+    if not offline:
+        check_node(settings)
     dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
     catalogue = Catalogue.of(dataset, settings, synthetic(dataset, settings), progress=not as_json)
     console = Console(stderr=True)
@@ -86,6 +88,15 @@ def evaluate(
     else:
         Console().print(Markdown((settings.run.dir / "evaluation.md").read_text(encoding="utf-8")))
         console.print("wrote " + ", ".join(map(str, files)))
+
+
+def check_node(config: Config) -> None:
+    """Raise UserError where no node answers, or one without the plugins: before anything is trained."""
+    from index_mappings.client import connect, explained
+    from index_mappings.lifecycle import check_plugins
+
+    with explained(config.opensearch):
+        check_plugins(connect(config.opensearch), config.opensearch)
 
 
 def synthetic(dataset: Dataset, config: Config) -> tuple[list[str], np.ndarray]:

@@ -37,8 +37,8 @@ class SamplingSection(Section):
 class StageSection(Section):
     """One stage of training."""
 
-    steps: int = Field(120, ge=0, description="at most; 0 leaves the stage out")
-    batch: int = Field(512, ge=1)
+    steps: int = Field(100, ge=0, description="at most; 0 leaves the stage out")
+    batch: int = Field(512, ge=1, description="pairs of a text and a SID a step")
     lr: float = Field(1e-3, gt=0)
     prior_lr: float = Field(2e-2, gt=0, description="of the prefix prior's sharpness and size weight")
     warmup_steps: int = Field(50, ge=0)

@@ -134,14 +134,14 @@ def shares_of(examples: Examples, section: SamplingSection) -> dict[str, float]:
 def draw(
     examples: Examples, shares: dict[str, float], batch: int, targets: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """About `batch * targets` rows (text int64 [n], sid int64 [n]), each group by its share.
+    """About `batch` pairs (text int64 [n], sid int64 [n]), each group by its share.
 
-    A real query comes with `targets` SIDs drawn by grade; texts with one target come once each.
+    A real query comes `targets` times, each with a SID drawn by grade; texts with one target come once each.
     """
     texts = []
     for group, share in shares.items():
         first, end = examples.groups[group]
-        rows = max(1, round(batch * targets * share))
+        rows = max(1, round(batch * share))
         if group == "real":
             texts.append(np.repeat(rng.integers(first, end, max(1, rows // targets)), targets))
         else:

@@ -168,6 +168,7 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
         report_to="none",
         restore_callback_states_from_checkpoint=judged,
     )
+    args._n_gpu = min(args.n_gpu, 1)  # one device: DataParallel would split batches that are whole already
     callbacks: list[TrainerCallback] = [Bar(stage.name, progress)]
     if judged:
         callbacks.append(EarlyStoppingCallback(section.patience))

@@ -68,7 +68,8 @@ class TextEncoder(nn.Module):
         """Write weights (as `dtype` where given), tokenizer and pooling so that `load(folder)` works."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = None if dtype is None else {k: v.to(dtype) for k, v in self.model.state_dict().items()}
-        self.model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
+        with _without_progress_bar():
+            self.model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
         self.tokenizer.save_pretrained(folder)
         (folder / _POOLING).parent.mkdir(exist_ok=True)
         (folder / _POOLING).write_text(json.dumps({"embedding_dimension": self.dim, "pooling_mode": self.pooling}))

@@ -48,8 +48,10 @@ def test_agrees_with_sentence_transformers(encoder: TextEncoder) -> None:
     torch.testing.assert_close(encoder.encode(TEXTS), torch.tensor(reference.encode(TEXTS)), atol=1e-5, rtol=0)
 
 
-def test_nothing_is_printed_while_loading_and_encoding(capfd: pytest.CaptureFixture[str]) -> None:
-    TextEncoder.load("minilm").encode(TEXTS)
+def test_nothing_is_printed_on_the_way(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    loaded = TextEncoder.load("minilm")
+    loaded.encode(TEXTS)
+    loaded.save(tmp_path)
     assert capfd.readouterr() == ("", "")
 
 

@@ -23,9 +23,16 @@ if [ "$*" = "package -DskipTests" ]; then
     fi
 fi
 
+# What was built against another release is a trial, not the zip that a later `package -DskipTests` may find up to date.
+drop_trial() {
+    case "$*" in *-Dopensearch.version=*) rm -rf "$here/target/releases" ;; esac
+}
+
 if [ "$(id -u)" -ne 0 ]; then
-    cd "$here"
-    exec mvn -B -ntp "$@"
+    status=0
+    (cd "$here" && mvn -B -ntp "$@") || status=$?
+    drop_trial "$@"
+    exit $status
 fi
 
 cache=/var/cache/genrecall
@@ -49,4 +56,5 @@ if [ -d "$work/plugin/target" ]; then # it is not there after `clean`
     rm -rf "$here/target"
     mv "$work/plugin/target" "$here/target"
 fi
+drop_trial "$@"
 exit $status

@@ -15,7 +15,7 @@ from evaluation.metrics import MEASURES
 from evaluation.plots import draw
 from evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
 
-TITLES = {BM25: "BM25", KNN: "k-NN", ADAPTED: "adapted k-NN", GENERATIVE: "generative", HYBRID: "hybrid"}
+TITLES = {BM25: "BM25", KNN: "k-NN", ADAPTED: "adapted k-NN", GENERATIVE: "generative", HYBRID: "hybrid query"}
 REGIMES = {"unseen": "Unseen queries", "recurring": "Recurring queries"}
 
 
@@ -67,17 +67,40 @@ def markdown(evaluation: dict[str, Any], plots: Mapping[str, str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def summary(evaluation: Mapping[str, Any]) -> str:
+    """The figures that matter, in lines for a terminal; the whole is in evaluation.md."""
+    shown = ("R@10", "R@50", "R@200", "nDCG@10")
+    lines = []
+    for name, regime in evaluation["regimes"].items():
+        heading = f"{title(name, evaluation)} of {evaluation['dataset']}: {regime['queries']} queries"
+        lines += [heading, "  ".join([f"{'':42}", *(f"{measure:>7}" for measure in shown)])]
+        for system, of in regime["systems"].items():
+            lines.append("  ".join([f"  {label(system):40}", *(f"{_share(of[m]['mean']):>7}" for m in shown)]))
+        lines.append("  with the generative channel against without, in points [95% interval]:")
+        for row in (*regime["differences"], *({"measure": "union", **u} for u in regime["union"]["differences"])):
+            compared = row["system"].startswith(row["against"].partition(":")[0] + "+" + GENERATIVE)
+            if compared and row["measure"] in ("R@50", "nDCG@10", "union"):
+                measure = f"union of {regime['union']['budget']}" if row["measure"] == "union" else row["measure"]
+                lines.append(f"    {measure:13} {_points(row).strip('*'):24} over {label(row['against'])}")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _about(evaluation: Mapping[str, Any]) -> str:
     settings = evaluation["settings"]
     how = "through an OpenSearch node" if evaluation["mode"] == "node" else "offline: the same channels without a node"
     lines = [
         f"{evaluation['items']:,} items; run {how}; {settings['depth']} items taken from every channel.",
+        "R@k: share of the relevant items among the first k. nDCG@10 uses the grades. Success@k: hit rate, whether a "
+        "relevant item is among the first k.",
         f"Intervals: 95%, paired bootstrap over queries, {settings['resamples']:,} resamples, seed "
         f"{evaluation['seed']}. **Bold**: the interval leaves zero out.",
         f"Fusion: reciprocal rank fusion, rank constant {settings['rank_constant']}, with equal weights or with "
         "weights tuned on dev queries only.",
         "`adapted k-NN` is the control: the training data of the generator spent on the query side of k-NN instead.",
     ]
+    if evaluation["mode"] == "node":
+        lines.append("`hybrid query`: one request of BM25, k-NN and generative, fused by the node with equal weights.")
     if evaluation["simulated"]:
         lines.insert(0, "**The judgments of this dataset are simulated: every figure below is a simulated figure.**")
     return "\n".join(lines)

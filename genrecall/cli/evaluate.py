@@ -44,7 +44,6 @@ def evaluate(
     Example: `genrecall evaluate -c configs/demo.yaml --offline --folds 3`
     """
     from rich.console import Console
-    from rich.markdown import Markdown
 
     from genrecall.config import Config, load
 
@@ -86,8 +85,8 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        Console().print(Markdown((settings.run.dir / "evaluation.md").read_text(encoding="utf-8")))
-        console.print("wrote " + ", ".join(map(str, files)))
+        print(report.summary(result))
+        print("wrote " + ", ".join(map(str, files)))
 
 
 def check_node(config: Config) -> None:

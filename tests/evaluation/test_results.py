@@ -194,3 +194,12 @@ def test_tables_are_rectangular_and_show_the_quantizer_chosen() -> None:
 
 def test_systems_are_named_in_words() -> None:
     assert report.label("bm25+adapted+generative:tuned") == "BM25 + adapted k-NN + generative, tuned"
+
+
+def test_the_summary_shows_systems_and_what_the_generative_channel_changes() -> None:
+    lines = report.summary(evaluation(simulated=True)).splitlines()
+    assert sum("simulated" in line for line in lines) == 2  # a heading a regime
+    assert any(line.startswith("  BM25 + adapted k-NN + generative, tuned ") for line in lines)
+    changes = [line for line in lines if " over " in line]
+    assert len(changes) == 2 * (2 * 2 * 2 + 2)  # regimes x (dense channels x weightings x measures, unions)
+    assert all("[" in line for line in changes)

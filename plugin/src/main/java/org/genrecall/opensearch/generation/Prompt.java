@@ -25,9 +25,9 @@ public record Prompt(String text, int k, int beamWidth, UserContext user) implem
         if (k < 1 || k > MAX_K) {
             throw new IllegalArgumentException("[generative] k [" + k + "] is out of range: choose 1 to " + MAX_K);
         }
-        if (beamWidth < 0) {
+        if (beamWidth != 0 && beamWidth < k) {
             throw new IllegalArgumentException(
-                "[generative] beam_width [" + beamWidth + "] is negative: choose at least k, or 0 to let the server choose"
+                "[generative] beam_width [" + beamWidth + "] is below k [" + k + "]: choose at least k, or 0 to let the server choose"
             );
         }
     }

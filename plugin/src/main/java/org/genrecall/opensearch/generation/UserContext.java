@@ -21,7 +21,7 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
 
     public static final UserContext NOBODY = new UserContext(null, null, List.of(), List.of());
 
-    private static final int MAX_RECENT = 200;
+    private static final int MAX_RECENT = 100;
     private static final int MAX_ATTRIBUTE_LENGTH = 64;
     /** That of a document's id. */
     private static final int MAX_ID_LENGTH = 512;

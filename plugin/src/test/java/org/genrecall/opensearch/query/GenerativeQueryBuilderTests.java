@@ -87,7 +87,8 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             OnFailure.query(new MatchAllQueryBuilder()),
             OnFailure.query(new TermQueryBuilder("brand", randomAlphaOfLength(4)))
         );
-        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", randomIntBetween(1, 1024), randomInt(200), user);
+        int k = randomIntBetween(1, 1024);
+        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user);
         return new GenerativeQueryBuilder(randomAlphaOfLength(5), prompt, () -> null).codebook(randomFrom("v7", null))
             .timeout(randomFrom(TimeValue.timeValueMillis(40), null))
             .onFailure(onFailure)
@@ -210,7 +211,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         for (String other : List.of(
             "\"query_text\": \"shoe\"",
             "\"query_text\": \"shoes\", \"k\": 7",
-            "\"query_text\": \"shoes\", \"beam_width\": 7",
+            "\"query_text\": \"shoes\", \"beam_width\": 70",
             "\"query_text\": \"shoes\", \"codebook\": \"v7\"",
             "\"query_text\": \"shoes\", \"timeout\": \"7ms\"",
             "\"query_text\": \"shoes\", \"on_failure\": \"match_none\"",
@@ -230,7 +231,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertRefused("\"query_text\": \"a\", \"sids\": [\"v7/1/2/3\"]", "has both query_text and sids: give one of them");
         assertRefused("\"query_text\": \"a\", \"k\": 1025", "k [1025] is out of range: choose 1 to 1024");
         assertRefused("\"query_text\": \"a\", \"k\": 0", "k [0] is out of range");
-        assertRefused("\"query_text\": \"a\", \"beam_width\": -1", "beam_width [-1] is negative");
+        assertRefused("\"query_text\": \"a\", \"beam_width\": -1", "beam_width [-1] is below k [50]: choose at least k, or 0");
         assertRefused("\"query_text\": \"a\", \"timeout\": \"40\"", "timeout [40] is no duration: write a number and a unit, such as 40ms");
         assertRefused("\"query_text\": \"a\", \"timeout\": \"2m\"", "timeout [2m] is out of range: choose 1ms to");
         assertRefused("\"query_text\": \"a\", \"timeout\": \"-1\"", "timeout [-1] is out of range");
@@ -238,8 +239,8 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertRefused("\"query_text\": \"a\", \"on_failure\": \"ignore\"", "on_failure [ignore] is unknown: write \"fail\", \"match_none\" or a query");
         assertRefused("\"query_text\": \"a\", \"min_score\": -0.1", "min_score [-0.1] is no probability");
         assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [\"3/9/1\"]}", "user.recent_sids: [3/9/1] is not a SID term");
-        String many = "\"v7/1/2/3\",".repeat(200) + "\"v7/1/2/3\"";
-        assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [" + many + "]}", "user.recent_sids has 201 entries: give the newest 200");
+        String many = "\"v7/1/2/3\",".repeat(100) + "\"v7/1/2/3\"";
+        assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [" + many + "]}", "user.recent_sids has 101 entries: give the newest 100");
         assertRefused("\"query_text\": \"a\", \"user\": {\"gender\": \"" + "f".repeat(65) + "\"}", "user.gender has a value of 65 characters");
         assertRefused("\"sids\": []", "sids is empty: give at least one");
         assertRefused("\"sids\": [\"v7/1/2\"]", "sids: [v7/1/2] is not a SID term: write CODEBOOK/c1/c2/c3, such as v7/12/40/733");

@@ -35,7 +35,7 @@ def evaluate(
     regimes = {}
     for regime in section.regimes:
         folds = []
-        for split in splits(dataset, regime, section.folds, relevant, seed):
+        for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder / "splits.json"):
             tell(f"{regime} queries, {split.name}")
             key = fold_key(settings(config, mode), dataset, split, code)
             folder = config.run.dir / "evaluation" / mode / regime / split.name

@@ -25,9 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation.runs import Channel, Run, read_trec, without, write_trec
+from genrecall import splits as splitting
 from genrecall.records import Dataset, Split
-from genrecall.splits import groups, kfold
-from genrecall.splits import recurring as halves
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,19 @@ class FoldRuns:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def splits(dataset: Dataset, regime: str, folds: int, relevant: float, seed: int) -> list[Split]:
-    """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks."""
-    made = kfold(dataset, folds, seed) if regime == "unseen" else [halves(dataset, seed, relevant=relevant)]
+def splits(
+    dataset: Dataset, regime: str, folds: int, relevant: float, seed: int, own: Path | None = None
+) -> list[Split]:
+    """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks.
+
+    own: the `splits.json` of the dataset; where there is such a file, it is the one unseen split.
+    """
+    if regime == "recurring":
+        made = [splitting.recurring(dataset, seed, relevant=relevant)]
+    elif own and own.is_file():
+        made = [splitting.given(dataset, own)]
+    else:
+        made = splitting.kfold(dataset, folds, seed)
     for split in made:
         check_no_leak(dataset, split, unseen=regime == "unseen")
     return made
@@ -70,7 +79,7 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
     nor one with the same stems, in train.
     """
     text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
-    group = dict(zip(text, groups(list(text.values())).tolist(), strict=True))
+    group = dict(zip(text, splitting.groups(list(text.values())).tolist(), strict=True))
     parts = {"train": split.train, "dev": split.dev, "test": split.test}
     queries = {name: set(part["query_id"].to_pylist()) for name, part in parts.items()}
     stems = {name: {group[query] for query in ids} for name, ids in queries.items()}

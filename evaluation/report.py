@@ -107,9 +107,10 @@ def _about(evaluation: Mapping[str, Any]) -> str:
 
 
 def _regime_about(name: str, regime: Mapping[str, Any]) -> str:
+    parts = f"{regime['folds']} folds by query" if regime["folds"] > 1 else "One split by query"
     what = {
-        "unseen": f"{regime['folds']} folds by query, a generator and an adapter trained for each; no judgment of a "
-        "test query reaches training or tuning.",
+        "unseen": f"{parts}, a generator and an adapter trained for each; no judgment of a test query reaches training "
+        "or tuning.",
         "recurring": "Half of the relevant items of each query are known to training, the other half is to be found; "
         "the known ones are taken out of every list.",
     }[name]

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,15 @@ def test_every_judged_query_is_tested_in_exactly_one_fold() -> None:
     dataset = shop()
     tested = [q for split in splits(dataset, "unseen", 4, 1.0, seed=1) for q in set(split.test["query_id"].to_pylist())]
     assert sorted(tested) == dataset.queries["query_id"].to_pylist()
+
+
+def test_a_split_that_comes_with_the_dataset_is_kept_to(tmp_path: Path) -> None:
+    ids = shop().queries["query_id"].to_pylist()
+    parts = {"train": ids[:8], "dev": ids[8:12], "test": ids[12:]}
+    (tmp_path / "splits.json").write_text(json.dumps(parts), encoding="utf-8")
+    made = splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "splits.json")
+    assert [set(split.test["query_id"].to_pylist()) for split in made] == [set(ids[12:])]
+    assert len(splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "none.json")) == 4
 
 
 def test_splits_of_both_regimes_pass_their_own_leak_check() -> None:

@@ -138,17 +138,23 @@ def check_room(needed_mb: Mapping[str, float], folder: Path) -> None:
         )
 
 
-def free_memory_mb() -> float | None:
+def free_memory_mb(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Memory that can still be had, within the container's limit; None where the system tells nothing."""
     found = []
     with contextlib.suppress(OSError):
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) / 2**10)
+        found.append(_numbers(meminfo)["MemAvailable:"] / 2**10)
     with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text(encoding="ascii"))  # "max": no limit
-        found.append((limit - int((group / "memory.current").read_text(encoding="ascii"))) / 2**20)
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        cached = _numbers(group / "memory.stat").get("inactive_file", 0)  # given back when asked for
+        found.append((limit - used + cached) / 2**20)
     return min(found, default=None)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Lines such as `name 12 kB` as a dictionary."""
+    rows = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1}
 
 
 def _mark(folder: Path) -> str:
@@ -158,11 +164,13 @@ def _mark(folder: Path) -> str:
 
 def _command_line(pid: int) -> str:
     """The command of a living process; "" for one that has ended."""
-    if Path("/proc/self/cmdline").exists():
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        return ""
-    answer = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip()
+    if not Path("/proc/self/cmdline").exists():
+        command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    with contextlib.suppress(OSError):
+        for _ in range(20):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if line or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return line.replace(b"\0", b" ").decode(errors="replace")
+            time.sleep(0.05)  # a process that is just becoming another program has no command for a moment
+    return ""

@@ -178,6 +178,21 @@ def test_too_little_room_is_told_with_the_remedy(tmp_path: Path):
             process.check_room({"memory": 1e12, "disk": 0}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("limit", "free"), [("max", 4096.0), (f"{1 << 30}", 1024.0 - 600 + 100), (f"{64 << 30}", 4096.0)]
+)
+def test_free_memory_is_the_smaller_of_machine_and_container(tmp_path: Path, limit: str, free: float):
+    (tmp_path / "meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable:    {4 << 20} kB\n")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{600 << 20}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {100 << 20}\n")
+    assert process.free_memory_mb(tmp_path / "meminfo", tmp_path) == free
+
+
+def test_free_memory_is_unknown_where_the_system_tells_nothing(tmp_path: Path):
+    assert process.free_memory_mb(tmp_path / "meminfo", tmp_path) is None
+
+
 def test_process_that_got_the_number_of_a_node_is_not_ended(tmp_path: Path):
     with subprocess.Popen(["sleep", "60"]) as stranger:
         process.end(stranger.pid, tmp_path, 1.0)
@@ -188,6 +203,9 @@ def test_process_that_got_the_number_of_a_node_is_not_ended(tmp_path: Path):
 def test_node_that_does_not_leave_in_time_is_killed(tmp_path: Path):
     stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done", "sh", f"-Epath.logs={tmp_path / 'logs'}"]
     with subprocess.Popen(stubborn) as node:
-        assert process.alive(node.pid, tmp_path)
-        process.end(node.pid, tmp_path, 0.3)
-        assert not process.alive(node.pid, tmp_path)
+        try:
+            assert process.alive(node.pid, tmp_path)
+            process.end(node.pid, tmp_path, 0.3)
+            assert not process.alive(node.pid, tmp_path)
+        finally:
+            node.kill()

@@ -53,8 +53,9 @@ class StageSection(Section):
 class EncoderKindSection(Section):
     """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
 
-    prior: Literal["auto", "always", "never"] = Field("auto", description="prefix prior; auto: from prior_min_items on")
-    prior_min_items: int = Field(20_000, ge=0)
+    prior: bool = Field(
+        True, description="the prefix prior; leave it out for codes whose prefixes mean nothing among the vectors"
+    )
     store: Literal["float32", "float16"] = Field("float16", description="how the bundle keeps the sentence encoder")
     stage: StageSection = StageSection()
 

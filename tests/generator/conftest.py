@@ -62,9 +62,7 @@ def trained_encoder(train: Train, tmp_path_factory: pytest.TempPathFactory) -> t
     Behind a sentence encoder of random weights nothing can be told about queries it has not seen.
     """
     folder = tmp_path_factory.mktemp("trained-encoder")
-    section = TINY.model_copy(
-        update={"encoder": TINY.encoder.model_copy(update={"prior": "always", "store": "float32"})}
-    )
+    section = TINY.model_copy(update={"encoder": TINY.encoder.model_copy(update={"store": "float32"})})
     metrics = train(folder, section, dev=logs()[1])
     return folder / "generator", metrics
 

@@ -14,6 +14,7 @@ from genrecall.config.generator import TINY
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
+from genrecall.sid import SidSpace
 from tests.generator.shop import Train, catalogue, logs
 
 Trained = tuple[Path, dict[str, Any]]
@@ -101,3 +102,14 @@ def test_tables_that_do_not_fit_are_refused(train: Train, tmp_path: Path) -> Non
         train(tmp_path, codes=codes[:47])
     with pytest.raises(UserError, match="1 items have a SID outside the space"):
         train(tmp_path, codes=np.concatenate([codes[:47], [[9, 9, 9]]]).astype(np.int32))
+
+
+def test_a_generator_without_the_prior_serves_any_list_of_sids(train: Train, tmp_path: Path) -> None:
+    """Nothing in it belongs to the SIDs themselves, so a catalogue that lost items keeps its generator."""
+    stage = TINY.encoder.stage.model_copy(update={"steps": 3})
+    encoder = TINY.encoder.model_copy(update={"stage": stage, "prior": False})
+    assert not train(tmp_path, TINY.model_copy(update={"encoder": encoder}))["prior"]
+    _, codes, space = catalogue()
+    fewer = SidSpace.of(codes[::2], space.level_sizes)
+    answer = Generator.load(tmp_path / "generator", fewer).generate(["red shoe"], k=30)
+    assert answer.valid.sum() == len(fewer)

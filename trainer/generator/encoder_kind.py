@@ -33,7 +33,7 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
     tables = ConstraintTables.build(job.space, device)
     sizes, dim = job.space.level_sizes, job.item_vectors.shape[1]
     config = decoder_config(job.section.decoder, sum(sizes), tied=False)
-    prior = make_prior(job, config.hidden_size) if wants_prior(job) else None
+    prior = make_prior(job, config.hidden_size) if section.prior else None
     model = EncoderModel(config, dim, sizes, tables, prior, job.section.decoder.dropout).to(device)
 
     vectors, paths = torch.from_numpy(text_vectors(job)), paths_of(job.space)
@@ -53,11 +53,6 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
     encoder.save(out / ENCODER, dtype=getattr(torch, section.store))
     parameters = sum(p.numel() for p in model.parameters())
     return {**job.describe(), "prior": prior is not None, "parameters": parameters, "stages": {"mixed": learned}}
-
-
-def wants_prior(job: Job) -> bool:
-    section = job.section.encoder
-    return section.prior == "always" or (section.prior == "auto" and len(job.rows) >= section.prior_min_items)
 
 
 def make_prior(job: Job, hidden_size: int) -> PrefixPrior:

@@ -1,5 +1,6 @@
 """Creating, loading and searching an index of the real node."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -196,13 +197,13 @@ def test_lost_connections_and_refusals_for_now_are_sent_again(flaky: tuple[OpenS
 def test_load_that_gave_up_goes_on_from_there(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
     section, faults = flaky
 
-    def fail_from_now_on(done: int, rows: int) -> None:
-        faults.planned = [503] * section.bulk.attempts
+    def fail_after_the_first_batch(done: int, rows: int) -> None:
+        faults.planned = [503] * section.bulk.attempts if done else []
 
     with pytest.raises(
         UserError, match=r"10 documents could not be sent in 4 attempts, the last with '503 planned'.*run the same"
     ):
-        fill(section, Shop.of(25), tmp_path, advance=fail_from_now_on)
+        fill(section, Shop.of(25), tmp_path, advance=fail_after_the_first_batch)
     assert lifecycle.aliased(connect(section), section) == []
     report = fill(section, Shop.of(25), tmp_path)
     assert (report.resumed_at, report.documents) == (10, 25)
@@ -214,6 +215,20 @@ def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection
     with pytest.raises(UserError, match="answered 413: planned"), explained(section):
         fill(section, Shop.of(25), tmp_path)
     assert faults.bulks == 1
+
+
+def test_refused_credentials_are_told_with_where_they_come_from(flaky: tuple[OpenSearchSection, Faults], tmp_path):
+    section, faults = flaky
+    faults.planned = [401]
+    with pytest.raises(UserError, match=r"refused the credentials .*GENRECALL_OPENSEARCH_PASSWORD"), explained(section):
+        fill(section, Shop.of(5), tmp_path)
+
+
+def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GENRECALL_OPENSEARCH_USER", "shop")
+    monkeypatch.setenv("GENRECALL_OPENSEARCH_PASSWORD", "secret")
+    headers = connect(OpenSearchSection()).transport.get_connection().headers
+    assert headers["authorization"] == "Basic " + base64.b64encode(b"shop:secret").decode()
 
 
 KILLED = """

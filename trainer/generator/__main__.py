@@ -1,0 +1,83 @@
+"""`python -m trainer.generator [-c CONFIG] [--codes KIND] [-v "key=value key=value" ...]`: recipes on dev queries.
+
+Trains a generator of each variant on the train part of the first folds by query and prints the Markdown table of
+docs/results/generator.md. Codes are made from the same part. Test queries are not looked at.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from genrecall.config import Config, load
+from genrecall.config.quantizer import QuantizerKind
+from genrecall.embeddings import embed
+from genrecall.readers import item_text, open_dataset
+from genrecall.records import Dataset, Split
+from genrecall.sid import SidSpace
+from genrecall.splits import kfold
+from trainer.generator import train_generator
+from trainer.pipeline import query_item_pairs
+from trainer.quantizer import fit
+
+HEADER = (
+    "| codes | recipe | graded recall on dev, by step: mean of the folds | best | s a fold |\n|---|---|---|---|---|"
+)
+
+
+def main(
+    config: Path = typer.Option(Path("configs/demo.yaml"), "--config", "-c"),
+    codes: str = typer.Option("hierarchical", help="cq_sid or hierarchical"),
+    variant: list[str] = typer.Option([""], "--variant", "-v", help="overrides, such as generator.encoder.prior=false"),
+    folds: int = typer.Option(2, min=1, max=5, help="how many of the five folds by query"),
+) -> None:
+    """Compare recipes of the generator on dev queries."""
+    print(HEADER, flush=True)
+    for overrides in variant:
+        settings = load(Config, config, overrides.split())
+        data = open_dataset(settings.data)
+        splits = kfold(data, 5, settings.run.seed)[:folds]
+        print(row(codes, overrides, [measure(codes, settings, data, split) for split in splits]), flush=True)  # type: ignore[arg-type]
+
+
+def measure(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
+    """The last stage's outcome on one fold."""
+    cache, seed = settings.run.cache_dir, settings.run.seed
+    vectors = embed(item_text(data.items), settings.encoder, cache)
+    pairs = query_item_pairs(settings, data, split.train)
+    fitted = fit(kind, vectors, data.items["category"].to_pylist(), pairs, settings.quantizer, seed, False)
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = train_generator(
+            section=settings.generator,
+            encoder=settings.encoder,
+            space=SidSpace.of(fitted.codes, fitted.level_sizes),
+            codes=fitted.codes,
+            items=data.items,
+            item_vectors=vectors,
+            train=split.train,
+            queries=data.queries,
+            dev=split.dev,
+            out=Path(folder) / "generator",
+            work=Path(folder) / "work",
+            seed=seed,
+            cache_dir=cache,
+        )
+    return list(metrics["stages"].values())[-1]
+
+
+def row(codes: str, overrides: str, outcomes: list[dict[str, Any]]) -> str:
+    """One line of the table: means over the folds."""
+    looks = [{look["step"]: look["eval_recall"] for look in outcome["looks"]} for outcome in outcomes]
+    common = sorted(set.intersection(*map(set, looks)))
+    path = ", ".join(f"{step}: {np.mean([look[step] for look in looks]):.3f}" for step in common)
+    best = np.mean([max(look.values()) for look in looks])
+    seconds = np.mean([outcome["seconds"] for outcome in outcomes])
+    return f"| {codes} | {overrides.strip() or 'default'} | {path} | {best:.3f} | {seconds:.0f} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -25,7 +25,7 @@ public final class GenrecallSettings {
 
     public static final Setting<TimeValue> TIMEOUT = Setting.timeSetting(
         "genrecall.timeout",
-        TimeValue.timeValueMillis(500),
+        TimeValue.timeValueSeconds(1),
         TimeValue.timeValueMillis(1),
         TimeValue.timeValueSeconds(60),
         Property.NodeScope,

@@ -66,17 +66,13 @@ def test_offline_evaluation_fills_both_regimes_and_is_reused(overrides: list[str
 def test_evaluation_through_the_node_leaves_it_as_it_was(overrides: list[str], plugin_node: Node) -> None:
     client = OpenSearch(plugin_node.url)
     before = client.cluster.get_settings()
-    url = f"opensearch.url={plugin_node.url}"
-    made = json.loads(
-        genrecall(
-            "evaluate", "-c", ROOT / "configs" / "tiny.yaml", "--json", *overrides, url, "opensearch.index=judged"
-        )
-    )
+    extra = (f"opensearch.url={plugin_node.url}", "opensearch.index=judged", "evaluation.regimes=[recurring]")
+    made = json.loads(genrecall("evaluate", "-c", ROOT / "configs" / "tiny.yaml", "--json", *overrides, *extra))
     assert made["mode"] == "node"
     for name, regime in made["regimes"].items():
         assert set(regime["systems"]) >= {*CHANNELS, "hybrid"}, name
         assert all(regime["systems"][channel]["R@10"]["mean"] > 0 for channel in (*CHANNELS, "hybrid")), name
-    assert not client.indices.exists(index="judged*", params={"expand_wildcards": "all", "allow_no_indices": "false"})
+    assert client.cat.indices(index="judged*", format="json") == []
     assert client.cluster.get_settings() == before
 
 

@@ -25,7 +25,7 @@ def draw(regime: Mapping[str, Any], path: Path, title: str, label: Callable[[str
     differences = {
         f"{label(row['system'])}\nagainst {label(row['against'])}": row
         for row in regime["differences"]
-        if row["measure"] == MEASURE
+        if row["measure"] == MEASURE and "+" in row["system"]  # single channels are beside each other on the left
     }
     _intervals(middle, differences, f"difference in {MEASURE}")
     middle.axvline(0, color="black", linewidth=0.8)

@@ -195,17 +195,17 @@ def _weights(regime: Mapping[str, Any], note: str) -> str:
 
 
 def _examples(regime: Mapping[str, Any], note: str) -> str:
-    lines = []
+    blocks = []
     for kind, heading in (("helps", "Where the generative channel helps most"), ("hurts", "Where it hurts most")):
         if regime["examples"][kind]:
-            lines.append(_caption(f"{heading}: R@50 of BM25 + k-NN -> with generative, equal weights", note))
-            lines += [line for example in regime["examples"][kind] for line in _example(example)]
-    return "\n".join(lines)
+            blocks.append(_caption(f"{heading}: R@50 of BM25 + k-NN -> with generative, equal weights", note))
+            blocks.append("\n".join(line for example in regime["examples"][kind] for line in _example(example)))
+    return "\n\n".join(blocks)
 
 
 def _example(example: Mapping[str, Any]) -> Iterable[str]:
     without, with_it = example["R@50"].values()
-    yield f"- `{example['query']}`: {_share(without)} -> {_share(with_it)}, {example['relevant']} relevant items"
+    yield f"- `{example['query']}`: {_share(without)} -> {_share(with_it)} (relevant items: {example['relevant']})"
     for name, titles in (
         ("gained", example["gained"]),
         ("lost", example["lost"]),

@@ -24,8 +24,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from evaluation.metrics import Judge
 from evaluation.runs import Channel, Run, read_trec, without, write_trec
 from genrecall import splits as splitting
+from genrecall.errors import UserError
 from genrecall.records import Dataset, Split
 
 
@@ -60,6 +62,7 @@ def splits(
     """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks.
 
     own: the `splits.json` of the dataset; where there is such a file, it is the one unseen split.
+    Raises UserError when no test query has a relevant item to find.
     """
     if regime == "recurring":
         made = [splitting.recurring(dataset, seed, relevant=relevant)]
@@ -69,6 +72,11 @@ def splits(
         made = splitting.kfold(dataset, folds, seed)
     for split in made:
         check_no_leak(dataset, split, unseen=regime == "unseen")
+    if not any(Judge(split.test, relevant).query_ids for split in made):
+        raise UserError(
+            f"{regime} queries of {dataset.name}: no test query has an item of grade {relevant:g} or more to find: "
+            "lower data.relevant, or bring more judgments (recurring queries need two relevant items each)"
+        )
     return made
 
 
@@ -99,8 +107,8 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
 
 def given(split: Split) -> dict[str, set[str]]:
     """query_id of dev and test -> the items that training knows for it: to be taken out of its lists."""
-    asked = pa.concat_arrays([c for part in (split.dev, split.test) for c in part["query_id"].chunks])
-    known = split.train.filter(pc.is_in(split.train["query_id"], value_set=asked))
+    ids = [*split.dev["query_id"].to_pylist(), *split.test["query_id"].to_pylist()]
+    known = split.train.filter(pc.is_in(split.train["query_id"], value_set=pa.array(ids, pa.string())))
     out: dict[str, set[str]] = {}
     for row in known.to_pylist():
         out.setdefault(row["query_id"], set()).add(row["item_id"])

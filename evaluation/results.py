@@ -45,11 +45,11 @@ def analyse(
     regime: str, folds: Sequence[FoldRuns], dataset: Dataset, section: EvaluationSection, relevant: float, seed: int
 ) -> dict[str, Any]:
     """Every figure of one regime, over the test queries of all its folds together."""
+    judge = Judge(pa.concat_tables([fold.split.test for fold in folds]), relevant)
     channels = list(folds[0].runs)
     fusions = [f for f in FUSIONS if set(f) <= set(channels)]
     weights = {fold.split.name: tune_fold(fold, fusions, section, relevant) for fold in folds}
     runs = _pooled([_test_runs(fold, fusions, weights[fold.split.name], section) for fold in folds])
-    judge = Judge(pa.concat_tables([fold.split.test for fold in folds]), relevant)
     values = {name: judge.values(run) for name, run in runs.items()}
     interval = _Intervals(section.resamples, seed)
     return {

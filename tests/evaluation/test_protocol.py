@@ -10,6 +10,7 @@ import pytest
 
 from evaluation.protocol import Leak, Opened, ask, asked, check_no_leak, fold_key, given, run_fold, splits
 from evaluation.runs import Run, ranking
+from genrecall.errors import UserError
 from genrecall.records import Dataset, Split
 from tests.evaluation.shop import judgments, shop
 
@@ -33,6 +34,15 @@ def test_a_split_that_comes_with_the_dataset_is_kept_to(tmp_path: Path) -> None:
     made = splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "splits.json")
     assert [set(split.test["query_id"].to_pylist()) for split in made] == [set(ids[12:])]
     assert len(splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "none.json")) == 4
+
+
+@pytest.mark.parametrize("regime", ["unseen", "recurring"])
+def test_judgments_without_a_relevant_item_are_the_users_to_mend(regime: str) -> None:
+    plain = shop()
+    grades = pa.array([0.1] * len(plain.judgments), pa.float32())
+    poor = replace(plain, judgments=plain.judgments.set_column(2, plain.judgments.schema.field("grade"), grades))
+    with pytest.raises(UserError, match=r"lower data\.relevant"):
+        splits(poor, regime, 4, 1.0, seed=1)
 
 
 def test_splits_of_both_regimes_pass_their_own_leak_check() -> None:

@@ -67,7 +67,11 @@ class LevelHeads(nn.Module):
         """
         child, valid = tables.children(level, parent)
         first, size = self.offsets[level], self.level_sizes[level]
-        every = F.linear(state, self.weight[first : first + size]).float()
+        if self.normalizer == "vocabulary":
+            over = F.linear(state, self.weight).float()
+            every = over[..., first : first + size]
+        else:
+            every = over = F.linear(state, self.weight[first : first + size]).float()
         logits = every.gather(-1, tables.code[level][child])
         if self.prior is not None:
             if text is None:
@@ -76,6 +80,4 @@ class LevelHeads(nn.Module):
         logits = torch.where(valid, logits, MASKED)
         if self.normalizer == "children":
             return logits.log_softmax(-1).clamp(min=MASKED), child
-        if self.normalizer == "vocabulary":
-            every = F.linear(state, self.weight).float()
-        return (logits - every.logsumexp(-1, keepdim=True)).clamp(min=MASKED), child
+        return (logits - over.logsumexp(-1, keepdim=True)).clamp(min=MASKED), child

@@ -53,21 +53,25 @@ def sids_table(terms: list[str], scores: list[float], hits: list[dict[str, Any]]
     titles: dict[str, list[str]] = {}
     for hit in hits:
         titles.setdefault(hit["_source"]["sid"], []).append(hit["_source"]["title"])
-    table = Table("SID", "probability", "items", "for example", title="what the generator wrote")
+    table = Table("SID", "p", "items", title="what the generator wrote, and what is behind it")
+    table.add_column("for example", no_wrap=True)
     for term, score in list(zip(terms, scores, strict=True))[:SHOWN]:
         found = titles.get(term, [])
-        table.add_row(term, f"{math.exp(score):.3f}", str(len(found)), cut(found[0]) if found else "")
+        table.add_row(term, f"{math.exp(score):.3f}", str(len(found)), found[0] if found else "")
     return table
 
 
 def answer_table(fused: list[dict[str, Any]], alone: dict[str, list[dict[str, Any]]]) -> Table:
     """The hybrid answer, and the rank that each clause alone gave to its items."""
     ranks = {name: {hit["_id"]: rank for rank, hit in enumerate(hits, 1)} for name, hits in alone.items()}
-    table = Table("", "title", "SID", *(f"{name} rank" for name in ranks), title="the hybrid answer, fused by rank")
+    table = Table("", title="the hybrid answer, fused by rank, and the rank in each clause alone")
+    table.add_column("title", no_wrap=True)
+    for name in ("SID", *ranks):
+        table.add_column(name)
     for place, hit in enumerate(fused, 1):
         source = hit["_source"]
         own = [str(of.get(hit["_id"], "-")) for of in ranks.values()]
-        table.add_row(str(place), cut(source["title"]), source.get("sid", "-"), *own)
+        table.add_row(str(place), source["title"], source.get("sid", "-"), *own)
     return table
 
 
@@ -85,7 +89,3 @@ def unseen_query(settings: Config) -> str:
     texts = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
     query: str = texts[counts["query_id"][0].as_py()]
     return query
-
-
-def cut(title: str, width: int = 60) -> str:
-    return title if len(title) <= width else title[: width - 1] + "…"

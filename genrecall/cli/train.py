@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
+    from genrecall.bundle import Bundle
     from genrecall.config import Config
     from genrecall.records import Dataset, Split
 
@@ -48,8 +50,27 @@ def train(
     bundle = run(settings, dataset, split, settings.run.codebook, score, progress=not as_json)
     if as_json:
         print(json.dumps({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]}))
-    else:
-        Console().print(f"bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.model}) in {bundle.path}")
+        return
+    show(bundle, Console(highlight=False))
+
+
+def show(bundle: "Bundle", console: Console) -> None:
+    """What was tried and what was published."""
+    metrics = bundle.manifest["metrics"]
+    figures = list(dict.fromkeys(name for of in metrics["candidates"].values() for name in of["dev"]))
+    label = " (simulated)" if metrics["simulated"] else ""
+    table = Table("codes", "SIDs", *figures, title=f"on the dev queries of {metrics['split']}{label}")
+    for kind, of in metrics["candidates"].items():
+        mark = " *" if kind == metrics["quantizer"] else ""
+        table.add_row(
+            f"{kind}{mark}", f"{of['codes']['sids']['count']:,}", *(f"{of['dev'][name]:.3f}" for name in figures)
+        )
+    if figures:
+        console.print(table)
+    console.print(
+        f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
+        f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}"
+    )
 
 
 def split_of(dataset: "Dataset", settings: "Config") -> "Split":

@@ -79,7 +79,7 @@ def evaluate(
         "offline" if offline else "node",
         channels,
         [Path(str(part.__file__)).parent for part in (trainer, evaluation, genrecall.decoding)],
-        lambda line: console.log(line, highlight=False),
+        lambda line: console.print(line, highlight=False),
     )
     files = report.write(result, settings.run.dir)
     if as_json:

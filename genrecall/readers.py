@@ -121,7 +121,13 @@ def read_judgments(section: DataSection, items: pa.Table, queries: pa.Table, rej
 
 
 def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tuple[pa.Table, pa.Table]:
-    """QUERIES and JUDGMENTS. A judgment list brings its own queries: they are named q001, q002, ... in its order."""
+    """QUERIES and JUDGMENTS. A judgment list brings its own queries: they are named q001, q002, ... in its order.
+
+    A folder of items alone, a shop without logs, has neither: both tables are empty.
+    """
+    kinds = ((section.queries, QUERY_FILES), (section.judgments, JUDGMENT_FILES))
+    if not any(source.index or paths(section.folder, source, names) for source, names in kinds):
+        return QUERIES.empty_table(), JUDGMENTS.empty_table()
     files = paths(section.folder, section.judgments, JUDGMENT_FILES)
     if section.judgments.index or not files or not is_judgment_list(files[0]):
         queries = read_queries(section, rejects)

@@ -48,7 +48,8 @@ def train(config: Config, dataset: Dataset, split: Split, codebook: str, score: 
     vectors = embed(item_text(dataset.items), config.encoder, config.run.cache_dir, progress)
     pairs = query_item_pairs(config, dataset, split.train)
     candidates: dict[QuantizerKind, dict[str, Any]] = {}
-    for kind in config.quantizer.candidates:
+    # without dev queries there is nothing to choose by: the first named is the one
+    for kind in config.quantizer.candidates[: None if split.dev.num_rows else 1]:
         fitted = quantize(kind, config, dataset, vectors, pairs, folder / kind, progress)
         learned = generate(config, dataset, split, vectors, fitted, folder / kind, progress)
         candidates[kind] = {

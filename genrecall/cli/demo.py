@@ -67,7 +67,7 @@ def demo(
         if not keep:
             node.stop(changes, config)
     console.print(f"\n[bold]done in {time.monotonic() - began:.0f} s[/]; tables and plots are in {settings.run.dir}/")
-    console.print(next_steps(settings, keep))
+    console.print(next_steps(settings, keep), soft_wrap=True)
 
 
 def choose_data(settings: Config) -> list[str]:
@@ -102,9 +102,9 @@ def step(title: str, command: str) -> Iterator[None]:
 def next_steps(settings: Config, kept: bool) -> str:
     run = "the node still runs" if kept else "start the node again with `genrecall node start`"
     return (
-        f"Next: {run}, run `genrecall serve`, then\n"
+        f"Next, after `. .venv/bin/activate`: {run}, run `genrecall serve`, then\n"
         f"  curl -s {settings.opensearch.url}/{settings.opensearch.index}/_search \\\n"
         "    -H 'Content-Type: application/json' \\\n"
         """    -d '{"query": {"generative": {"sid": {"query_text": "red shoes", "k": 20, "timeout": "1s"}}}}'\n"""
-        "README.md goes on from here: your own catalogue, your own judgments."
+        "README.md goes on from here, with your own catalogue and your own judgments."
     )

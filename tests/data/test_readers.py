@@ -190,6 +190,15 @@ def test_missing_folder_and_missing_file_name_the_remedy(tmp_path: Path) -> None
         open_dataset(section(folder))
 
 
+def test_folder_of_items_alone_is_a_shop_without_logs(tmp_path: Path) -> None:
+    folder = write(tmp_path / "shop")
+    (folder / "queries.tsv").unlink()
+    (folder / "qrels.txt").unlink()
+    data = open_dataset(section(folder))
+    assert (len(data.items), len(data.queries), len(data.judgments)) == (3, 0, 0)
+    assert data.judgments.schema == JUDGMENTS
+
+
 def test_judgment_list_of_the_workbench_brings_its_queries(tmp_path: Path) -> None:
     ratings = [{"docId": "a", "rating": "100.000"}, {"docId": "b", "rating": "10.000"}, {"docId": "z", "rating": "0"}]
     listed = {

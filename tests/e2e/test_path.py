@@ -203,3 +203,19 @@ def test_a_truncated_bundle_is_not_served(path, tmp_path):
     os.truncate(broken / "generator" / "model.safetensors", 1000)
     message = genrecall("serve", f"run.bundles_dir={broken.parent}", "--codebook", "v1", "server.port=0", code=2)
     assert "model.safetensors has 1000 bytes" in message
+
+
+def test_a_catalogue_without_queries_trains_on_synthetic_ones(path, tmp_path):
+    import shutil
+
+    (tmp_path / "shop").mkdir()
+    for items in Path(path.settings.data.folder).glob("items*"):
+        shutil.copy2(items, tmp_path / "shop")
+    changes = [
+        f"data.folder={tmp_path / 'shop'}",
+        f"run.runs_dir={tmp_path}",
+        f"run.bundles_dir={tmp_path / 'bundles'}",
+    ]
+    genrecall("train", CONFIG, *changes, "generator.encoder.stage.steps=5", "quantizer.candidates=[hierarchical]")
+    metrics = bundle.open(bundle.resolve(tmp_path / "bundles")).manifest["metrics"]
+    assert metrics["candidates"]["hierarchical"]["generator"]["queries"] == "synthetic"

@@ -46,8 +46,9 @@ proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto
 
 plugin: ## the plugin's zip, in plugin/target/releases
+	@echo "building the plugin, where it changed (log: .cache/plugin-build.log)"
 	@mkdir -p .cache
-	@plugin/build.sh package -DskipTests >.cache/plugin-build.log || { tail -n 30 .cache/plugin-build.log >&2; exit 1; }
+	@plugin/build.sh package -DskipTests >.cache/plugin-build.log 2>&1 || { tail -n 30 .cache/plugin-build.log >&2; exit 1; }
 
 lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
 	@$(PY) -m pip install --quiet uv

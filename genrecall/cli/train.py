@@ -59,17 +59,22 @@ def show(bundle: "Bundle", console: Console) -> None:
     metrics = bundle.manifest["metrics"]
     figures = list(dict.fromkeys(name for of in metrics["candidates"].values() for name in of["dev"]))
     label = " (simulated)" if metrics["simulated"] else ""
-    table = Table("codes", "SIDs", *figures, title=f"on the dev queries of {metrics['split']}{label}")
+    table = Table(title=f"the generative channel on the dev queries of {metrics['split']}{label}")
+    for name in ("codes", "SIDs", *figures):
+        table.add_column(name.replace(" ", "\n"), min_width=14 if name == "codes" else None)
     for kind, of in metrics["candidates"].items():
         mark = " *" if kind == metrics["quantizer"] else ""
         table.add_row(
-            f"{kind}{mark}", f"{of['codes']['sids']['count']:,}", *(f"{of['dev'][name]:.3f}" for name in figures)
+            f"{kind}{mark}",
+            f"{of['codes']['sids']['count']:,}",
+            *(f"{of['dev'][name]:.3f}".lstrip("0") for name in figures),
         )
     if figures:
         console.print(table)
     console.print(
         f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
-        f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}"
+        f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
+        soft_wrap=True,
     )
 
 

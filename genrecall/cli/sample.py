@@ -63,11 +63,10 @@ def sids_table(terms: list[str], scores: list[float], hits: list[dict[str, Any]]
 def answer_table(fused: list[dict[str, Any]], alone: dict[str, list[dict[str, Any]]], width: int) -> Table:
     """The hybrid answer, and the rank that each clause alone gave to its items."""
     ranks = {name: {hit["_id"]: rank for rank, hit in enumerate(hits, 1)} for name, hits in alone.items()}
-    rows = [
-        [str(place), hit["_source"].get("sid", "-"), *(str(of.get(hit["_id"], "-")) for of in ranks.values())]
-        + [hit["_source"]["title"]]
-        for place, hit in enumerate(fused, 1)
-    ]
+    rows = []
+    for place, hit in enumerate(fused, 1):
+        own = [str(of.get(hit["_id"], "-")) for of in ranks.values()]
+        rows.append([str(place), hit["_source"].get("sid", "-"), *own, hit["_source"]["title"]])
     title = "the hybrid answer, fused by rank, and the rank in each clause alone"
     return table(title, ["", "SID", *ranks, "title"], rows, width)
 

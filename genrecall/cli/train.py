@@ -59,7 +59,7 @@ def show(bundle: "Bundle", console: Console) -> None:
     metrics = bundle.manifest["metrics"]
     figures = list(dict.fromkeys(name for of in metrics["candidates"].values() for name in of["dev"]))
     label = " (simulated)" if metrics["simulated"] else ""
-    table = Table(title=f"the generative channel on the dev queries of {metrics['split']}{label}")
+    table = Table(title=f"on the dev queries of {metrics['split']}{label}", padding=(0, 0, 0, 1))
     for name in ("codes", "SIDs", *figures):
         table.add_column(name.replace(" ", "\n"), min_width=14 if name == "codes" else None)
     for kind, of in metrics["candidates"].items():

@@ -2,8 +2,9 @@
 
     python -m benchmarks.search [--layers 2 --hidden 256 --repeats 15]
 
-All sides run in this process, in turns, on the same prompts: ours; `generate` with `prefix_allowed_tokens_fn`,
-which gives the same SIDs; `generate` without a constraint, whose answers are thrown away where no item has them.
+All sides run in this process, in turns, on the same prompts: ours, with the scores of `generate`; ours as served by
+default (probabilities over valid children: other scores); `generate` with `prefix_allowed_tokens_fn`, which gives the
+same SIDs as the first; `generate` without a constraint, whose answers are thrown away where no item has them.
 Prints a table, and writes benchmarks/results/search-<layers>x<hidden>.json.
 """
 
@@ -27,7 +28,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.machine import describe
 from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.search import Prefix, beam_search
 from genrecall.decoding.transformer import Decoder, DecoderConfig
 from genrecall.sid import SidSpace
@@ -65,11 +66,11 @@ def random_space() -> SidSpace:
     return SidSpace.of(every, LEVEL_SIZES)
 
 
-def ours(model: Qwen2ForCausalLM, space: SidSpace) -> Search:
+def ours(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Search:
     decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
     decoder.load_state_dict(model.model.state_dict())
     decoder.eval()
-    heads = LevelHeads(model.lm_head.weight, _offsets(), LEVEL_SIZES, "vocabulary")
+    heads = LevelHeads(model.lm_head.weight, _offsets(), LEVEL_SIZES, normalizer)
     tables = ConstraintTables.build(space)
 
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
@@ -149,7 +150,8 @@ def main() -> None:
 
     model, space = random_model(asked.layers, asked.hidden), random_space()
     sides = {
-        "ours": ours(model, space),
+        "ours": ours(model, space, "vocabulary"),
+        "ours, children": ours(model, space, "children"),
         "hf constrained": hugging_face(model, space),
         "hf unconstrained": hugging_face(model, None),
     }

@@ -51,7 +51,9 @@ def train(
     if as_json:
         print(json.dumps({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]}))
         return
-    show(bundle, Console(highlight=False))
+    console = Console(highlight=False)
+    show(bundle, console)
+    console.print(f"statistics and plots of the codes: {settings.run.dir}/train/*/*/codes/")
 
 
 def show(bundle: "Bundle", console: Console) -> None:

@@ -38,7 +38,7 @@ def test_a_name_taken_by_another_training_is_refused_and_by_the_same_returned(tm
     same = work.find_published(tmp_path, "shop", "one")
     assert same is not None
     assert same.codebook == "shop"
-    with pytest.raises(BundleError, match="choose another run.codebook"):
+    with pytest.raises(BundleError, match=r"choose another run\.codebook"):
         work.find_published(tmp_path, "shop", "two")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from evaluation import channels_offline
 from evaluation.adapter import Pairs, train_adapter
@@ -20,7 +19,7 @@ from evaluation.runs import Channel
 from genrecall.config import Config
 from genrecall.embeddings import embed
 from genrecall.readers import item_text
-from genrecall.records import Dataset, Split
+from genrecall.records import Dataset, Split, relevant
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,10 @@ class Catalogue:
         query = {query_id: row for row, query_id in enumerate(self.dataset.queries["query_id"].to_pylist())}
 
         def pairs(part: pa.Table) -> Pairs:
-            relevant = part.filter(pc.greater_equal(part["grade"], pa.scalar(self.config.data.relevant, pa.float32())))
+            wanted = relevant(part, self.config.data.relevant)
             return Pairs(
-                np.array([query[q] for q in relevant["query_id"].to_pylist()], dtype=np.int64),
-                np.array([item[i] for i in relevant["item_id"].to_pylist()], dtype=np.int64),
+                np.array([query[q] for q in wanted["query_id"].to_pylist()], dtype=np.int64),
+                np.array([item[i] for i in wanted["item_id"].to_pylist()], dtype=np.int64),
             )
 
         adapter = train_adapter(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ITEMS = pa.schema(
     [
@@ -49,6 +50,14 @@ ASSIGNMENTS = pa.schema(
         pa.field("path", pa.string(), nullable=False),  # the codes as the term writes them: "12/40/733"
     ]
 )
+
+
+def relevant(judgments: pa.Table, least: float) -> pa.Table:
+    """The rows of a JUDGMENTS table with a grade of at least `least`.
+
+    Compared as float32, as grades are kept: 0.7 as a double is above the grade 0.7.
+    """
+    return judgments.filter(pc.greater_equal(judgments["grade"], pa.scalar(least, pa.float32())))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.readers import item_text
-from genrecall.records import Dataset, Split
+from genrecall.records import Dataset, Split, relevant
 from genrecall.sid import SidSpace
 from trainer import fingerprint, model_card, work
 from trainer.generator import train_generator
@@ -66,19 +66,19 @@ def query_item_pairs(config: Config, dataset: Dataset, train: pa.Table) -> Pairs
 
     None where there is no training judgment.
     """
-    relevant = train.filter(pa.compute.greater_equal(train["grade"], config.data.relevant))
-    if not relevant.num_rows:
+    wanted = relevant(train, config.data.relevant)
+    if not wanted.num_rows:
         return None
     text_of = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
     row_of = {item: row for row, item in enumerate(dataset.items["item_id"].to_pylist())}
-    queries, query_idx = np.unique(np.array(relevant["query_id"].to_pylist()), return_inverse=True)
+    queries, query_idx = np.unique(np.array(wanted["query_id"].to_pylist()), return_inverse=True)
     return Pairs(
         query_vectors=embed(
             [text_of[query] for query in queries], config.encoder, config.run.cache_dir, progress=False
         ),
         query_idx=query_idx.astype(np.int64),
-        item_idx=np.array([row_of[item] for item in relevant["item_id"].to_pylist()], np.int64),
-        weight=relevant["grade"].to_numpy().astype(np.float32),
+        item_idx=np.array([row_of[item] for item in wanted["item_id"].to_pylist()], np.int64),
+        weight=wanted["grade"].to_numpy().astype(np.float32),
     )
 
 

@@ -83,15 +83,14 @@ def table(title: str, names: list[str], rows: list[list[str]], width: int) -> Ta
 
 def unseen_query(settings: Config) -> str:
     """The test query with the most relevant items: its judgments never reached training."""
-    import pyarrow.compute as pc
-
     from genrecall.cli.train import split_of
     from genrecall.readers import open_dataset
+    from genrecall.records import relevant
 
     dataset = open_dataset(settings.data)
     test = split_of(dataset, settings).test
-    relevant = test.filter(pc.greater_equal(test["grade"], settings.data.relevant))
-    counts = relevant.group_by("query_id").aggregate([("item_id", "count")]).sort_by([("item_id_count", "descending")])
+    wanted = relevant(test, settings.data.relevant)
+    counts = wanted.group_by("query_id").aggregate([("item_id", "count")]).sort_by([("item_id_count", "descending")])
     texts = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
     query: str = texts[counts["query_id"][0].as_py()]
     return query

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
+from genrecall import records
 from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.embeddings import embed
@@ -61,7 +62,7 @@ def measure(kind: QuantizerKind, settings: Config, data: Dataset, splits: list[S
 
 def pairs(judgments: pa.Table, data: Dataset, queries: np.ndarray, relevant: float) -> Pairs:
     """The relevant (query, item) pairs among `judgments`, each of weight 1."""
-    kept = judgments.filter(pc.greater_equal(judgments["grade"], relevant))
+    kept = records.relevant(judgments, relevant)
     query, item = (
         pc.index_in(kept[name], value_set=table[name].combine_chunks()).to_numpy().astype(np.int64)
         for name, table in (("query_id", data.queries), ("item_id", data.items))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from evaluation.catalogue import Catalogue
-from evaluation.channels_offline import Generated, generative, knn
+from evaluation.channels_offline import Generated, knn
 from evaluation.fusion import recall, rrf, union
 from evaluation.metrics import Judge
 from evaluation.protocol import ask
+from evaluation.results import BM25, GENERATIVE, KNN
 from genrecall.config import Config
 from genrecall.records import Dataset, Split
 
@@ -34,17 +36,22 @@ def score_dev(dataset: Dataset, split: Split, config: Config) -> Score:
     judge = Judge(split.dev, config.data.relevant, ("R@10", "R@50", "R@200", "nDCG@10"))
     dev = Split(split.name, split.train, split.dev, split.test.slice(0, 0))
 
+    @cache
+    def ready() -> Catalogue:
+        """Made once for all candidates, and only where there is something to score."""
+        return Catalogue.of(dataset, config)
+
     def score(generator: Generator, item_ids: list[str], codes: np.ndarray) -> dict[str, float]:
         if not judge.query_ids:
             return {}
-        catalogue = Catalogue.of(dataset, config)
+        catalogue = ready()
         channels = {
-            "bm25": catalogue.bm25,
-            "knn": knn(catalogue.item_ids, catalogue.item_vectors, catalogue.vectors),
-            "generative": generative(generator.generate, item_ids, codes, section.sids),
+            BM25: catalogue.bm25,
+            KNN: knn(catalogue.item_ids, catalogue.item_vectors, catalogue.vectors),
+            **catalogue.generative(generator.generate, item_ids, codes),
         }
         runs = ask(dataset, dev, channels, section.depth)
-        alone = judge.values(runs["generative"])
+        alone = judge.values(runs[GENERATIVE])
         fused = judge.values(rrf(runs, dict.fromkeys(runs, 1.0), section.rank_constant, section.depth))
         together = recall(union(list(runs.values()), section.budget), judge)
         return {

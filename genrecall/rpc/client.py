@@ -77,14 +77,6 @@ class Client:
     def close(self) -> None:
         self._channel.close()
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Return once the server answers; ServerError when it has not within `timeout_s`."""
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout=timeout_s)
-        except grpc.FutureTimeoutError:
-            message = f"no inference server answers at {self.endpoint}: start one with `genrecall serve`"
-            raise ServerError(message, grpc.StatusCode.UNAVAILABLE) from None
-
     def generate(
         self,
         texts: Sequence[str],

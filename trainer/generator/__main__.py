@@ -18,10 +18,8 @@ from genrecall.config.quantizer import QuantizerKind
 from genrecall.embeddings import embed
 from genrecall.readers import item_text, open_dataset
 from genrecall.records import Dataset, Split
-from genrecall.sid import SidSpace
 from genrecall.splits import kfold
-from trainer.generator import train_generator
-from trainer.pipeline import query_item_pairs
+from trainer.pipeline import generate, query_item_pairs
 from trainer.quantizer import fit
 
 HEADER = (
@@ -46,26 +44,11 @@ def main(
 
 def measure(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
     """The last stage's outcome on one fold."""
-    cache, seed = settings.run.cache_dir, settings.run.seed
-    vectors = embed(item_text(data.items), settings.encoder, cache)
+    vectors = embed(item_text(data.items), settings.encoder, settings.run.cache_dir)
     pairs = query_item_pairs(settings, data, split.train)
-    fitted = fit(kind, vectors, data.items["category"].to_pylist(), pairs, settings.quantizer, seed, False)
+    fitted = fit(kind, vectors, data.items["category"].to_pylist(), pairs, settings.quantizer, settings.run.seed, False)
     with tempfile.TemporaryDirectory() as folder:
-        metrics = train_generator(
-            section=settings.generator,
-            encoder=settings.encoder,
-            space=SidSpace.of(fitted.codes, fitted.level_sizes),
-            codes=fitted.codes,
-            items=data.items,
-            item_vectors=vectors,
-            train=split.train,
-            queries=data.queries,
-            dev=split.dev,
-            out=Path(folder) / "generator",
-            work=Path(folder) / "work",
-            seed=seed,
-            cache_dir=cache,
-        )
+        metrics = generate(settings, data, split, vectors, fitted, Path(folder), progress=True)
     return list(metrics["stages"].values())[-1]
 
 

@@ -1,4 +1,4 @@
-"""The records that every part agrees on: items, queries, events, judgments, assignments, as pyarrow schemas.
+"""The records that every part agrees on: items, queries, events, requests, judgments, assignments, as pyarrow schemas.
 
 Owns the shapes, not the reading: `genrecall.readers` turns files and indices into these tables.
 """
@@ -40,6 +40,24 @@ EVENTS = pa.schema(
         pa.field("action", pa.string(), nullable=False),  # exposure | click | purchase
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),  # 1-based rank in the answer; 0 where unknown
+    ]
+)
+
+# One logged query with all that came of it: what stages 3 and 4 learn from, derived from EVENTS by `trainer.logs`.
+# Items are those of the catalogue alone; each list holds an item once.
+REQUESTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("client_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("gender", pa.string(), nullable=False),  # "" where unknown, as is age_band
+        pa.field("age_band", pa.string(), nullable=False),
+        # clicked or bought by the client strictly before the timestamp, in earlier requests; newest first
+        pa.field("recent", pa.list_(pa.string()), nullable=False),
+        pa.field("exposed", pa.list_(pa.string()), nullable=False),  # in the order shown
+        pa.field("clicked", pa.list_(pa.string()), nullable=False),  # in the order of the clicks
+        pa.field("purchased", pa.list_(pa.string()), nullable=False),
     ]
 )
 

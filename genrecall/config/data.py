@@ -51,6 +51,8 @@ class LoggedQueryFields(Section):
     client_id: FieldPath = "client_id"
     timestamp: FieldPath = "timestamp"
     hits: FieldPath = Field("query_response_hit_ids", description="the items shown, in order: the exposures")
+    gender: FieldPath = Field("query_attributes.gender", description="optional; any short word")
+    age_band: FieldPath = Field("query_attributes.age_band", description="optional; any short word, such as 25-34")
 
 
 class LoggedEventFields(Section):

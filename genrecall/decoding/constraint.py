@@ -12,6 +12,7 @@ K1 x K2 x K3 bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -49,6 +50,19 @@ class ConstraintTables:
         return cls(
             (tensors[0], tensors[1], tensors[2]), (tensors[3], tensors[4], tensors[5]), (width[0], width[1], width[2])
         )
+
+    @cached_property
+    def paths(self) -> Tensor:
+        """int64 [n, 3]: of each SID, the node of its prefix in each level."""
+        third = torch.arange(len(self.code[2]), device=self.code[2].device)
+        second = torch.searchsorted(self.start[2], third, right=True) - 1
+        first = torch.searchsorted(self.start[1], second, right=True) - 1
+        return torch.stack((first, second, third), dim=1)
+
+    @cached_property
+    def sids(self) -> Tensor:
+        """int64 [n, 3], the codes of each SID."""
+        return torch.stack([code[node] for code, node in zip(self.code, self.paths.T, strict=True)], dim=1)
 
     def children(self, level: int, parent: Tensor) -> tuple[Tensor, Tensor]:
         """Node numbers in `level` of the children of `parent` (nodes of the level before), padded to `width[level]`.

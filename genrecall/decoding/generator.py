@@ -23,10 +23,11 @@ from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.layout import CONFIG, ENCODER, WEIGHTS, GeneratorBlock, check_space, read_folder
 from genrecall.decoding.prior import PrefixPrior
-from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad
-from genrecall.decoding.search import Prefix, beam_search
+from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.search import Prefix, PrefixTree, beam_search
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.transformer import Decoder, DecoderConfig
+from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
 from genrecall.errors import UserError
 from genrecall.sid import LEVELS, SidSpace
 
@@ -52,38 +53,84 @@ class Generated:
 
 
 class Prefixer(ABC, nn.Module):
-    """Texts -> Prefix."""
+    """Texts, and the users who ask, -> Prefix."""
 
     @abstractmethod
-    def forward(self, texts: Sequence[str]) -> Prefix: ...
+    def encode(self, texts: Sequence[str]) -> Any:
+        """What of a prefix depends on the texts alone."""
+
+    @abstractmethod
+    def forward(self, encoded: Any, users: Users | None = None) -> Prefix: ...
 
 
 class PromptPrefixer(Prefixer):
-    """The token embeddings of a query's prompt, left-padded."""
+    """The token embeddings of a prompt, left-padded: what is known of the user, the query, a marker."""
 
-    def __init__(self, prompts: Prompts, embed_tokens: nn.Embedding) -> None:
+    def __init__(self, prompts: Prompts, embed_tokens: nn.Embedding, tokens: np.ndarray) -> None:
         super().__init__()
         self.prompts = prompts
         self.embed_tokens = embed_tokens
+        self.tokens = tokens
 
-    def forward(self, texts: Sequence[str]) -> Prefix:
-        ids, mask = left_pad(self.prompts.ids(texts, "query"))
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.prompts.ids(texts, "query")
+
+    def forward(self, encoded: list[list[int]], users: Users | None = None) -> Prefix:
+        if users is not None:
+            recent, profile = users.recent.cpu().numpy(), users.profile.cpu().numpy()
+            before = user_tokens(recent, profile, self.tokens, self.prompts.vocabulary.first_profile)
+            encoded = [who + query for who, query in zip(before, encoded, strict=True)]
+        ids, mask = left_pad(encoded)
         device = self.embed_tokens.weight.device
         return Prefix(self.embed_tokens(torch.from_numpy(ids).to(device)), torch.from_numpy(mask).to(device))
 
 
 class EncoderPrefixer(Prefixer):
-    """One projected vector of a frozen sentence encoder."""
+    """What is known of the user, then one projected vector of a frozen sentence encoder."""
 
-    def __init__(self, encoder: TextEncoder, projection: nn.Linear) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        projection: nn.Linear,
+        user: UserPrefix | None,
+        embed_tokens: nn.Embedding,
+        tokens: np.ndarray,
+        prior: PrefixPrior | None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = projection
+        self.user = user
+        self.embed_tokens = embed_tokens
+        self.register_buffer("tokens", torch.from_numpy(tokens), persistent=False)
+        self.prior = prior
 
-    def forward(self, texts: Sequence[str]) -> Prefix:
-        text = self.encoder.encode(texts)
-        embeds = self.projection(text.to(self.projection.weight.dtype)).unsqueeze(1)
-        return Prefix(embeds, torch.ones(len(texts), 1, dtype=torch.bool, device=embeds.device), text)
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return self.encoder.encode(texts)
+
+    def forward(self, encoded: Tensor, users: Users | None = None) -> Prefix:
+        return encoder_prefix(
+            encoded, self.projection, users, self.user, self.get_buffer("tokens"), self.prior, self.embed_tokens
+        )
+
+
+def encoder_prefix(
+    text: Tensor,
+    projection: nn.Linear,
+    users: Users | None,
+    user: UserPrefix | None,
+    tokens: Tensor,
+    prior: PrefixPrior | None,
+    embed_tokens: nn.Embedding,
+) -> Prefix:
+    """The prefix of kind `encoder`, in training as in serving. text: float32 [B, dim], the encoder's vectors."""
+    embeds = projection(text.to(projection.weight.dtype)).unsqueeze(1)
+    mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+    if users is None or user is None:
+        return Prefix(embeds, mask, text)
+    before, known, move = user(users, tokens, None if prior is None else prior.vectors(LEVELS - 1), embed_tokens)
+    text = text if move is None else text + move
+    return Prefix(torch.cat((before, embeds), 1), torch.cat((known, mask), 1), text)
 
 
 class Generator:
@@ -97,6 +144,7 @@ class Generator:
         heads: LevelHeads,
         space: SidSpace,
         tables: ConstraintTables,
+        user: UserBlock | None = None,
     ) -> None:
         self.kind = kind
         self.prefixer = prefixer
@@ -104,6 +152,7 @@ class Generator:
         self.heads = heads
         self.space = space
         self.tables = tables
+        self.user = user
 
     @property
     def dim(self) -> int:
@@ -143,38 +192,44 @@ class Generator:
         head = decoder.embed_tokens.weight if tied else nn.Parameter(weights["lm_head.weight"].to(dtype))
         prior = _read_prior(weights, shape.hidden_size, folder) if block.prior else None
         heads = LevelHeads(head, block.offsets, block.level_sizes, normalizer or block.normalizer, prior)
+        tokens = space.sids.astype(np.int64) + np.array(block.offsets)
+        profiles = len(block.user.profiles) if block.user else 0
         prefixer: Prefixer
         if block.kind == "lm":
-            vocabulary = Vocabulary(block.base, block.level_sizes)
+            vocabulary = Vocabulary(block.base, block.level_sizes, profiles)
             prompts = Prompts.load(folder, vocabulary, block.max_tokens, block.lowercase)
-            prefixer = PromptPrefixer(prompts, decoder.embed_tokens)
+            prefixer = PromptPrefixer(prompts, decoder.embed_tokens, tokens)
         elif block.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)
             _assign(projection, {k: weights[f"projection.{k}"].to(dtype) for k in ("weight", "bias")}, folder)
-            prefixer = EncoderPrefixer(
-                TextEncoder.load(folder / ENCODER, block.max_tokens, device, dtype=dtype), projection
-            )
+            user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if block.user else None
+            encoder = TextEncoder.load(folder / ENCODER, block.max_tokens, device, dtype=dtype)
+            prefixer = EncoderPrefixer(encoder, projection, user, decoder.embed_tokens, tokens, prior)
         else:
             raise UserError(f"{folder / CONFIG}: kind {block.kind!r} is unknown: use 'lm' or 'encoder'")
         for module in (prefixer, decoder, heads):
             module.to(device).eval().requires_grad_(False)
-        return cls(block.kind, prefixer, decoder, heads, space, ConstraintTables.build(space, device))
+        return cls(block.kind, prefixer, decoder, heads, space, ConstraintTables.build(space, device), block.user)
 
     @torch.inference_mode()
     def generate(
-        self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[Any] | None = None
+        self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[User | None] | None = None
     ) -> Generated:
         """The `k` likeliest SIDs of each text that a beam of `beam_width` (default: k) finds.
 
-        `users` is taken for the sake of one interface and has no effect: stages 1 and 2 do not condition on a user.
-        Raises ValueError for k < 1 or a beam narrower than k.
+        users: who asks, one a text, None where nobody is known. A generator without stage 3 ignores them.
+        Raises ValueError for k < 1, a beam narrower than k, or another number of users than texts.
         """
         width = k if beam_width is None else beam_width
         if k < 1:
             raise ValueError(f"k is {k}: ask for at least one SID")
         if width < k:
             raise ValueError(f"beam_width is {width}, but k is {k}: widen the beam or lower k")
-        parts = [self._search(texts[i : i + BATCH], k, width) for i in range(0, len(texts), BATCH)]
+        if users is not None and len(users) != len(texts):
+            raise ValueError(f"{len(users)} users for {len(texts)} texts: give one a text, None where nobody is known")
+        known = users if users is not None and self.user is not None and any(users) else [None] * len(texts)
+        cuts = [slice(i, i + BATCH) for i in range(0, len(texts), BATCH)]
+        parts = [self._search(texts[cut], known[cut], k, width) for cut in cuts]
         if not parts:
             return _empty(0, k)
         return Generated(
@@ -185,11 +240,11 @@ class Generator:
             sum(p.search_ms for p in parts),
         )
 
-    def _search(self, texts: Sequence[str], k: int, width: int) -> Generated:
+    def _search(self, texts: Sequence[str], users: Sequence[User | None], k: int, width: int) -> Generated:
         width = min(width, len(self.space))  # a wider beam finds nothing more
         clock = self._clock()
         start = next(clock)
-        prefix = self.prefixer(texts)
+        prefix = self._prefix(texts, users)
         encoded = next(clock)
         beams = beam_search(self.decoder, self.heads, self.tables, prefix, width)
         searched = next(clock)
@@ -201,6 +256,17 @@ class Generator:
         out.scores[:, :found] = np.where(valid, beams.scores[:, :found].cpu().numpy(), -np.inf)
         return Generated(out.codes, out.scores, out.valid, encoded - start, searched - encoded)
 
+    def _prefix(self, texts: Sequence[str], users: Sequence[User | None]) -> Prefix:
+        encoded = self.prefixer.encode(texts)
+        if self.user is None or not any(users):
+            return self.prefixer(encoded)
+        who = Users.of(users, self.user, self.space).to(self.decoder.norm.weight.device)
+        likely = None
+        if self.user.related and who.recent.shape[1]:
+            likely = likely_codes(self.decoder, self.heads, self.tables, self.prefixer(encoded), self.user.related)
+        codes = self.tables.sids
+        return self.prefixer(encoded, Users(who.profile, select(who.recent, codes, likely, self.user.recent)))
+
     def _clock(self) -> Iterator[float]:
         """Milliseconds, once the device has done what it was given."""
         device = self.decoder.norm.weight.device
@@ -208,6 +274,16 @@ class Generator:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             yield time.perf_counter() * 1e3
+
+
+def likely_codes(
+    decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int
+) -> Tensor:
+    """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
+    root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
+    scores, child = heads(0, PrefixTree(decoder, prefix, 1).state, tables, root, prefix.text)
+    best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
+    return tables.code[0][child[:, 0].gather(1, best)]
 
 
 def _empty(batch: int, k: int) -> Generated:
@@ -223,6 +299,16 @@ def _assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> N
         module.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from None
+
+
+def _read_user(
+    weights: Mapping[str, Tensor], profiles: int, hidden_size: int, dtype: torch.dtype, folder: Path
+) -> UserPrefix:
+    own = {key.removeprefix("user."): w.to(dtype) for key, w in weights.items() if key.startswith("user.")}
+    with torch.device("meta"):
+        user = UserPrefix(profiles, hidden_size, own["vector.weight"].shape[1] if "vector.weight" in own else None)
+    _assign(user, own, folder)
+    return user
 
 
 def _read_prior(weights: Mapping[str, Tensor], hidden_size: int, folder: Path) -> PrefixPrior:

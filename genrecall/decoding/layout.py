@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.prompts import Vocabulary
+from genrecall.decoding.user import UserBlock
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
@@ -37,6 +38,7 @@ class GeneratorBlock:
         max_tokens: of a prompt, or of the encoder's input.
         space: fingerprint of the SIDs that the prior's node vectors belong to.
         lowercase: whether prompts are lower-cased before they are tokenized (a tokenizer trained on the catalogue).
+        user: what it knows of users; None for a generator that never met one, which ignores them.
     """
 
     kind: str
@@ -47,12 +49,14 @@ class GeneratorBlock:
     max_tokens: int
     space: str
     lowercase: bool = False
+    user: UserBlock | None = None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], path: Path) -> GeneratorBlock:
         try:
             block = dict(config["genrecall"])
-            return cls(**{**block, "level_sizes": tuple(block["level_sizes"])})
+            user = UserBlock.read(block["user"]) if block.get("user") else None
+            return cls(**{**block, "level_sizes": tuple(block["level_sizes"]), "user": user})
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{path} has no usable 'genrecall' block ({error}): it was not written by genrecall"

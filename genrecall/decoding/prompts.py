@@ -1,7 +1,8 @@
 """Texts -> prompts of the `lm` kind: text tokens, then a marker that says what the text is and asks for its SID.
 
-Owns the vocabulary's layout behind the tokenizer's own ids: [item marker, query marker, level 1, level 2, level 3],
-each level a contiguous range. The SID tokens are ids only, unknown to the tokenizer, so no text can spell one.
+Owns the vocabulary's layout behind the tokenizer's own ids: [item marker, query marker, level 1, level 2, level 3,
+profiles], each level a contiguous range. Our tokens are ids only, unknown to the tokenizer, so no text can spell one.
+A user's recent SIDs, oldest first, and profile stand before the query's text.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Vocabulary:
 
     base: int
     level_sizes: tuple[int, int, int]
+    profiles: int = 0
 
     def marker(self, name: Marker) -> int:
         return self.base + MARKERS.index(name)
@@ -35,8 +37,12 @@ class Vocabulary:
         return first, first + self.level_sizes[0], first + sum(self.level_sizes[:2])
 
     @property
-    def size(self) -> int:
+    def first_profile(self) -> int:
         return self.base + len(MARKERS) + sum(self.level_sizes)
+
+    @property
+    def size(self) -> int:
+        return self.first_profile + self.profiles
 
 
 class Prompts:
@@ -69,6 +75,19 @@ class Prompts:
         written = [text.lower() if self.lowercase else text for text in texts]
         encoded = self.tokenizer.encode_batch_fast(written, add_special_tokens=False)
         return [[*e.ids[: self.max_tokens - 1], self.vocabulary.marker(marker)] for e in encoded]
+
+
+def user_tokens(recent: np.ndarray, profile: np.ndarray, tokens: np.ndarray, first_profile: int) -> list[list[int]]:
+    """What stands before each query's text: three tokens a recent SID, oldest first, then one a known profile value.
+
+    Args:
+        recent: int64 [B, H] rows of SIDs, newest first, -1 where there is none; profile: int64 [B, 2], -1 if unknown.
+        tokens: int64 [n, 3], the vocabulary rows of the codes of each SID.
+    """
+    return [
+        [*tokens[past[past >= 0][::-1]].ravel().tolist(), *(first_profile + who[who >= 0]).tolist()]
+        for past, who in zip(recent, profile, strict=True)
+    ]
 
 
 def left_pad(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

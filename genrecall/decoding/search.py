@@ -51,38 +51,66 @@ class Beams:
     valid: Tensor
 
 
+class PrefixTree:
+    """What grows behind one prefix: rows that see the prefix, their own ancestors and themselves.
+
+    Owns the key-value buffers of [prefix | step 1 | step 2] and who sees whom; beams and samples are such rows alike.
+
+    Args:
+        prefix: B of them; one forward of the decoder runs over it here.
+        width: rows of each step.
+
+    Attributes:
+        state: [B, 1, hidden], from which the first level is predicted.
+    """
+
+    def __init__(self, decoder: Decoder, prefix: Prefix, width: int) -> None:
+        batch, length = prefix.mask.shape
+        rows = torch.arange(length, device=prefix.mask.device)
+        causal = rows.unsqueeze(-1) >= rows
+        self._decoder = decoder
+        self._cache = decoder.buffers_for(batch, length + (LEVELS - 1) * width)
+        self._position = prefix.mask.sum(-1, keepdim=True)
+        visible = causal & prefix.mask.unsqueeze(1)
+        positions = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
+        self.state = decoder(prefix.embeds, positions, visible, self._cache)[:, -1:]
+        steps = torch.arange(width, device=rows.device)
+        self._own = (steps.unsqueeze(-1) == steps).expand(batch, -1, -1)
+        self._visible = prefix.mask.unsqueeze(1).expand(-1, width, -1)
+
+    def grow(self, token: Tensor, parent: Tensor | None = None) -> Tensor:
+        """States [B, width, hidden] of one more step.
+
+        Args:
+            token: int64 [B, width], rows of the embedding matrix.
+            parent: int64 [B, width], the row of the step before that each continues; None: its own, or the prefix.
+        """
+        visible = self._visible
+        if parent is not None:
+            visible = visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))
+        self._visible = torch.cat((visible, self._own), dim=-1)
+        positions = self._position.expand_as(token)
+        self._position = self._position + 1
+        return self._decoder(self._decoder.embed_tokens(token), positions, self._visible, self._cache)
+
+
 def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
     """The `width` likeliest SIDs that a beam of that width finds.
 
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
-    batch, length = prefix.mask.shape
-    rows = torch.arange(length, device=prefix.mask.device)
-    causal = rows.unsqueeze(-1) >= rows
-    position = prefix.mask.sum(-1, keepdim=True)
-    cache = decoder.buffers_for(batch, length + (LEVELS - 1) * width)
-    visible = causal & prefix.mask.unsqueeze(1)
-    state = decoder(prefix.embeds, (prefix.mask.cumsum(-1) - 1).clamp(min=0), visible, cache)[:, -1:]
-
-    node = position.new_zeros(batch, 1)
-    score = state.new_zeros((batch, 1), dtype=torch.float32)
-    beams = torch.arange(width, device=rows.device)
-    own = (beams.unsqueeze(-1) == beams).expand(batch, -1, -1)
-    visible = prefix.mask.unsqueeze(1).expand(-1, width, -1)
+    tree = PrefixTree(decoder, prefix, width)
+    state = tree.state
+    node = torch.zeros(state.shape[:2], dtype=torch.int64, device=state.device)
+    score = torch.zeros(state.shape[:2], device=state.device)
     for level in range(LEVELS):
         step, child = heads(level, state, tables, node, prefix.text)
         score, pick = top(score.unsqueeze(-1) + step, width)
         node = child.flatten(1).gather(1, pick)
-        if level == LEVELS - 1:
-            break
-        parent = pick // child.shape[-1]
-        if level:  # a beam sees what its parent saw
-            visible = visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))
-        visible = torch.cat((visible, own), dim=-1)
-        token = heads.offsets[level] + tables.code[level][node]
-        positions = (position + level).expand(-1, width)
-        state = decoder(decoder.embed_tokens(token), positions, visible, cache)
+        if level < LEVELS - 1:
+            token = heads.offsets[level] + tables.code[level][node]
+            state = tree.grow(token, pick // child.shape[-1] if level else None)
     return Beams(node, score, score > _DEAD)
 
 

@@ -1,6 +1,8 @@
-"""`genrecall data`: bring a public dataset, make a shop, look at what a configuration reads."""
+"""`genrecall data`: bring a public dataset, make a shop, simulate logs, look at what a configuration reads."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-app = typer.Typer(help="Fetch, synthesize and check datasets.", no_args_is_help=True)
+app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
 GROUP = True
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -64,13 +66,56 @@ def synthesize(
 
     Example: `genrecall data synthesize --items 10000 --seed 7 --out data/shop`
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from genrecall.config import load
     from genrecall.config.shop import ShopSection
     from genrecall.synthesize import synthesize as make
 
     section = load(ShopSection, None, [f"items={items}", f"seed={seed}", *(overrides or [])])
+    with _stages() as progress:
+        described = make(section, out, progress)
+    if as_json:
+        print(json.dumps(described, indent=1))
+        return
+    about = described["about"]
+    counts = ", ".join(f"{about[name]:,} {name}" for name in ("items", "queries", "judgments", "sessions", "clicks"))
+    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="A dataset with judgments, such as data/esci-us.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")],
+    sessions: Annotated[int, typer.Option("--sessions", "-n", help="Logged searches of each judged query.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")] = 13,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Any other setting, such as clicks.noise=2 or days=7.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy a judged dataset and add behaviour logs: searches, clicks and purchases simulated from its judgments.
+
+    Example: `genrecall data simulate data/esci-us --out data/esci-logs`
+    """
+    from genrecall.config import load
+    from genrecall.config.shop import SimulationSection
+    from genrecall.synthesize import simulate as make
+
+    section = load(SimulationSection, None, [f"sessions={sessions}", f"seed={seed}", *(overrides or [])])
+    with _stages() as progress:
+        described = make(section, folder, out, progress)
+    if as_json:
+        print(json.dumps(described, indent=1))
+        return
+    about = described["about"]
+    counts = ", ".join(f"{about[name]:,} {name}" for name in ("queries", "sessions", "clicks", "purchases"))
+    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of long work; what is yielded takes the stage, how much is done, and how much there is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
@@ -80,13 +125,7 @@ def synthesize(
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=done)
 
-        described = make(section, out, show)
-    if as_json:
-        print(json.dumps(described, indent=1))
-        return
-    about = described["about"]
-    counts = ", ".join(f"{about[name]:,} {name}" for name in ("items", "queries", "judgments", "sessions", "clicks"))
-    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+        yield show
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The generated shop: its size, its seed, how its queries are judged and how its customers click."""
+"""What is simulated: a shop (its size, how its queries are judged), and how customers click there or elsewhere."""
 
 from typing import Annotated
 
@@ -41,3 +41,12 @@ class ShopSection(Section):
     @property
     def query_count(self) -> int:
         return self.queries or min(20_000, max(200, self.items // 10))
+
+
+class SimulationSection(Section):
+    """Logs simulated from the judgments of a dataset that has none."""
+
+    seed: int = Field(13, ge=0)
+    sessions: int = Field(100, ge=1, le=1_000_000, description="logged searches of each judged query")
+    days: int = Field(30, ge=1, description="the logs cover")
+    clicks: ClickModel = ClickModel()

@@ -6,15 +6,14 @@ The folder appears whole (with the `dataset.json` that describes it) or not at a
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from genrecall.datasets.folder import new_folder, write_description
 from genrecall.errors import UserError
 
 CHUNK = 1 << 16
@@ -54,38 +53,25 @@ def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progr
         UserError: a file whose checksum differs, an address that cannot be reached, a folder that holds other things.
     """
     if is_whole(dataset, to):
-        _describe(dataset, to)
+        write_description(to, dataset.description)
         return "already there"
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} exists and is not the whole {dataset.name} dataset: move it away, or give another --to")
     held = next((folder for folder in sources if all((folder / file.name).is_file() for file in dataset.files)), None)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as made:
-        folder = Path(made) / to.name
-        folder.mkdir()
+    with new_folder(to, "--to") as folder:
         for file in dataset.files:
             if held:
                 shutil.copyfile(held / file.name, folder / file.name)
             else:
                 _download(file, folder / file.name, progress)
             _check(file, folder / file.name, str(held / file.name) if held else file.url)
-        _describe(dataset, folder)
-        if to.exists():
-            to.rmdir()
-        folder.rename(to)
+        write_description(folder, dataset.description)
     return str(held) if held else "the network"
 
 
 def is_whole(dataset: PublicDataset, folder: Path) -> bool:
     """Whether `folder` holds every file with the right checksum."""
     return all((folder / file.name).is_file() and _sha256(folder / file.name) == file.sha256 for file in dataset.files)
-
-
-def _describe(dataset: PublicDataset, folder: Path) -> None:
-    """Write `dataset.json` as this version of genrecall words it."""
-    new = folder / "dataset.json.new"
-    new.write_text(json.dumps(dataset.description, indent=1) + "\n", encoding="utf-8")
-    new.replace(folder / "dataset.json")
 
 
 def _download(file: File, path: Path, progress: Progress) -> None:

@@ -11,19 +11,33 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genrecall.config.shop import ClickModel
+from genrecall.datasets.folder import json_lines
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 READING_S = 4  # seconds a shopper spends on each item
 SESSIONS_A_CLIENT = 4
 K1, B = 1.2, 0.75  # as Lucene's BM25Similarity
 _WORD = re.compile(r"\w+")
+Session = tuple[dict[str, Any], list[dict[str, Any]]]  # a row of ubi_queries, and its rows of ubi_events
+
+
+@dataclass(frozen=True)
+class JudgedQuery:
+    """A query and its judged items, in parallel: ids, titles, and label int [n], 0 exact ... 3 irrelevant."""
+
+    text: str
+    items: list[str]
+    titles: list[str]
+    label: np.ndarray
 
 
 class Bm25:
@@ -85,10 +99,8 @@ class Log:
         self.seconds = days * 86_400
         self.number = 0
 
-    def record(
-        self, text: str, items: list[str], clicked: np.ndarray, bought: np.ndarray
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """One search: its row of ubi_queries and its rows of ubi_events. items: as shown; clicked, bought: bool [s]."""
+    def record(self, text: str, items: list[str], clicked: np.ndarray, bought: np.ndarray) -> Session:
+        """One search. items: as shown; clicked, bought: bool [s]."""
         self.number += 1
         start = START + timedelta(milliseconds=int(self.random.integers(self.seconds * 1000)))
         session = {
@@ -119,6 +131,36 @@ class Log:
             for rank in np.flatnonzero(happened)
         ]
         return query, events
+
+
+def simulate(
+    queries: Iterable[JudgedQuery], traffic: Iterable[int], bm25: Bm25, model: ClickModel, log: Log
+) -> Iterator[Session]:
+    """Every search of every query, one query after the other; `traffic`: how often each is asked.
+
+    All chance comes from `log.random`: the same queries, settings and generator give the same records.
+    """
+    for query, times in zip(queries, traffic, strict=True):
+        scores = bm25.scores(query.text, query.titles)
+        slates, clicked, bought = sessions(scores, query.label, times, model, log.random)
+        for slate, is_clicked, is_bought in zip(slates.tolist(), clicked, bought, strict=True):
+            yield log.record(query.text, [query.items[row] for row in slate], is_clicked, is_bought)
+
+
+def write(made: Iterable[Session], folder: Path, progress: Callable[[int], None]) -> dict[str, int]:
+    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz; returns how many sessions, clicks and purchases."""
+    count, actions = 0, Counter({"click": 0, "purchase": 0})
+    with (
+        json_lines(folder / "ubi_queries.jsonl.gz") as write_query,
+        json_lines(folder / "ubi_events.jsonl.gz") as write_event,
+    ):
+        for count, (query, events) in enumerate(made, 1):
+            write_query(query)
+            for event in events:
+                write_event(event)
+                actions[event["action_name"]] += 1
+            progress(count)
+    return {"sessions": count, "clicks": actions["click"], "purchases": actions["purchase"]}
 
 
 def shares(expected: np.ndarray) -> np.ndarray:

@@ -7,19 +7,16 @@ judgments and the titles of judged items, never the catalogue. The folder appear
 
 from __future__ import annotations
 
-import gzip
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genrecall.config.shop import ShopSection
-from genrecall.errors import UserError
+from genrecall.datasets.folder import json_lines, new_folder, write_description
 from genrecall.splits import groups
 from genrecall.synthesize import logs
 from genrecall.synthesize.judge import GRADES, Judge, Judged
@@ -28,7 +25,6 @@ from genrecall.synthesize.shop import BLOCK, Items, Shop, item_id
 from genrecall.synthesize.wording import records
 
 TARGETS_A_QUERY = 3  # items looked at for each query wanted, since equal queries are made once
-COMPRESSION = 3
 Progress = Callable[[str, int, int], None]  # stage, done, in all
 
 
@@ -37,21 +33,16 @@ def synthesize(section: ShopSection, out: Path, progress: Progress = lambda *_: 
 
     UserError when `out` exists and is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} is not empty: move it away, or give another folder")
-    shop = Shop(section.items, section.seed)
-    sample = _sample(shop, min(section.items, TARGETS_A_QUERY * section.query_count), progress)
-    queries = make(shop, sample, section, lambda done: progress("queries", done, section.query_count))
-    judge = Judge(shop, queries, section)
-    for block in shop.blocks():
-        judge.see(block)
-        progress("judgments", int(block.number[-1]) + 1, shop.items)
-    judged = judge.judgments(sample)
-    splits = _splits(queries, section, shop.random("splits"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as made:
-        folder = Path(made) / out.name
-        folder.mkdir()
+    with new_folder(out) as folder:
+        shop = Shop(section.items, section.seed)
+        sample = _sample(shop, min(section.items, TARGETS_A_QUERY * section.query_count), progress)
+        queries = make(shop, sample, section, lambda done: progress("queries", done, section.query_count))
+        judge = Judge(shop, queries, section)
+        for block in shop.blocks():
+            judge.see(block)
+            progress("judgments", int(block.number[-1]) + 1, shop.items)
+        judged = judge.judgments(sample)
+        splits = _splits(queries, section, shop.random("splits"))
         train = np.isin(judged.query, splits["train"])
         titles = _write_items(shop, folder, judged.item[train], progress)
         _write_judged(queries, judged, splits, folder)
@@ -69,10 +60,7 @@ def synthesize(section: ShopSection, out: Path, progress: Progress = lambda *_: 
             **counts,
         }
         described = {"name": out.resolve().name, "simulated": True, "about": about}
-        (folder / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        folder.rename(out)
+        write_description(folder, described)
     return described
 
 
@@ -104,7 +92,7 @@ def _write_items(shop: Shop, folder: Path, wanted: np.ndarray, progress: Progres
     """items.jsonl.gz; returns the titles of the `wanted` item numbers."""
     titles: dict[int, str] = {}
     wanted = np.unique(wanted)
-    with _lines(folder / "items.jsonl.gz") as write:
+    with json_lines(folder / "items.jsonl.gz") as write:
         for block in shop.blocks():
             made = records(shop, block)
             for record in made:
@@ -143,35 +131,18 @@ def _write_logs(
     random = shop.random("logs")
     total = section.sessions or 20 * len(train)
     traffic = random.multinomial(total, logs.shares(queries.expected[train]))
-    bm25, log = logs.Bm25(iter(titles.values())), logs.Log(total, section.days, random)
     bounds = np.searchsorted(judged.query, [train, train + 1]).T.tolist()
-    clicks = purchases = 0
-    with _lines(folder / "ubi_queries.jsonl.gz") as write_query, _lines(folder / "ubi_events.jsonl.gz") as write_event:
-        for query, times, (first, last) in zip(train.tolist(), traffic.tolist(), bounds, strict=True):
-            items, text = judged.item[first:last].tolist(), queries.text[query]
-            scores = bm25.scores(text, [titles[item] for item in items])
-            slates, clicked, bought = logs.sessions(scores, judged.label[first:last], times, section.clicks, random)
-            for slate, is_clicked, is_bought in zip(slates.tolist(), clicked, bought, strict=True):
-                searched, events = log.record(text, [item_id(items[row]) for row in slate], is_clicked, is_bought)
-                write_query(searched)
-                for event in events:
-                    write_event(event)
-            clicks, purchases = clicks + int(clicked.sum()), purchases + int(bought.sum())
-            progress("logs", log.number, total)
-    return {"sessions": total, "clicks": clicks, "purchases": purchases}
+
+    def asked(query: int, first: int, last: int) -> logs.JudgedQuery:
+        items = judged.item[first:last].tolist()
+        ids, shown = [item_id(item) for item in items], [titles[item] for item in items]
+        return logs.JudgedQuery(queries.text[query], ids, shown, judged.label[first:last])
+
+    bm25, log = logs.Bm25(iter(titles.values())), logs.Log(total, section.days, random)
+    made = (asked(query, first, last) for query, (first, last) in zip(train.tolist(), bounds, strict=True))
+    sessions = logs.simulate(made, traffic.tolist(), bm25, section.clicks, log)
+    return logs.write(sessions, folder, lambda done: progress("logs", done, total))
 
 
 def query_id(number: int) -> str:
     return f"q{number:06}"
-
-
-@contextmanager
-def _lines(path: Path) -> Iterator[Callable[[Any], None]]:
-    """Write JSON lines, gzipped; the same records give the same bytes (no name, no time in the header)."""
-    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as file:
-
-        def write(record: Any) -> None:
-            file.write(encode(record).encode() + b"\n")
-
-        yield write

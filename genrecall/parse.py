@@ -24,7 +24,14 @@ Parser = Callable[[Any], Iterable[tuple[Any, ...]]]
 
 
 def table(rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str) -> pa.Table:
-    """The records of all rows as one table, read in batches.
+    """The records of all rows as one table; arguments as of `batches`."""
+    return pa.Table.from_batches(batches(rows, schema, parse, rejects, source), schema=schema)
+
+
+def batches(
+    rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str, located: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The records of all rows, a batch at a time.
 
     Args:
         rows: as they come out of a file or index.
@@ -32,16 +39,17 @@ def table(rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Reject
         parse: from a row's value to its records (tuples in the schema's order: none, one or several); raises BadRow.
         rejects: takes the bad rows, and counts the good ones.
         source: what the rows are (items, queries, ...), for messages.
+        located: whether the schema ends with `place` and `line`, to be filled with where the row was found.
     """
-    stream = _records(rows, parse, rejects, source)
-    batches = []
+    stream = _records(rows, parse, rejects, source, located)
     while batch := list(islice(stream, BATCH)):
         columns = [pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
-        batches.append(pa.record_batch(columns, schema=schema))
-    return pa.Table.from_batches(batches, schema=schema)
+        yield pa.record_batch(columns, schema=schema)
 
 
-def _records(rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str) -> Iterator[tuple[Any, ...]]:
+def _records(
+    rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str, located: bool
+) -> Iterator[tuple[Any, ...]]:
     for row in rows:
         try:
             if row.fault:
@@ -51,7 +59,7 @@ def _records(rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str) 
             rejects.add(source, row.place, row.line, str(reason), row.value)
         else:
             rejects.keep(source)
-            yield from records
+            yield from ((*record, row.place, row.line) for record in records) if located else records
 
 
 def text_of(value: Any, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genrecall.config.base import Section
 
@@ -32,6 +32,9 @@ class SamplingSection(Section):
         0.25, ge=0, le=1, description="of a batch, where there is no real query; the rest synthetic"
     )
     targets: int = Field(2, ge=1, description="SIDs sampled for a query of a batch, by grade")
+    targets_from: Literal["auto", "judgments", "logs"] = Field(
+        "auto", description="what says which items a query wants; auto: judgments where there are some, else the logs"
+    )
 
 
 class StageSection(Section):
@@ -70,6 +73,73 @@ class LmKindSection(Section):
     query_stage: StageSection = StageSection(steps=300, batch=128)
 
 
+class UserSection(Section):
+    """Stage 3: the same with what is known of the user. It runs where the dataset has logs of users."""
+
+    recent: int = Field(10, ge=0, le=100, description="SIDs of a user's past that the generator reads at most")
+    related: int = Field(
+        0, ge=0, description="of them only those in the level-1 codes likeliest for the query, this many; 0: all"
+    )
+    anonymous: float = Field(
+        0.25, ge=0, lt=1, description="share of requests trained on without their user: what an unknown one meets"
+    )
+    stage: StageSection = StageSection(steps=300, patience=3, evaluate_every=50)
+
+
+class RewardSection(Section):
+    """What a SID earns for a request: the first that applies, by the items it holds; no adding."""
+
+    purchased: float = Field(1.0, description="paper 1.0")
+    clicked: float = Field(1.0, description="paper 1.0")
+    exposed: float = Field(0.5, description="shown and not clicked; paper 0.5")
+    valid: float = Field(0.1, description="any other SID that some item has; paper 0.1")
+    invalid: float = Field(0.0, description="only met with mask=level; paper 0.0")
+
+
+class AlignmentSection(StageSection):
+    """Stage 4, EG-GRPO. It runs where the dataset has logs with exposures. trainer/alignment says what each decides."""
+
+    steps: int = Field(0, ge=0, description="at most; 0 leaves the stage out; paper 1,000")
+    batch: int = Field(64, ge=1, description="requests a step; paper 512")
+    lr: float = Field(1e-4, gt=0, description="paper 1e-6, for a pretrained model of 0.5B")
+    prior_lr: float = Field(1e-3, gt=0, description="of the prefix prior's sharpness and size weight")
+    warmup_steps: int = Field(5, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    group: int = Field(8, ge=2, description="SIDs a request; paper 8")
+    experts: int = Field(2, ge=0, description="of them ground truth, K; paper 2; 0 is plain GRPO")
+    experts_from: Literal["clicked", "exposed", "both"] = Field(
+        "both", description="what was bought or clicked, all that was exposed alike, or the first and then the second"
+    )
+    expert_ratio: Literal["policy", "certain", "shaped"] = Field(
+        "policy",
+        description="old probability of an expert's code: the policy's own, as if generated; 1; or 1, with the ratio r "
+        "shaped to r / (r + 0.1)",
+    )
+    requests: Literal["clicked", "all"] = Field("clicked", description="those with a click or purchase, or all")
+    reward: RewardSection = RewardSection()
+    clip: float = Field(0.2, gt=0, description="epsilon of the clipped objective; paper: not told")
+    updates: int = Field(1, ge=1, description="steps on each batch of rollouts; with 1 the ratio of a sample is 1")
+    temperature: float = Field(1.0, gt=0, description="of the sampler; paper: not told")
+    mask: Literal["children", "level"] = Field(
+        "children", description="what may be sampled: valid SIDs, or any codes (kind lm, or encoder without prior)"
+    )
+    kl_weight: float = Field(1.0, ge=0, description="paper 1.0")
+    kl_in: Literal["loss", "reward"] = Field("loss", description="where the KL to the model before this stage enters")
+    scale: Literal["group", "none"] = Field("group", description="whether advantages are divided by the group's std")
+    keep: Literal["best", "last"] = Field("best", description="weights kept: of the best look at dev, or the last")
+
+    @model_validator(mode="after")
+    def _whole_rollouts(self) -> "AlignmentSection":
+        if self.evaluate_every % self.updates:
+            raise ValueError(
+                f"evaluate_every ({self.evaluate_every}) must be a multiple of updates ({self.updates}): a checkpoint "
+                "in the middle of a batch of rollouts could not be gone on from"
+            )
+        if self.experts >= self.group:
+            raise ValueError(f"experts ({self.experts}) must be fewer than group ({self.group})")
+        return self
+
+
 class DevSection(Section):
     """How a generator is judged while it is trained."""
 
@@ -84,6 +154,8 @@ class GeneratorSection(Section):
     sampling: SamplingSection = SamplingSection()
     encoder: EncoderKindSection = EncoderKindSection()
     lm: LmKindSection = LmKindSection()
+    user: UserSection = UserSection()
+    alignment: AlignmentSection = AlignmentSection()
     dev: DevSection = DevSection()
 
 
@@ -93,9 +165,11 @@ TINY = GeneratorSection(
     encoder=EncoderKindSection(stage=StageSection(steps=60, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=20)),
     lm=LmKindSection(
         bpe_size=400,
-        item_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),
-        query_stage=StageSection(steps=20, batch=16, warmup_steps=5, evaluate_every=10),
+        item_stage=StageSection(steps=20, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
+        query_stage=StageSection(steps=40, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
     ),
+    user=UserSection(stage=StageSection(steps=20, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)),
+    alignment=AlignmentSection(batch=8, warmup_steps=2, evaluate_every=5),
     dev=DevSection(beam_width=10, items=10),
 )
 """A configuration small enough for tests: seconds, and the same code."""

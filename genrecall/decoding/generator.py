@@ -276,9 +276,7 @@ class Generator:
             yield time.perf_counter() * 1e3
 
 
-def likely_codes(
-    decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int
-) -> Tensor:
+def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int) -> Tensor:
     """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
     root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
     scores, child = heads(0, PrefixTree(decoder, prefix, 1).state, tables, root, prefix.text)

@@ -52,7 +52,7 @@ class TextEncoder(nn.Module):
 
         folder = resolve(checkpoint)
         try:
-            with _without_progress_bar():
+            with without_progress_bar():
                 tokenizer = AutoTokenizer.from_pretrained(folder)
                 model = AutoModel.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError) as error:
@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
         """Write weights (as `dtype` where given), tokenizer and pooling so that `load(folder)` works."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = None if dtype is None else {k: v.to(dtype) for k, v in self.model.state_dict().items()}
-        with _without_progress_bar():
+        with without_progress_bar():
             self.model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
         self.tokenizer.save_pretrained(folder)
         (folder / _POOLING).parent.mkdir(exist_ok=True)
@@ -123,7 +123,7 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def without_progress_bar() -> Iterator[None]:
     """Keep transformers from drawing a bar for what takes a fraction of a second."""
     from transformers.utils import logging
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from genrecall.records import ITEMS, JUDGMENTS, QUERIES
+from genrecall.records import ITEMS, JUDGMENTS, QUERIES, REQUESTS
 from genrecall.sid import SidSpace
 
 Train = Callable[..., dict[str, Any]]  # the fixture `train`
@@ -54,6 +54,31 @@ def logs() -> tuple[pa.Table, pa.Table, pa.Table]:
             into.append({"query_id": query, "item_id": f"{(t + 1) % 4}{c}0", "grade": 0.0})
     tables = (pa.Table.from_pylist(queries, QUERIES), *(pa.Table.from_pylist(j, JUDGMENTS) for j in (train, dev)))
     return tables
+
+
+def requests(count: int, seed: int = 0) -> pa.Table:
+    """REQUESTS of clients who each buy of one maker alone: their past says which."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for n in range(count):
+        maker, (thing, colour) = rng.integers(len(MAKERS)), rng.integers(4, size=2)
+        past = [f"{t}{c}{maker}" for t, c in rng.integers(4, size=(3, 2))]
+        wanted = f"{thing}{colour}{maker}"
+        rows.append(
+            {
+                "query_id": f"r{n}",
+                "text": f"{COLOURS[colour]} {THINGS[thing]}",
+                "client_id": f"c{n}",
+                "timestamp": 1_700_000_000_000 + n * 60_000,
+                "gender": "",
+                "age_band": "",
+                "recent": list(dict.fromkeys(past)),
+                "exposed": [f"{thing}{colour}{m}" for m in range(len(MAKERS))] + ["gone"],
+                "clicked": [wanted],
+                "purchased": [wanted] if n % 2 else [],
+            }
+        )
+    return pa.Table.from_pylist(rows, REQUESTS)
 
 
 def tiny_encoder(folder: Path) -> Path:

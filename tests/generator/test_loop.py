@@ -16,7 +16,6 @@ from genrecall.errors import UserError
 from tests.generator.shop import catalogue
 from trainer.generator.encoder_model import EncoderModel, decoder_config
 from trainer.generator.loop import Batch, Stage, run_stage
-from trainer.generator.loss import paths_of
 
 SECTION = StageSection(steps=12, batch=8, warmup_steps=2, evaluate_every=4, patience=2, lr=3e-3)
 Measure = Callable[[], dict[str, float]]
@@ -32,9 +31,8 @@ def model() -> nn.Module:
 
 def batch(step: int) -> Batch:
     rng = np.random.default_rng(step)
-    paths = paths_of(catalogue()[2])
     text = torch.from_numpy(rng.normal(size=(8, 8)).astype(np.float32))
-    return {"text": text, "path": paths[rng.integers(0, len(paths), 8)]}
+    return {"text": text, "sid": torch.from_numpy(rng.integers(0, 48, (8, 1)))}
 
 
 def run(work: Path, batch: Callable[[int], Batch] = batch, evaluate: Measure | None = None) -> tuple[nn.Module, dict]:

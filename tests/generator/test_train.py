@@ -43,7 +43,6 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
     from genrecall.decoding.layout import read_folder
     from genrecall.decoding.prior import PrefixPrior
     from trainer.generator.encoder_model import EncoderModel, decoder_config
-    from trainer.generator.loss import paths_of
 
     folder, _ = trained_encoder
     space = catalogue()[2]
@@ -67,11 +66,10 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
     answer = Generator.load(folder, space).generate(["red shoe"], k=48)
     assert np.exp(answer.scores).sum() == pytest.approx(1.0, abs=1e-4)
     text = torch.from_numpy(embed(["red shoe"], encoder, cache, progress=False))
-    paths = paths_of(space)
     with torch.no_grad():
         for codes, score in zip(answer.codes[0, :5], answer.scores[0, :5], strict=True):
-            path = paths[int(space.index_of(codes))].unsqueeze(0)
-            assert -model(text, path)["loss"].item() == pytest.approx(score, abs=1e-4)
+            sid = torch.from_numpy(space.index_of(codes)).reshape(1, 1)
+            assert -model(sid, text=text)["loss"].item() == pytest.approx(score, abs=1e-4)
 
 
 def test_a_shop_without_judgments_trains_on_synthetic_queries_and_says_so(train: Train, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -9,12 +10,11 @@ import torch
 from transformers import Qwen2Model
 
 from genrecall.config.generator import DevSection
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.items import items_by_sid, rank_items
 from genrecall.decoding.search import Prefix, beam_search
 from genrecall.decoding.transformer import Decoder, DecoderConfig
 from trainer.generator.examples import Judged
+from trainer.generator.loss import Policy
 
 BATCH = 32
 
@@ -53,17 +53,13 @@ class DevQueries:
         return float(np.mean(each))
 
     @torch.no_grad()
-    def measure(
-        self, backbone: Qwen2Model, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix
-    ) -> dict[str, float]:
-        """{"recall"} of the weights as they are, `prefix` being that of the queries in order."""
-        decoder = lean_copy(backbone)
+    def measure(self, policy: Policy, prefix: Callable[[np.ndarray], Prefix]) -> dict[str, float]:
+        """{"recall"} of the weights as they are; `prefix` makes that of the queries of given rows (int64)."""
+        decoder = lean_copy(policy.backbone)
         parts = []
-        for at in range(0, len(prefix.mask), BATCH):
-            rows = slice(at, at + BATCH)
-            text = None if prefix.text is None else prefix.text[rows]
-            part = Prefix(prefix.embeds[rows], prefix.mask[rows], text)
-            parts.append(beam_search(decoder, heads, tables, part, self.width))
+        for at in range(0, len(self.judged.texts), BATCH):
+            rows = np.arange(at, min(at + BATCH, len(self.judged.texts)))
+            parts.append(beam_search(decoder, policy.heads, policy.tables, prefix(rows), self.width))
         sid, scores, valid = (
             torch.cat([getattr(p, name) for p in parts]).cpu().numpy() for name in ("sid", "scores", "valid")
         )

@@ -1,10 +1,11 @@
-"""Training of the `encoder` kind: one mixed stage over cached text vectors.
+"""Training of the `encoder` kind: one mixed stage over cached text vectors, then users, then alignment.
 
 Deviations from the paper, numbered:
 1. No language model: a frozen sentence encoder's pooled vector is the prefix of a small decoder, for CPUs and small
 shops. 2. Stages 1 and 2 are one: synthetic queries, standing for the items, are mixed with the real ones, half and
 half. 3. Two SIDs are sampled for a query, by grade, where the paper has three by click or purchase. 4. The prefix
-prior lets the vectors of the items speak before anything is learned (`genrecall.decoding.prior`).
+prior lets the vectors of the items speak before anything is learned (`genrecall.decoding.prior`). 5. A user's recent
+SIDs are one embedding each (`genrecall.decoding.user`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.layout import ENCODER, GeneratorBlock, space_fingerprint
 from genrecall.decoding.prior import PrefixPrior, node_means
 from genrecall.decoding.text_encoder import TextEncoder
+from genrecall.decoding.user import UserPrefix
 from genrecall.embeddings import embed
+from trainer.alignment import align
 from trainer.generator.encoder_model import EncoderModel, decoder_config
 from trainer.generator.job import Job, training_device
-from trainer.generator.loop import Batch, Stage, run_stage
-from trainer.generator.loss import paths_of
+from trainer.generator.loop import Batch
+from trainer.generator.stages import dev_of_queries, text_stage, user_stage
 
 
 def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
@@ -34,25 +37,61 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
     sizes, dim = job.space.level_sizes, job.item_vectors.shape[1]
     config = decoder_config(job.section.decoder, sum(sizes), tied=False)
     prior = make_prior(job, config.hidden_size) if section.prior else None
-    model = EncoderModel(config, dim, sizes, tables, prior, job.section.decoder.dropout).to(device)
+    user = make_user(job, config.hidden_size, dim) if job.user else None
+    model = EncoderModel(config, dim, sizes, tables, prior, job.section.decoder.dropout, user).to(device)
+    inputs = VectorInputs(job)
 
-    vectors, paths = torch.from_numpy(text_vectors(job)), paths_of(job.space)
-    draw = job.drawer(section.stage, job.query_shares())
+    mixed, with_user, aligned = job.keys(section, job.section.user, job.section.alignment)
+    stages = {
+        "mixed": text_stage(
+            *("encoder.stage", 2, job, model, inputs, section.stage, job.query_shares()),
+            dev_of_queries(job, model, inputs),
+            work / f"mixed-{mixed}",
+        )
+    }
+    if job.user:
+        stages["user"] = user_stage(job, model, inputs, work / f"user-{with_user}")
+    if job.requests is not None and job.section.alignment.steps:
+        stages["alignment"] = align(job, model, inputs, work / f"alignment-{aligned}")
 
-    def batch(step: int) -> Batch:
-        text, sid = draw(step)
-        return {"text": vectors[text], "path": paths[sid]}
-
-    stage = Stage("encoder.stage", section.stage, batch, dev_measure(job, model))
-    learned = run_stage(model, stage, work, job.seed, job.progress)
     block = GeneratorBlock(
-        "encoder", sizes, 0, "children", prior is not None, job.encoder.max_tokens, space_fingerprint(job.space)
+        *("encoder", sizes, 0, "children", prior is not None, job.encoder.max_tokens, space_fingerprint(job.space)),
+        user=job.user,
     )
     model.save(out, block)
     encoder = TextEncoder.load(job.encoder.checkpoint, job.encoder.max_tokens)
     encoder.save(out / ENCODER, dtype=getattr(torch, section.store))
     parameters = sum(p.numel() for p in model.parameters())
-    return {**job.describe(), "prior": prior is not None, "parameters": parameters, "stages": {"mixed": learned}}
+    return {**job.describe(), "prior": prior is not None, "parameters": parameters, "stages": stages}
+
+
+def make_user(job: Job, hidden_size: int, dim: int) -> UserPrefix:
+    """What reads users; their SIDs have vectors where there is a prior to hold them."""
+    return UserPrefix(len(job.profiles), hidden_size, dim if job.section.encoder.prior else None)
+
+
+class VectorInputs:
+    """`stages.Inputs` of this kind: rows of cached vectors. The items' own texts are embedded already."""
+
+    def __init__(self, job: Job) -> None:
+        first, end = job.examples.groups["title"]
+        known = {"examples": job.item_vectors[: end - first]}
+        self.vectors = {}
+        for name, texts in job.pools():
+            wanted = texts[:first] if name == "examples" else texts
+            parts = [embed(wanted, job.encoder, job.cache_dir, job.progress)] if wanted else []
+            if name in known:
+                parts.append(known[name])
+            if parts:
+                self.vectors[name] = torch.from_numpy(np.concatenate(parts))
+
+    def __call__(
+        self, pool: str, text: np.ndarray, profile: np.ndarray | None = None, recent: np.ndarray | None = None
+    ) -> Batch:
+        found = {"text": self.vectors[pool][torch.from_numpy(text)]}
+        if profile is not None and recent is not None:
+            found |= {"profile": torch.from_numpy(profile), "recent": torch.from_numpy(recent)}
+        return found
 
 
 def make_prior(job: Job, hidden_size: int) -> PrefixPrior:
@@ -61,21 +100,3 @@ def make_prior(job: Job, hidden_size: int) -> PrefixPrior:
     prior = PrefixPrior((len(means[0]), len(means[1]), len(means[2])), job.item_vectors.shape[1], hidden_size)
     prior.fill(means, counts)
     return prior
-
-
-def text_vectors(job: Job) -> np.ndarray:
-    """float32 [texts, dim] of the examples; the items' own texts are embedded already."""
-    first, _ = job.examples.groups["title"]
-    if not first:
-        return job.item_vectors
-    queries = embed(job.examples.texts[:first], job.encoder, job.cache_dir, job.progress)
-    return np.concatenate([queries, job.item_vectors])
-
-
-def dev_measure(job: Job, model: EncoderModel) -> Any:
-    """The dev recall of `model` as it is; None without dev queries."""
-    dev = job.dev()
-    if dev is None:
-        return None
-    text = torch.from_numpy(embed(job.held_out.texts, job.encoder, job.cache_dir, job.progress)).to(training_device())
-    return lambda: dev.measure(model.backbone, model.heads, model.tables, model.prefix(text))

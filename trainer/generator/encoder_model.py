@@ -15,21 +15,24 @@ from transformers import Qwen2Config, Qwen2Model
 
 from genrecall.config.generator import DecoderSection
 from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.generator import encoder_prefix
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.layout import CONFIG, WEIGHTS, GeneratorBlock
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix
-from trainer.generator.loss import sid_log_probs
+from genrecall.decoding.user import UserPrefix, Users
+from trainer.generator.loss import Policy
 
 
 class EncoderModel(nn.Module):
-    """A one-token prefix, then the SID's first two tokens.
+    """What is known of the user, one vector of the query, then the SID's first two tokens.
 
     Args:
         config: of the decoder; its vocabulary is the three levels, one after another.
         dim: of the text vectors.
         tables: on the device of training.
         prior: already filled, or None. With a prior the heads start at zero: step 0 is the prior's search.
+        user: None for a generator that never meets users.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class EncoderModel(nn.Module):
         tables: ConstraintTables,
         prior: PrefixPrior | None,
         dropout: float,
+        user: UserPrefix | None = None,
     ) -> None:
         super().__init__()
         self.backbone = Qwen2Model(config)
@@ -51,19 +55,31 @@ class EncoderModel(nn.Module):
         self.heads = LevelHeads(head, offsets, level_sizes, "children", prior)
         self.dropout = nn.Dropout(dropout)
         self.tables = tables
+        self.user = user
+        tokens = tables.sids + torch.tensor(offsets, device=tables.sids.device)
+        self.register_buffer("tokens", tokens, persistent=False)
         add_residual_dropout(self.backbone, dropout)
 
-    def forward(self, text: Tensor, path: Tensor) -> dict[str, Tensor]:
-        """text float32 [B, dim], path int64 [B, 3] -> {"loss": mean negative log-likelihood}."""
-        tokens = torch.stack([self.tables.code[n][path[:, n]] + self.heads.offsets[n] for n in (0, 1)], dim=1)
-        embeds = torch.cat([self.projection(text).unsqueeze(1), self.backbone.embed_tokens(tokens)], dim=1)
-        states = self.backbone(inputs_embeds=self.dropout(embeds), use_cache=False).last_hidden_state
-        return {"loss": -sid_log_probs(self.heads, self.tables, self.dropout(states), path, text).mean()}
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.backbone, self.heads, self.tables, self.dropout)
 
-    def prefix(self, text: Tensor) -> Prefix:
-        """What the search starts from."""
-        embeds = self.projection(text).unsqueeze(1)
-        return Prefix(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device), text)
+    def forward(self, sid: Tensor, **who_asks: Tensor) -> dict[str, Tensor]:
+        """sid int64 [B, G] and what `prefix` takes -> {"loss": mean negative log-likelihood of the SIDs}."""
+        return {"loss": -self.policy.log_probs(self.prefix(**who_asks), sid).sum(-1).mean()}
+
+    def prefix(self, text: Tensor, profile: Tensor | None = None, recent: Tensor | None = None) -> Prefix:
+        """What the search starts from. text float32 [B, dim]; profile int64 [B, 2], recent int64 [B, H]: `Users`."""
+        users = None if profile is None or recent is None else Users(profile, recent)
+        return encoder_prefix(
+            text,
+            self.projection,
+            users,
+            self.user,
+            self.get_buffer("tokens"),
+            self.heads.prior,
+            self.backbone.embed_tokens,
+        )
 
     def save(self, folder: Path, block: GeneratorBlock) -> None:
         """config.json and model.safetensors; node vectors as float16, to which `fill` has rounded them already."""
@@ -72,6 +88,8 @@ class EncoderModel(nn.Module):
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         weights = {f"model.{key}": value for key, value in self.backbone.state_dict().items()}
         weights |= {f"projection.{key}": value for key, value in self.projection.state_dict().items()}
+        if self.user is not None:
+            weights |= {f"user.{key}": value for key, value in self.user.state_dict().items()}
         weights["lm_head.weight"] = self.heads.weight
         if self.heads.prior is not None:
             weights |= {f"prior.{key}": value for key, value in self.heads.prior.state_dict().items()}

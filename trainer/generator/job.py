@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import numpy as np
 import torch
 
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import GeneratorSection, StageSection
+from genrecall.config.generator import GeneratorSection
 from genrecall.decoding.layout import space_fingerprint
+from genrecall.decoding.user import UserBlock
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
-from trainer.generator.examples import Examples, Judged, draw, shares_of
+from trainer.generator.examples import Examples, Judged, shares_of
+from trainer.generator.requests import Requests
+
+Pool = tuple[str, list[str]]  # name and texts of a set of texts that a stage draws from
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Job:
     Attributes:
         rows: int64 [items], the row in `space.sids` of each item's SID; item_vectors: float32 [items, dim].
         held_out: dev queries; empty where there are none.
+        requests, held_out_requests: logged ones to learn from and to judge by, each with a click or purchase; None
+            where there are no logs.
+        profiles: the values of users' fields that occur.
     """
 
     section: GeneratorSection
@@ -38,35 +45,54 @@ class Job:
     seed: int
     cache_dir: Path
     progress: bool
+    requests: Requests | None = None
+    held_out_requests: Requests | None = None
+    profiles: tuple[str, ...] = ()
 
-    def key(self) -> str:
-        """16 hex digits that change with whatever the result depends on."""
+    @property
+    def user(self) -> UserBlock | None:
+        """What the generator will know of users; None where stage 3 has nothing to learn from or is left out."""
+        section = self.section.user
+        if not section.stage.steps or self.requests is None or not self.requests.know_users:
+            return None
+        return UserBlock(self.profiles, section.recent, section.related)
+
+    def keys(self, *settings: object) -> Iterator[str]:
+        """16 hex digits a stage, given what each adds to what the result depends on: a stage's key covers all before.
+
+        A change of the last stage therefore leaves the work of the ones before it in place.
+        """
+        s = self.section
         digest = hashlib.sha256(
-            f"{self.section!r} {self.encoder!r} {self.seed} {space_fingerprint(self.space)}".encode()
+            f"{s.kind} {s.decoder!r} {s.sampling!r} {s.dev!r} {self.encoder!r} {self.seed} "
+            f"{space_fingerprint(self.space)} {self.user!r}".encode()
         )
         for texts in (self.examples.texts, self.held_out.texts):
-            digest.update("\\n".join(texts).encode("utf-8", "surrogatepass"))
+            digest.update("\n".join(texts).encode("utf-8", "surrogatepass"))
         e, h = self.examples, self.held_out
-        for array in (self.rows, self.item_vectors, e.start, e.sid, e.weight, h.start, h.item, h.grade):
+        arrays = [self.rows, self.item_vectors, e.start, e.sid, e.weight, h.start, h.item, h.grade]
+        for requests in (self.requests, self.held_out_requests):
+            if requests is not None:
+                digest.update("\n".join(requests.texts).encode("utf-8", "surrogatepass"))
+                arrays += [requests.text, requests.profile, requests.recent]
+                arrays += [requests.start, requests.item, requests.outcome]
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
-
-    def drawer(self, stage: StageSection, shares: dict[str, float]) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-        """step -> (text int64 [n], sid int64 [n])."""
-
-        def of(step: int) -> tuple[np.ndarray, np.ndarray]:
-            rng = np.random.default_rng((self.seed, step))
-            return draw(self.examples, shares, stage.batch, self.section.sampling.targets, rng)
-
-        return of
+        for setting in settings:
+            digest.update(repr(setting).encode())
+            yield digest.hexdigest()[:16]
 
     def query_shares(self) -> dict[str, float]:
         return shares_of(self.examples, self.section.sampling)
 
-    def dev(self) -> DevQueries | None:
-        if not self.held_out.texts:
-            return None
-        return DevQueries(self.held_out, self.rows, len(self.space), self.section.dev)
+    def pools(self) -> list[Pool]:
+        """Every set of texts that some stage asks for, by name."""
+        named = {"requests": self.requests, "held_out_requests": self.held_out_requests}
+        found: list[Pool] = [("examples", self.examples.texts), ("held_out", self.held_out.texts)]
+        return found + [(name, of.texts) for name, of in named.items() if of is not None]
+
+    def dev(self, judged: Judged) -> DevQueries:
+        return DevQueries(judged, self.rows, len(self.space), self.section.dev)
 
     def describe(self) -> dict[str, Any]:
         """What it is trained on, for the metrics."""
@@ -76,6 +102,9 @@ class Job:
             "texts": {group: self.examples.size(group) for group in self.examples.groups},
             "shares": self.query_shares(),
             "dev_queries": len(self.held_out.texts),
+            "requests": len(self.requests) if self.requests is not None else 0,
+            "dev_requests": len(self.held_out_requests) if self.held_out_requests is not None else 0,
+            "profiles": list(self.profiles),
         }
 
 

@@ -1,88 +1,96 @@
-"""Training of the `lm` kind: stage 1 items -> SIDs, stage 2 queries -> SIDs.
+"""Training of the `lm` kind: stage 1 items -> SIDs, stage 2 queries -> SIDs, stage 3 users, stage 4 alignment.
 
 Deviations from the paper, numbered:
 1. Any Qwen2-family checkpoint, or the same architecture from scratch with a tokenizer trained on the catalogue.
 2. The loss is normalized over the valid children (`loss`), where the paper's is over the vocabulary.
 3. Stage 2 samples two SIDs for a query, by grade, and mixes synthetic queries in, half and half; alone where there
-are no real ones. 4. A marker behind the text says whether it is an item's or a query's; how the paper writes its
-prompts is not told.
+are no real ones. 4. A marker behind the text says whether it is an item's or a query's, and a user's SIDs and profile
+stand before it as tokens; how the paper writes its prompts is not told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from genrecall.checkpoints import resolve
-from genrecall.config.generator import StageSection
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
-from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad
+from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad, user_tokens
+from trainer.alignment import align
 from trainer.generator.encoder_model import decoder_config
 from trainer.generator.job import Job, training_device
 from trainer.generator.lm_model import SidLanguageModel, load_checkpoint, train_tokenizer
-from trainer.generator.loop import Batch, Stage, run_stage
-from trainer.generator.loss import paths_of
+from trainer.generator.loop import Batch
+from trainer.generator.stages import dev_of_queries, text_stage, user_stage
 
 
 def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
     """Train in `work`, write the generator's folder to `out`, return the metrics."""
     section, sizes = job.section.lm, job.space.level_sizes
     tables = ConstraintTables.build(job.space, training_device())
-    first_title = job.examples.groups["title"][0]
+    profiles = len(job.user.profiles) if job.user else 0
     if section.checkpoint is None:
-        tokenizer = train_tokenizer(job.examples.texts[first_title:], section.bpe_size)
-        vocabulary = Vocabulary(len(tokenizer), sizes)
+        tokenizer = train_tokenizer(job.examples.texts[job.examples.groups["title"][0] :], section.bpe_size)
+        vocabulary = Vocabulary(len(tokenizer), sizes, profiles)
         model = SidLanguageModel(decoder_config(job.section.decoder, vocabulary.size, tied=True))
     else:
         model, tokenizer = load_checkpoint(resolve(section.checkpoint))
-        vocabulary = Vocabulary(len(tokenizer), sizes)
+        vocabulary = Vocabulary(len(tokenizer), sizes, profiles)
     model.prepare(vocabulary, tables, job.section.decoder.dropout)
     nn.Module.to(model, training_device())
     lowercase = section.checkpoint is None
-    prompts = Prompts(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase)
+    inputs = PromptInputs(job, Prompts(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase))
 
-    ids = [
-        *prompts.ids(job.examples.texts[:first_title], "query"),
-        *prompts.ids(job.examples.texts[first_title:], "item"),
-    ]
-    plan = {  # dev queries say nothing about stage 1, which knows no query
-        "item": (section.item_stage, {"title": 1.0}, None),
-        "query": (section.query_stage, job.query_shares(), dev_measure(job, model, prompts)),
+    settings = (section.checkpoint, section.bpe_size, section.max_tokens, section.item_stage)
+    item, query, with_user, aligned = job.keys(settings, section.query_stage, job.section.user, job.section.alignment)
+    stages = {
+        "item": text_stage(  # dev queries say nothing about stage 1, which knows no query
+            *("lm.item_stage", 1, job, model, inputs, section.item_stage, {"title": 1.0}, None), work / f"item-{item}"
+        ),
+        "query": text_stage(
+            *("lm.query_stage", 2, job, model, inputs, section.query_stage, job.query_shares()),
+            dev_of_queries(job, model, inputs),
+            work / f"query-{query}",
+        ),
     }
-    stages = {}
-    for name, (numbers, shares, measure) in plan.items():
-        stage = Stage(f"lm.{name}_stage", numbers, batches(job, numbers, shares, ids), measure)
-        stages[name] = run_stage(model, stage, work / name, job.seed, job.progress)
+    if job.user:
+        stages["user"] = user_stage(job, model, inputs, work / f"user-{with_user}")
+    if job.requests is not None and job.section.alignment.steps:
+        stages["alignment"] = align(job, model, inputs, work / f"alignment-{aligned}")
 
     block = GeneratorBlock(
-        "lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space), lowercase
+        *("lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space), lowercase),
+        user=job.user,
     )
     model.save(out, block)
     tokenizer.save_pretrained(out)
     return {**job.describe(), "parameters": model.num_parameters(), "stages": stages}
 
 
-def batches(job: Job, section: StageSection, shares: dict[str, float], ids: list[list[int]]) -> Callable[[int], Batch]:
-    """step -> left-padded prompts and the paths of their targets."""
-    draw, paths = job.drawer(section, shares), paths_of(job.space)
+class PromptInputs:
+    """`stages.Inputs` of this kind: left-padded prompts."""
 
-    def batch(step: int) -> Batch:
-        text, sid = draw(step)
-        prompt, mask = left_pad([ids[t] for t in text])
-        return {"ids": torch.from_numpy(prompt), "mask": torch.from_numpy(mask), "path": paths[sid]}
+    def __init__(self, job: Job, prompts: Prompts) -> None:
+        first = job.examples.groups["title"][0]
+        self.vocabulary = prompts.vocabulary
+        self.tokens = job.space.sids.astype(np.int64) + np.array(self.vocabulary.offsets)
+        self.ids = {}
+        for name, texts in job.pools():
+            queries = texts[:first] if name == "examples" else texts
+            items = texts[first:] if name == "examples" else []
+            self.ids[name] = [*prompts.ids(queries, "query"), *prompts.ids(items, "item")]
 
-    return batch
-
-
-def dev_measure(job: Job, model: SidLanguageModel, prompts: Prompts) -> Callable[[], dict[str, float]] | None:
-    """The dev recall of `model` as it is; None without dev queries."""
-    dev = job.dev()
-    if dev is None:
-        return None
-    ids, mask = (torch.from_numpy(a).to(training_device()) for a in left_pad(prompts.ids(job.held_out.texts, "query")))
-    return lambda: dev.measure(model.model, model.heads, model.tables, model.prefix(ids, mask))
+    def __call__(
+        self, pool: str, text: np.ndarray, profile: np.ndarray | None = None, recent: np.ndarray | None = None
+    ) -> Batch:
+        ids = [self.ids[pool][t] for t in text]
+        if profile is not None and recent is not None:
+            before = user_tokens(recent, profile, self.tokens, self.vocabulary.first_profile)
+            ids = [who + query for who, query in zip(before, ids, strict=True)]
+        prompt, mask = left_pad(ids)
+        return {"ids": torch.from_numpy(prompt), "mask": torch.from_numpy(mask)}

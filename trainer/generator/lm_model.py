@@ -19,9 +19,10 @@ from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.layout import GeneratorBlock
 from genrecall.decoding.prompts import Vocabulary
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
 from trainer.generator.encoder_model import add_residual_dropout
-from trainer.generator.loss import sid_log_probs
+from trainer.generator.loss import Policy
 
 
 class SidLanguageModel(Qwen2ForCausalLM):
@@ -53,17 +54,13 @@ class SidLanguageModel(Qwen2ForCausalLM):
     def heads(self) -> LevelHeads:
         return LevelHeads(self.lm_head.weight, self.vocabulary.offsets, self.vocabulary.level_sizes)
 
-    def forward(self, ids: Tensor, mask: Tensor, path: Tensor) -> dict[str, Tensor]:
-        """Left-padded prompts int64 and bool [B, S], path int64 [B, 3] -> {"loss": mean negative log-likelihood}."""
-        tokens = torch.stack([self.tables.code[n][path[:, n]] + self.vocabulary.offsets[n] for n in (0, 1)], dim=1)
-        mask = torch.cat([mask, torch.ones_like(tokens, dtype=torch.bool)], dim=1)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        embeds = self.dropout(self.model.embed_tokens(torch.cat([ids, tokens], dim=1)))
-        states = self.model(
-            inputs_embeds=embeds, attention_mask=mask.long(), position_ids=positions, use_cache=False
-        ).last_hidden_state
-        answer = self.dropout(states[:, -3:])
-        return {"loss": -sid_log_probs(self.heads, self.tables, answer, path, None).mean()}
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.model, self.heads, self.tables, self.dropout)
+
+    def forward(self, sid: Tensor, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """sid int64 [B, G], left-padded prompts int64 and bool [B, S] -> {"loss": mean negative log-likelihood}."""
+        return {"loss": -self.policy.log_probs(self.prefix(ids, mask), sid).sum(-1).mean()}
 
     def prefix(self, ids: Tensor, mask: Tensor) -> Prefix:
         """What the search starts from."""
@@ -72,7 +69,8 @@ class SidLanguageModel(Qwen2ForCausalLM):
     def save(self, folder: Path, block: GeneratorBlock) -> None:
         """A folder that `AutoModelForCausalLM` reads, with our block in its config.json."""
         self.config.genrecall = block.write()
-        self.save_pretrained(folder)
+        with without_progress_bar():
+            self.save_pretrained(folder)
 
 
 def load_checkpoint(folder: Path) -> tuple[SidLanguageModel, Any]:

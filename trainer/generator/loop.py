@@ -1,7 +1,8 @@
 """One stage of training by `transformers.Trainer`: batches by step, dev recall, checkpoints, early stop.
 
 What is trained and on what comes from the caller. Checkpoints are Trainer's own (optimizer state through torch.save);
-they are work files and never reach a bundle.
+they are work files and never reach a bundle. A checkpoint counts once its marker is written, which is last: what a
+kill or a full disk left half-written is removed, and the one before it is gone on from.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from genrecall.config.generator import StageSection
+from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
 
 Batch = dict[str, Tensor]
+Evaluate = Callable[[], dict[str, float]]
 RECALL = "eval_recall"
+WHOLE = "whole"  # marker of a checkpoint that was written to its end
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class Stage:
 
     Attributes:
         evaluate: None where there are no dev queries; then the last weights are kept.
+        keep_best: whether the weights of the best look are kept, and the stage ends early; else the last.
     """
 
     name: str
     section: StageSection
     batch: Callable[[int], Batch]
-    evaluate: Callable[[], dict[str, float]] | None
+    evaluate: Evaluate | None
+    keep_best: bool = True
 
 
 class StepBatches(Dataset[Batch]):
@@ -64,19 +70,49 @@ class StepBatches(Dataset[Batch]):
 class SidTrainer(Trainer):
     """Trainer with our dev measure, a learning rate of the prior's own, and a stop at a loss that is no number."""
 
-    def __init__(self, stage: Stage, **kwargs: Any) -> None:
+    def __init__(self, stage: Stage, work: Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stage = stage
+        self.work = work
         self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
-        loss: Tensor = model(**inputs)["loss"]
+        loss: Tensor = self.loss_of(model, inputs)
         if not loss.isfinite():
             raise UserError(
                 f"stage {self.stage.name}: the loss is {loss.item()} at step {self.state.global_step + 1}: lower lr "
-                f"(now {self.stage.section.lr}) or max_grad_norm (now {self.stage.section.max_grad_norm}) of the stage"
+                f"(now {self.stage.section.lr}) or max_grad_norm (now {self.stage.section.max_grad_norm}) of the "
+                f"stage. {self._intact()}"
             )
         return loss
+
+    def loss_of(self, model: nn.Module, inputs: Batch) -> Tensor:
+        """What is minimized; a stage of another kind has its own."""
+        return model(**inputs)["loss"]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = self.work / f"checkpoint-{self.state.global_step}"
+        broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+        if broken:
+            raise UserError(
+                f"stage {self.stage.name}: weights are no numbers after step {self.state.global_step} ({broken[0]} and "
+                f"{len(broken) - 1} more): lower lr (now {self.stage.section.lr}). {self._intact()}"
+            )
+        try:
+            super()._save_checkpoint(model, trial)
+            (folder / WHOLE).touch()
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for it
+            shutil.rmtree(folder, ignore_errors=True)
+            free = shutil.disk_usage(self.work).free
+            raise UserError(
+                f"stage {self.stage.name}: the checkpoint of step {self.state.global_step} could not be written to "
+                f"{self.work} ({free / 1e6:,.0f} MB free): {error}. Free some space and run the same "
+                f"command again. {self._intact()}"
+            ) from error
+
+    def _intact(self) -> str:
+        last = last_checkpoint(self.work)
+        return f"The run goes on from {last}" if last else "No checkpoint was written yet: the stage starts over"
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW: matrices decay, vectors don't, the prior's sharpness and size weight have their own rate."""
@@ -123,15 +159,34 @@ class Bar(TrainerCallback):
         self.bar.stop()
 
 
-def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: bool = True) -> dict[str, Any]:
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint in `work` that was written to its end; others are removed."""
+    whole: dict[int, Path] = {}
+    for folder in work.glob("checkpoint-*"):
+        if (folder / WHOLE).exists():
+            whole[int(folder.name.rpartition("-")[2])] = folder
+        else:
+            shutil.rmtree(folder)
+    return whole[max(whole)] if whole else None
+
+
+def run_stage(
+    model: nn.Module,
+    stage: Stage,
+    work: Path,
+    seed: int,
+    progress: bool = True,
+    trainer: Callable[..., SidTrainer] = SidTrainer,
+) -> dict[str, Any]:
     """Train `model` in place and leave it in eval mode with its best weights.
 
     A stage that ended in `work` is loaded, one that was interrupted goes on from its last checkpoint.
 
     Returns:
-        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": dev figures by step, "seconds"}.
+        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": dev figures by step, "history": what
+        was logged by step, "seconds": of the steps since the last start}.
 
-    Raises UserError when the loss is no number.
+    Raises UserError when the loss is no number, or a checkpoint cannot be written.
     """
     if not stage.section.steps:
         return {"steps": 0}
@@ -140,8 +195,10 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
         load_model(model, done)
         model.eval()
         return json.loads(report.read_text(encoding="utf-8"))
-    logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+    for name in ("transformers.trainer", "transformers.trainer_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     section, judged = stage.section, stage.evaluate is not None
+    best = judged and stage.keep_best
     args = TrainingArguments(
         output_dir=str(work),
         max_steps=section.steps,
@@ -156,8 +213,8 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
         save_strategy="steps",
         save_steps=section.evaluate_every,
         save_total_limit=2,
-        load_best_model_at_end=judged,
-        metric_for_best_model=RECALL if judged else None,
+        load_best_model_at_end=best,
+        metric_for_best_model=RECALL if best else None,
         greater_is_better=True,
         train_sampling_strategy="sequential",
         logging_steps=section.evaluate_every,
@@ -166,14 +223,15 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
         dataloader_pin_memory=False,
         disable_tqdm=True,
         report_to="none",
-        restore_callback_states_from_checkpoint=judged,
+        restore_callback_states_from_checkpoint=best,
     )
     args._n_gpu = min(args.n_gpu, 1)  # one device: DataParallel would split batches that are whole already
     callbacks: list[TrainerCallback] = [Bar(stage.name, progress)]
-    if judged:
+    if best:
         callbacks.append(EarlyStoppingCallback(section.patience))
-    trainer = SidTrainer(
+    running = trainer(
         stage,
+        work,
         model=model,
         args=args,
         train_dataset=StepBatches(section.steps, stage.batch),
@@ -181,21 +239,29 @@ def run_stage(model: nn.Module, stage: Stage, work: Path, seed: int, progress: b
         data_collator=lambda batches: batches[0],
         callbacks=callbacks,
     )
-    last = get_last_checkpoint(str(work)) if work.is_dir() else None
-    outcome = trainer.train(resume_from_checkpoint=last)
+    last = last_checkpoint(work)
+    with without_progress_bar():  # that of writing checkpoints; ours stays
+        outcome = running.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
-    history = trainer.state.log_history
+    history = running.state.log_history
     metrics = {
         "loss": next((entry["loss"] for entry in reversed(history) if "loss" in entry), None),
-        "steps": trainer.state.global_step,
-        "best_step": trainer.state.best_global_step,
+        "steps": running.state.global_step,
+        "best_step": running.state.best_global_step if best else running.state.global_step,
         "looks": [entry for entry in history if RECALL in entry],
+        "history": [entry for entry in history if "loss" in entry],
         "seconds": outcome.metrics["train_runtime"],
     }
-    save_model(model, str(done))
-    temporary = report.with_suffix(".tmp")
-    temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    os.replace(temporary, report)  # last: its presence means that the stage is done
+    try:
+        save_model(model, str(done))
+        temporary = report.with_suffix(".tmp")
+        temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        os.replace(temporary, report)  # last: its presence means that the stage is done
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"stage {stage.name}: its result could not be written to {work}: {error}. Free some space and run the same "
+            f"command again; it goes on from {last_checkpoint(work)}"
+        ) from error
     for checkpoint in work.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return metrics

@@ -1,41 +1,97 @@
-"""The training loss of both kinds: negative log-likelihood of a SID, each step normalized over the valid children.
+"""The training loss of both kinds: negative log-likelihood of SIDs, each step normalized over the valid children.
 
-Source: stages 1 and 2 of the paper use next-token cross-entropy over the vocabulary. Deviation: invalid codes take no
+Source: stages 1 to 3 of the paper use next-token cross-entropy over the vocabulary. Deviation: invalid codes take no
 part, as the search will never offer them; nothing is spent on learning which SIDs exist.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from transformers import Qwen2Model
 
-from genrecall.decoding.constraint import ConstraintTables, prefix_nodes
+from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
-from genrecall.sid import LEVELS, SidSpace
+from genrecall.decoding.search import Prefix
+from genrecall.decoding.transformer import MASKED
+from genrecall.sid import LEVELS
 
 
-def paths_of(space: SidSpace) -> Tensor:
-    """int64 [n, 3]: the node of every SID's prefix in each level."""
-    rows = np.arange(len(space))
-    return torch.from_numpy(np.stack([np.searchsorted(f, rows, side="right") - 1 for f in prefix_nodes(space)], axis=1))
+@dataclass(frozen=True)
+class Policy:
+    """The parts of a generator under training that its two kinds share.
 
-
-def sid_log_probs(
-    heads: LevelHeads, tables: ConstraintTables, states: Tensor, path: Tensor, text: Tensor | None
-) -> Tensor:
-    """log p(SID) float32 [B], teacher-forced.
-
-    Args:
-        states: [B, 3, hidden], the decoder's states from which each level is predicted.
-        path: int64 [B, 3], the nodes of the target.
-        text: [B, dim] vectors, for a prefix prior.
+    Attributes:
+        backbone: Hugging Face's decoder; heads: of the levels; tables: of the valid SIDs.
+        dropout: applied to embeddings and states; nothing in eval mode.
     """
-    parent = torch.zeros_like(path[:, :1])
-    total = states.new_zeros(len(path), dtype=torch.float32)
-    for level in range(LEVELS):
-        scores, _ = heads(level, states[:, level : level + 1], tables, parent, text)
-        slot = path[:, level] - tables.start[level][parent[:, 0]]
-        total = total + scores[:, 0].gather(1, slot.unsqueeze(1)).squeeze(1)
-        parent = path[:, level : level + 1]
-    return total
+
+    backbone: Qwen2Model
+    heads: LevelHeads
+    tables: ConstraintTables
+    dropout: Callable[[Tensor], Tensor]
+
+    def states(self, prefix: Prefix, codes: Tensor) -> Tensor:
+        """The states [B, G, 3, hidden] from which the levels of G SIDs a prefix are predicted, in one forward.
+
+        The prefix is there once: the G first codes stand behind it, then the G second codes, and a mask lets each row
+        see the prefix, its own first code and itself, as in the search (`PrefixTree`).
+
+        Args:
+            codes: int64 [B, G, 3]; the last code is predicted and not read.
+        """
+        batch, group, _ = codes.shape
+        length = prefix.mask.shape[1]
+        offsets = torch.tensor(self.heads.offsets[: LEVELS - 1], device=codes.device)
+        tokens = (codes[..., : LEVELS - 1] + offsets).transpose(1, 2).reshape(batch, -1)
+        embeds = torch.cat([prefix.embeds, self.backbone.embed_tokens(tokens)], dim=1)
+        seen = visible(prefix.mask, group)
+        before = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
+        steps = prefix.mask.sum(-1, keepdim=True) + torch.arange(LEVELS - 1, device=codes.device).repeat_interleave(
+            group
+        )
+        states = self.backbone(
+            inputs_embeds=self.dropout(embeds),
+            attention_mask=torch.where(seen, 0.0, MASKED).to(embeds.dtype).unsqueeze(1),
+            position_ids=torch.cat([before, steps], dim=1),
+            use_cache=False,
+        ).last_hidden_state
+        states = self.dropout(states)
+        root = states[:, length - 1 : length].expand(-1, group, -1)
+        return torch.stack([root, *states[:, length:].split(group, dim=1)], dim=2)
+
+    def log_probs(self, prefix: Prefix, sid: Tensor) -> Tensor:
+        """log p of each code of SIDs, teacher-forced, over the valid children: float32 [B, G, 3].
+
+        sid: int64 [B, G], rows of `SidSpace.sids`.
+        """
+        path = self.tables.paths[sid]
+        states = self.states(prefix, self.tables.sids[sid])
+        parent = torch.zeros_like(sid)
+        found = []
+        for level in range(LEVELS):
+            scores, _ = self.heads(level, states[:, :, level], self.tables, parent, prefix.text)
+            slot = path[..., level] - self.tables.start[level][parent]
+            found.append(scores.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
+            parent = path[..., level]
+        return torch.stack(found, dim=-1)
+
+
+def visible(mask: Tensor, group: int) -> Tensor:
+    """bool [B, L, L], L = S + 2 G: which rows of [prefix | G first codes | G second codes] each row attends to.
+
+    mask: bool [B, S], False where the prefix is padded.
+    """
+    batch, length = mask.shape
+    own = torch.eye(group, dtype=torch.bool, device=mask.device).repeat(LEVELS - 1, LEVELS - 1).tril()
+    total = length + (LEVELS - 1) * group
+    seen = torch.zeros((total, total), dtype=torch.bool, device=mask.device)
+    seen[:, :length] = True
+    seen[:length] = seen[:length].tril()
+    seen[length:, length:] = own
+    seen = seen.expand(batch, -1, -1).clone()
+    seen[:, :, :length] &= mask.unsqueeze(1)
+    return seen

@@ -1,7 +1,7 @@
 """Queries -> SIDs: the training of a generator, from tables to its folder in the bundle.
 
-The page that reads as the recipe; the parts are next door: `examples` (what is learned from), `encoder_kind` and
-`lm_kind` (what learns), `loop` (how), `dev` (how it is judged).
+The page that reads as the recipe; the parts are next door: `examples` and `requests` (what is learned from),
+`encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how), `dev` (how it is judged).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from trainer.generator.examples import examples_of, judged_items
 from trainer.generator.job import Job
+from trainer.generator.requests import Requests, profiles_of
 
 
 def train_generator(
@@ -39,6 +40,7 @@ def train_generator(
     seed: int,
     cache_dir: Path,
     progress: bool = True,
+    requests: tuple[pa.Table, pa.Table] | None = None,
 ) -> dict[str, Any]:
     """Train a generator for the SIDs of `space` and write it to `out`, whole or not at all.
 
@@ -46,7 +48,8 @@ def train_generator(
         codes: int32 [n, 3], the SID of each row of `items` (ITEMS); item_vectors: float32 [n, dim], unit norm.
         train: JUDGMENTS to learn from, may be empty; dev: JUDGMENTS that early stopping looks at, may be empty.
         queries: QUERIES, the texts of both.
-        work: checkpoints, in a folder named by everything that the training depends on; a run resumes there.
+        work: checkpoints, a folder a stage, named by everything that it depends on; a run resumes there.
+        requests: REQUESTS to learn from and to hold out, for stages 3 and 4; None where there are no logs.
 
     Returns:
         metrics: kind, what was trained on (`queries` is "real", or "synthetic" for a shop without judgments), the
@@ -65,7 +68,10 @@ def train_generator(
         )
     examples = examples_of(items, rows, train, queries, section.sampling, seed)
     held_out = judged_items(dev, items, queries, section.dev.max_queries)
-    job = Job(section, encoder, space, rows, item_vectors, examples, held_out, seed, cache_dir, progress)
+    job = Job(
+        *(section, encoder, space, rows, item_vectors, examples, held_out, seed, cache_dir, progress),
+        *logged(requests, items, rows, section, seed),
+    )
     if section.kind == "lm":
         from trainer.generator.lm_kind import train_lm as train_kind
     else:
@@ -73,7 +79,7 @@ def train_generator(
     torch.manual_seed(seed)
     made = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        metrics = train_kind(job, work / job.key(), made)
+        metrics = train_kind(job, work, made)
         for file in made.rglob("*"):  # safetensors writes for the owner alone; a server may be another user
             file.chmod(file.stat().st_mode | 0o044)
         shutil.rmtree(out, ignore_errors=True)
@@ -81,3 +87,16 @@ def train_generator(
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return metrics
+
+
+def logged(
+    requests: tuple[pa.Table, pa.Table] | None, items: pa.Table, rows: np.ndarray, section: GeneratorSection, seed: int
+) -> tuple[Requests | None, Requests | None, tuple[str, ...]]:
+    """Requests to learn from and to judge by (a sample of at most `dev.max_queries` that want something); profiles."""
+    if requests is None:
+        return None, None, ()
+    profiles = profiles_of(requests[0])
+    train, dev = (Requests.of(table, items, rows, profiles) for table in requests)
+    wanted = np.flatnonzero(dev.wanted)
+    chosen = np.random.default_rng(seed).permutation(wanted)[: section.dev.max_queries]
+    return (train if train.wanted.any() else None), dev.take(np.sort(chosen)), profiles

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
+from genrecall.sid import Sid
 
 
 class Invalid(Exception):
@@ -18,6 +19,7 @@ class Asked:
 
     codebook: str
     texts: list[str]
+    users: list[pb.User | None]
     k: int
     beam_width: int
 
@@ -40,7 +42,8 @@ def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Asked:
         raise Invalid(f"beam_width is {beam_width}, it must be at least k = {k}")
     if beam_width > limits.max_beam_width:
         raise Invalid(f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)")
-    return Asked(request.codebook, [query.text for query in request.queries], k, beam_width)
+    users = [query.user if query.HasField("user") else None for query in request.queries]
+    return Asked(request.codebook, [query.text for query in request.queries], users, k, beam_width)
 
 
 def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
@@ -57,6 +60,11 @@ def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
             raise Invalid(
                 f"{field}.user.{name} has {found} entries, at most {limits.max_recent} are allowed (server.max_recent)"
             )
+    for term in query.user.recent_sids:
+        try:
+            Sid.parse(term)
+        except ValueError as error:
+            raise Invalid(f"{field}.user.recent_sids: {error}") from None
 
 
 def describe(limits: ServerSection) -> pb.Limits:

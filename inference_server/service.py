@@ -35,7 +35,7 @@ class GenerativeRecall(GenerativeRecallServicer):
             asked = check_generate(request, self.section)
             engine = self.slots.find(asked.codebook)
             result, queue_ms = await self.queue.run(
-                lambda: engine.generate(asked.texts, asked.k, asked.beam_width), deadline
+                lambda: engine.generate(asked.texts, asked.k, asked.beam_width, asked.users), deadline
             )
         except Invalid as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

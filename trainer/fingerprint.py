@@ -11,15 +11,18 @@ import genrecall
 from genrecall.config import Config
 from genrecall.records import Dataset, Split
 
-SECTIONS = ("data", "encoder", "quantizer", "generator")
+SECTIONS = ("data", "logs", "encoder", "quantizer", "generator")
 
 
-def of(config: Config, dataset: Dataset, split: Split) -> str:
-    """sha256 over the sections that training reads, the seed, the data, the split and the version of genrecall."""
+def of(config: Config, dataset: Dataset, split: Split, logs: str = "") -> str:
+    """sha256 over the sections that training reads, the seed, the data, the split and the version of genrecall.
+
+    logs: what changes with the logs that are trained on; "" where there are none.
+    """
     digest = hashlib.sha256()
     settings = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
     settings["data"].pop("folder", None)  # the same files in another folder are the same data
-    about = [genrecall.__version__, config.run.seed, settings, sorted(dataset.fingerprints.items()), split.name]
+    about = [genrecall.__version__, config.run.seed, settings, sorted(dataset.fingerprints.items()), split.name, logs]
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for table in (split.train, split.dev):
         digest.update(_content(table))

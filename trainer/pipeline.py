@@ -1,6 +1,6 @@
 """From a catalogue to a bundle: the method on one page.
 
-    items, queries, judgments -> embed -> codes (CQ-SID, or a simpler quantizer) -> generator -> bundle
+    items, queries, judgments, logs -> embed -> codes (CQ-SID, or a simpler quantizer) -> generator -> bundle
 
 Each quantizer named in the configuration is carried through to a generator; the pair that ranks best on the dev queries
 is published. Every step leaves its result in the run's folder under a key made of all that it depends on, so a run that
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import yaml
 
 from genrecall import bundle
 from genrecall.bundle import Bundle
@@ -25,9 +25,10 @@ from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.readers import item_text
-from genrecall.records import Dataset, Split, relevant
+from genrecall.records import Dataset, Split
 from genrecall.sid import SidSpace
 from trainer import fingerprint, model_card, work
+from trainer.behaviour import Behaviour, behaviour_of
 from trainer.generator import train_generator
 from trainer.quantizer import Fitted, Pairs, fit, write_report
 
@@ -40,36 +41,61 @@ def train(config: Config, dataset: Dataset, split: Split, codebook: str, score: 
 
     A bundle that was made of the same data, configuration and split is returned as it is.
     """
-    key = fingerprint.of(config, dataset, split)
+    behaviour = behaviour_of(config, dataset, split, progress)
+    key = fingerprint.of(config, dataset, split, behaviour.key)
     if published := work.find_published(config.run.bundles_dir, codebook, key):
         return published
     folder = work.folder(config.run.dir / "train", f"{split.name}-{key[:12]}")
+    write_inputs(config, dataset, split, behaviour, folder)
 
     vectors = embed(item_text(dataset.items), config.encoder, config.run.cache_dir, progress)
-    pairs = query_item_pairs(config, dataset, split.train)
+    pairs = query_item_pairs(config, dataset, behaviour)
     candidates: dict[QuantizerKind, dict[str, Any]] = {}
     # without dev queries there is nothing to choose by: the first named is the one
     for kind in config.quantizer.candidates[: None if split.dev.num_rows else 1]:
         fitted = quantize(kind, config, dataset, vectors, pairs, folder / kind, progress)
-        learned = generate(config, dataset, split, vectors, fitted, folder / kind, progress)
+        learned = generate(config, dataset, split, behaviour, vectors, fitted, folder / kind, progress)
         candidates[kind] = {
             "codes": fitted.report,
             "generator": learned,
             "dev": measure(score, dataset, fitted, folder / kind, split),
         }
     chosen = choose(candidates, config.quantizer.select_by)
-    return publish(config, dataset, split, codebook, key, chosen, candidates, folder / chosen)
+    return publish(config, dataset, split, behaviour, codebook, key, chosen, candidates, folder / chosen)
 
 
-def query_item_pairs(config: Config, dataset: Dataset, train: pa.Table) -> Pairs | None:
+def write_inputs(config: Config, dataset: Dataset, split: Split, behaviour: Behaviour, folder: Path) -> None:
+    """The resolved configuration and what the data holds, beside the results: what a report begins with."""
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+    parts = {"train": behaviour.train, "dev": split.dev, "test": split.test}
+    facts = {
+        "name": dataset.name,
+        "simulated": dataset.simulated,
+        "items": dataset.items.num_rows,
+        "queries": dataset.queries.num_rows,
+        "judgments": dataset.judgments.num_rows,
+        "split": split.name,
+        "parts": {
+            name: {"queries": len(part["query_id"].unique()), "judgments": part.num_rows}
+            for name, part in parts.items()
+        },
+        "logs": behaviour.report,
+        "fingerprints": dataset.fingerprints,
+    }
+    work.write_json(folder / "data.json", facts)
+
+
+def query_item_pairs(config: Config, dataset: Dataset, behaviour: Behaviour) -> Pairs | None:
     """What the query-item contrast learns from: the vectors of the training queries and their relevant items.
 
-    None where there is no training judgment.
+    None where there is nothing to learn from.
     """
-    wanted = relevant(train, config.data.relevant)
+    wanted = behaviour.pairs
     if not wanted.num_rows:
         return None
-    text_of = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
+    text_of = dict(zip(*(behaviour.queries[name].to_pylist() for name in ("query_id", "text")), strict=True))
     row_of = {item: row for row, item in enumerate(dataset.items["item_id"].to_pylist())}
     queries, query_idx = np.unique(np.array(wanted["query_id"].to_pylist()), return_inverse=True)
     return Pairs(
@@ -104,7 +130,14 @@ def quantize(
 
 
 def generate(
-    config: Config, dataset: Dataset, split: Split, vectors: np.ndarray, fitted: Fitted, folder: Path, progress: bool
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    behaviour: Behaviour,
+    vectors: np.ndarray,
+    fitted: Fitted,
+    folder: Path,
+    progress: bool,
 ) -> dict[str, Any]:
     """Queries -> SIDs: train the generator of these codes; its metrics."""
     done = folder / "generator.json"
@@ -116,14 +149,15 @@ def generate(
             codes=fitted.codes,
             items=dataset.items,
             item_vectors=vectors,
-            train=split.train,
-            queries=dataset.queries,
+            train=behaviour.train,
+            queries=behaviour.queries,
             dev=split.dev,
             out=folder / bundle.GENERATOR,
             work=folder / "checkpoints",
             seed=config.run.seed,
             cache_dir=config.run.cache_dir,
             progress=progress,
+            requests=behaviour.requests,
         )
         work.write_json(done, metrics)
     return json.loads(done.read_text(encoding="utf-8"))
@@ -149,6 +183,7 @@ def publish(
     config: Config,
     dataset: Dataset,
     split: Split,
+    behaviour: Behaviour,
     codebook: str,
     key: str,
     chosen: str,
@@ -157,7 +192,13 @@ def publish(
 ) -> Bundle:
     """Move the winner into a bundle: codes, quantizer, generator, model card."""
     fitted = Fitted.load(folder / "quantizer.safetensors")
-    metrics = {"quantizer": chosen, "candidates": candidates, "split": split.name, "simulated": dataset.simulated}
+    metrics = {
+        "quantizer": chosen,
+        "candidates": candidates,
+        "split": split.name,
+        "simulated": dataset.simulated,
+        "logs": behaviour.report,
+    }
     name = work.next_codebook(config.run.bundles_dir) if codebook == "auto" else codebook
 
     def write(target: Path) -> None:

@@ -117,10 +117,12 @@ def train(dataset: Dataset, split: Split, config: Config, progress: bool) -> Bun
 
     from evaluation import score_dev
     from trainer import fingerprint, pipeline
+    from trainer.behaviour import behaviour_of
 
     run = config.run.model_copy(update={"bundles_dir": config.run.dir / "evaluation" / "bundles"})
     config = config.model_copy(update={"run": run})
-    codebook = f"{split.name}-{fingerprint.of(config, dataset, split)[:8]}"
+    logs = behaviour_of(config, dataset, split, progress).key
+    codebook = f"{split.name}-{fingerprint.of(config, dataset, split, logs)[:8]}"
     for old in run.bundles_dir.glob(f"{split.name}-*"):
         if old.name != codebook:
             shutil.rmtree(old)

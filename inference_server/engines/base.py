@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from genrecall.bundle import Bundle
+from genrecall.rpc import generative_recall_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Engine(Protocol):
 
     bundle: Bundle
 
-    def generate(self, texts: Sequence[str], k: int, beam_width: int) -> Generation:
-        """The `k` likeliest SIDs of each text found by a beam of `beam_width` >= k."""
+    def generate(
+        self, texts: Sequence[str], k: int, beam_width: int, users: Sequence[pb.User | None] | None = None
+    ) -> Generation:
+        """The `k` likeliest SIDs of each text, and of the user who asks, found by a beam of `beam_width` >= k."""
         ...

@@ -44,8 +44,9 @@ class ThreeSids:
         self.running = threading.Event()
         self.calls: list[list[str]] = []
 
-    def generate(self, texts, k, beam_width):
+    def generate(self, texts, k, beam_width, users=None):
         self.calls.append(list(texts))
+        self.users = users
         self.running.set()
         assert self.gate.wait(30)
         n = min(k, len(SIDS))

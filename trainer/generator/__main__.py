@@ -19,6 +19,7 @@ from genrecall.embeddings import embed
 from genrecall.readers import item_text, open_dataset
 from genrecall.records import Dataset, Split
 from genrecall.splits import kfold
+from trainer.behaviour import behaviour_of
 from trainer.pipeline import generate, query_item_pairs
 from trainer.quantizer import fit
 
@@ -45,10 +46,11 @@ def main(
 def measure(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
     """The last stage's outcome on one fold."""
     vectors = embed(item_text(data.items), settings.encoder, settings.run.cache_dir)
-    pairs = query_item_pairs(settings, data, split.train)
+    behaviour = behaviour_of(settings, data, split)
+    pairs = query_item_pairs(settings, data, behaviour)
     fitted = fit(kind, vectors, data.items["category"].to_pylist(), pairs, settings.quantizer, settings.run.seed, False)
     with tempfile.TemporaryDirectory() as folder:
-        metrics = generate(settings, data, split, vectors, fitted, Path(folder), progress=True)
+        metrics = generate(settings, data, split, behaviour, vectors, fitted, Path(folder), progress=True)
     return list(metrics["stages"].values())[-1]
 
 

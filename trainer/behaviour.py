@@ -1,0 +1,67 @@
+"""What a run learns from besides the catalogue: judgments, logged requests, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from genrecall.config import Config
+from genrecall.errors import UserError
+from genrecall.events import has_logs
+from genrecall.records import Dataset, Split, relevant
+from genrecall.rejects import Rejects
+from trainer.logs import prepare, query_targets
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What queries want, and what users did.
+
+    Attributes:
+        queries: QUERIES, those of the dataset and, with targets from the logs, the logged ones.
+        train: JUDGMENTS to learn from: by people, or what was clicked and bought.
+        pairs: those of `train` that the quantizer's query-item contrast learns from.
+        requests: REQUESTS to learn from and to hold out; None where there are no logs.
+        report: what was read of the logs, JSON-ready; empty where there are none.
+    """
+
+    queries: pa.Table
+    train: pa.Table
+    pairs: pa.Table
+    requests: tuple[pa.Table, pa.Table] | None
+    report: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Changes with the logs, their filters and their parts."""
+        return str(self.report.get("key", ""))
+
+
+def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool = True) -> Behaviour:
+    """Read the logs where the dataset has some and `logs.use` does not forbid it, and say what queries want.
+
+    Requests of dev and test queries are held out (`logs.split`); a dataset without a judgment is parted by time. Raises
+    UserError where targets are asked of logs that are not there, and LeakError where anything held out would be
+    trained on.
+    """
+    source = config.generator.sampling.targets_from
+    if config.logs.use == "never" or not has_logs(config.data):
+        if source == "logs":
+            raise UserError(
+                f"generator.sampling.targets_from is logs, but {dataset.name} has none that may be used: bring "
+                "ubi_queries and ubi_events, or set it to judgments"
+            )
+        return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), None, {})
+    logs = config.logs
+    if not dataset.judgments.num_rows:
+        logs = logs.model_copy(update={"split": "time"})
+    folder = config.run.dir / "logs"
+    rejects = Rejects(folder / "rejected.jsonl")
+    parts, report = prepare(config.data, logs, dataset, split, folder, rejects, progress)
+    requests = parts.train, parts.dev
+    if source == "logs" or (source == "auto" and not split.train.num_rows):
+        asked, wanted = query_targets(parts.train)
+        return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, requests, report)
+    return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), requests, report)

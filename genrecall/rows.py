@@ -13,6 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -70,23 +71,10 @@ def scan(section: DataSection, index: str) -> Iterator[Row]:
 
     The value is the `_source` with `_id` added, so that a mapping may use it; the line is the position in the scan.
     """
-    from opensearchpy import OpenSearch
-    from opensearchpy.exceptions import OpenSearchException
-
-    user = os.environ.get("GENRECALL_OPENSEARCH_USER")
-    auth = (user, os.environ.get("GENRECALL_OPENSEARCH_PASSWORD", "")) if user else None
-    client = OpenSearch(
-        section.cluster,
-        http_auth=auth,
-        ca_certs=str(section.ca_certs) if section.ca_certs else None,
-        timeout=TIMEOUT_S,
-        max_retries=3,
-        retry_on_timeout=True,
-    )
     body: dict[str, Any] = {"size": section.page_size, "sort": [{"_shard_doc": "asc"}], "track_total_hits": False}
     whole = {"allow_partial_search_results": "false"}  # a shard that fails is an error, not a smaller catalogue
     line = 0
-    try:
+    with _connected(section, index) as client:
         pit = client.create_pit(index=index, params={"keep_alive": KEEP_ALIVE})["pit_id"]
         try:
             while True:
@@ -100,6 +88,42 @@ def scan(section: DataSection, index: str) -> Iterator[Row]:
                 body["search_after"] = hits[-1]["sort"]
         finally:
             client.delete_pit(body={"pit_id": [pit]})
+
+
+def state(section: DataSection, index: str) -> list[Any]:
+    """What an index, or those of an alias, hold, without reading it: the same state has the same documents.
+
+    [[name, uuid, [[shard, the number of its last operation]]]], in order of the names.
+    """
+    with _connected(section, index) as client:
+        told = client.indices.stats(index=index, metric="docs", params={"level": "shards"})["indices"]
+    found = []
+    for name, about in sorted(told.items()):
+        shards = [
+            [n, max(copy["seq_no"]["max_seq_no"] for copy in about["shards"][n])] for n in sorted(about["shards"])
+        ]
+        found.append([name, about["uuid"], shards])
+    return found
+
+
+@contextmanager
+def _connected(section: DataSection, index: str) -> Iterator[Any]:
+    """A client of `data.cluster`; what it fails with is a UserError about `index`."""
+    from opensearchpy import OpenSearch
+    from opensearchpy.exceptions import OpenSearchException
+
+    user = os.environ.get("GENRECALL_OPENSEARCH_USER")
+    auth = (user, os.environ.get("GENRECALL_OPENSEARCH_PASSWORD", "")) if user else None
+    client = OpenSearch(
+        section.cluster,
+        http_auth=auth,
+        ca_certs=str(section.ca_certs) if section.ca_certs else None,
+        timeout=TIMEOUT_S,
+        max_retries=3,
+        retry_on_timeout=True,
+    )
+    try:
+        yield client
     except OpenSearchException as error:
         raise UserError(
             f"index {index!r} of data.cluster {section.cluster} could not be read ({error}): check that the cluster is "

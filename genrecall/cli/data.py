@@ -140,13 +140,15 @@ def check(
 ) -> None:
     """Read the dataset of a configuration and say what is in it, what was rejected and how it splits.
 
-    Bad rows are listed in runs/NAME/rejects.jsonl; exit code 2 when there are more than data.max_reject_share.
+    Bad rows are listed in runs/NAME/rejects.jsonl; exit code 2 when there are more than data.max_reject_share. Logs
+    become requests, as for training; their report is written to runs/NAME/logs as well.
 
     Example: `genrecall data check data.folder=data/esci-us`
     """
+    from genrecall.cli.train import split_of
     from genrecall.config import Config, load
     from genrecall.datasets.summary import summary
-    from genrecall.events import has_events, open_events
+    from genrecall.events import has_logs
     from genrecall.readers import open_dataset
     from genrecall.rejects import Rejects
 
@@ -154,20 +156,31 @@ def check(
     rejects = Rejects(chosen.run.dir / "rejects.jsonl")
     with Console(stderr=True).status(f"reading {chosen.data.folder}"):
         dataset = open_dataset(chosen.data, rejects)
-        events = open_events(chosen.data, rejects) if has_events(chosen.data) else None
-        facts = summary(dataset, chosen.data, rejects, chosen.evaluation.folds, chosen.run.seed)
-    if events is not None:
-        facts["events"] = {row["values"]: row["counts"] for row in events["action"].value_counts().to_pylist()}
+    found = {}
+    if chosen.logs.use == "auto" and has_logs(chosen.data):
+        from trainer.logs import prepare
+
+        split, folder = split_of(dataset, chosen), chosen.run.dir / "logs"
+        _, found["logs"] = prepare(chosen.data, chosen.logs, dataset, split, folder, rejects, progress=not as_json)
+    facts = summary(dataset, chosen.data, rejects, chosen.evaluation.folds, chosen.run.seed) | found
     if as_json:
         print(json.dumps(facts, indent=1))
     else:
         _show(facts, rejects.path if rejects.count() else None)
+        if "logs" in facts:
+            from trainer.logs.report import rows
+
+            table = Table(title=f"logs ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
+            for row in rows(facts["logs"]).items():
+                table.add_row(*row)
+            Console().print(table)
+            print(f"the report is in {chosen.run.dir / 'logs'}: logs.md, logs.png, logs.json")
 
 
 def _show(facts: dict[str, Any], rejected: Path | None) -> None:
     table = Table(title=f"{facts['name']} ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
     for key, value in facts.items():
-        if key in ("name", "simulated", "rejects", "splits"):
+        if key in ("name", "simulated", "rejects", "splits", "logs"):
             continue
         said = ", ".join(f"{k} {v:,g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
         table.add_row(key.replace("_", " "), said)

@@ -27,7 +27,12 @@ def test_synthesize_then_check(
     assert facts["simulated"]
     assert (facts["items"], facts["queries"], facts["rejects"]) == (1000, 50, {})
     assert set(facts["splits"]) == {"fold0 of 5", "splits.json", "recurring"}
-    assert facts["events"]["exposure"] > facts["events"]["click"] > 0
+    logs = facts["logs"]
+    assert logs["simulated"]
+    assert logs["requests"]["kept"] == 100
+    assert logs["exposures"] > logs["clicks"] > 0
+    assert logs["split"] == {"by": "query", "train": 100, "dev": 0, "test": 0, "dropped": 0}, "logged are train queries"
+    assert {path.name for path in (tmp_path / "demo" / "logs").glob("logs.*")} == {"logs.json", "logs.md", "logs.png"}
 
 
 def test_check_lists_rejects_and_stops_with_code_2_when_there_are_too_many(

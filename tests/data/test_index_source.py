@@ -19,9 +19,12 @@ from genrecall.config.data import (
     LoggedQuerySource,
     QuerySource,
 )
+from genrecall.config.logs import LogsSection
 from genrecall.errors import UserError
-from genrecall.events import open_events
 from genrecall.readers import open_dataset
+from genrecall.rejects import Rejects
+from genrecall.rows import state
+from trainer.logs import build_requests, open_requests
 
 COUNT = 1050
 PREFIX = "data-source-test"
@@ -82,13 +85,22 @@ def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path
 
 
 @pytest.mark.node
-def test_logs_are_read_from_their_indices(section: DataSection) -> None:
-    events = open_events(section).to_pylist()
-    assert [(event["action"], event["item_id"], event["position"]) for event in events] == [
-        ("exposure", "p0001", 1),
-        ("exposure", "p0000", 2),
-        ("click", "p0001", 1),
-    ]
+def test_logs_are_read_from_their_indices_again_only_when_those_change(section: DataSection, tmp_path: Path) -> None:
+    items = open_dataset(section.model_copy(update={"max_reject_share": 0.01})).items
+    path = build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
+    (row,) = open_requests(path).to_pylist()
+    assert (row["exposed"], row["clicked"], row["purchased"]) == (["p0001", "p0000"], ["p0001"], [])
+    built = path.stat().st_mtime_ns
+    assert state(section, f"{PREFIX}-ubi_queries") == state(section, f"{PREFIX}-ubi_queries")
+    build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
+    assert path.stat().st_mtime_ns == built
+
+    client = OpenSearch(section.cluster, timeout=60)
+    shown = {"query_id": "s2", "user_query": "shoes", "client_id": "c1", "timestamp": "2025-03-02T10:00:00Z"}
+    client.index(f"{PREFIX}-ubi_queries", {**shown, "query_response_hit_ids": ["p0002"]}, params={"refresh": "true"})
+    client.close()
+    path = build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
+    assert [row["recent"] for row in open_requests(path).to_pylist()] == [[], ["p0001"]]
 
 
 @pytest.mark.node

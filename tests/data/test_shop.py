@@ -13,8 +13,9 @@ import pytest
 from genrecall.config.data import DataSection
 from genrecall.config.shop import ClickModel, ShopSection
 from genrecall.errors import UserError
-from genrecall.events import open_events
-from genrecall.readers import open_dataset
+from genrecall.events import logged_queries
+from genrecall.readers import describe, open_dataset
+from genrecall.rejects import Rejects
 from genrecall.splits import given, groups
 from genrecall.synthesize import judge as judge_module
 from genrecall.synthesize import synthesize
@@ -158,8 +159,9 @@ def test_splits_share_no_query_and_logs_are_of_training_queries(folder: Path) ->
     assert not parts[0] & parts[1]
     assert not parts[0] & parts[2]
     assert not parts[1] & parts[2]
-    events = open_events(section)
-    assert set(events["user_query"].to_pylist()) <= {text[query] for query in split.train["query_id"].to_pylist()}
+    logged = logged_queries(describe(section)[0], Rejects())
+    searched = {text for batch in logged for text in batch["text"].to_pylist()}
+    assert searched <= {text[query] for query in split.train["query_id"].to_pylist()}
 
 
 def test_clicks_are_on_items_shown_at_their_position(folder: Path) -> None:

@@ -14,8 +14,9 @@ from genrecall.cli.main import main
 from genrecall.config.data import DataSection
 from genrecall.config.shop import ClickModel, SimulationSection
 from genrecall.errors import UserError
-from genrecall.events import open_events
-from genrecall.readers import open_dataset
+from genrecall.events import logged_events, logged_queries
+from genrecall.readers import describe, open_dataset
+from genrecall.rejects import Rejects
 from genrecall.synthesize import simulate
 from genrecall.synthesize.logs import JudgedQuery
 from genrecall.synthesize.simulation import judged_queries, labels, searches
@@ -64,13 +65,16 @@ def test_folder_works_without_the_original_and_says_it_is_simulated(source: Path
     assert after.items.equals(before.items)
     assert after.judgments.equals(before.judgments)
     assert (section.folder / "splits.json").is_file()
-    actions = Counter(open_events(section)["action"].to_pylist())
+    logged = describe(section)[0]
+    actions = Counter(action for batch in logged_events(logged, Rejects()) for action in batch["action"].to_pylist())
+    shown = sum(len(hits) for batch in logged_queries(logged, Rejects()) for hits in batch["hits"].to_pylist())
     about = json.loads((section.folder / "dataset.json").read_text())["about"]
     assert "simulated from human judgments" in about["note"]
     assert about["settings"] == SMALL.model_dump(mode="json")
     assert about["judgments"] == {"exact": 2, "substitute": 1, "complement": 1, "irrelevant": 2}
     assert (about["of"]["name"], about["of"]["licence"]) == ("kitchen", "CC0")
-    assert actions == {"exposure": 20 * 4 + 20 * 2, "click": about["clicks"], "purchase": about["purchases"]}
+    assert shown == 20 * 4 + 20 * 2
+    assert actions == {"click": about["clicks"], "purchase": about["purchases"]}
 
 
 def test_every_judged_query_is_asked_as_often_and_shows_its_judged_items_alone(source: Path, tmp_path: Path) -> None:
@@ -135,7 +139,8 @@ def test_logs_of_the_original_stay_behind(source: Path, tmp_path: Path) -> None:
     (source / "ubi_events.jsonl").write_text("")
     simulate(SMALL, source, tmp_path / "logs")
     assert not (tmp_path / "logs" / "ubi_queries.jsonl").exists()
-    assert len(set(open_events(DataSection(folder=tmp_path / "logs"))["query_id"].to_pylist())) == 40
+    logged = logged_queries(describe(DataSection(folder=tmp_path / "logs"))[0], Rejects())
+    assert sum(len(batch) for batch in logged) == 40
 
 
 def test_bad_input_leaves_nothing(source: Path, tmp_path: Path) -> None:

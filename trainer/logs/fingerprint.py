@@ -13,49 +13,55 @@ import genrecall
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.events import log_files
+from genrecall.rows import state
 
 PART_BYTES = 128 << 20  # of JSON lines in a part; a part takes a few times as much memory while it is joined
 SWELL = {".gz": 8, ".parquet": 4}  # JSON lines of the same rows are about so much larger
 PARTS_OF_INDEX = 64
 MOST_PARTS = 4096
-SETTINGS = (
+SETTINGS = {
     "recent",
     "session_minutes",
     "max_session_requests",
     "max_day_requests",
     "max_click_rate",
     "min_bot_exposures",
-)
+}
 SOURCES = "ubi_queries", "ubi_events"
 
 
-def of_logs(section: DataSection, known: dict[str, Any]) -> dict[str, Any]:
-    """Each file of the logs: size, time of its last change, sha256.
+def of_logs(section: DataSection, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the logs hold, by file or index: `content`, a sha256, and of a file its size and the time of its change.
 
-    The sha256 is taken from `known`, an earlier result, for files that have not changed since.
+    The content is taken from `known`, an earlier result, for files that have not changed since. That of an index is its
+    state in the cluster.
     """
-    found = {}
-    for path in (path for source in SOURCES for path in log_files(section, source)):
-        about = {"size": path.stat().st_size, "changed_ns": path.stat().st_mtime_ns}
-        before = known.get(path.name, {})
-        if before.items() >= about.items():
-            found[path.name] = before
-            continue
-        with path.open("rb") as file:
-            found[path.name] = {**about, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    found: dict[str, dict[str, Any]] = {}
+    for source in SOURCES:
+        if index := getattr(section, source).index:
+            content = hashlib.sha256(json.dumps(state(section, index)).encode()).hexdigest()
+            found[f"index {index}"] = {"content": content}
+        for path in log_files(section, source):
+            about: dict[str, Any] = {"size": path.stat().st_size, "changed_ns": path.stat().st_mtime_ns}
+            before = known.get(path.name, {})
+            if before.items() >= about.items():
+                found[path.name] = before
+                continue
+            with path.open("rb") as file:
+                found[path.name] = {**about, "content": hashlib.file_digest(file, "sha256").hexdigest()}
     return found
 
 
-def key(section: DataSection, logs: LogsSection, items: pa.Table, files: dict[str, Any]) -> str:
-    """sha256 over the logs, the mapping, the limits and the ids of the items."""
+def key(section: DataSection, logs: LogsSection, items: pa.Table, contents: dict[str, dict[str, Any]]) -> str:
+    """sha256 over the logs, the mapping, the limits and the ids of the items. contents: as `of_logs` gives them."""
     mapping = section.model_dump(mode="json", include={*SOURCES, "actions"})
-    contents = {name: about["sha256"] for name, about in files.items()}
     # polars' hash, which parts the rows, is the same for one version of it only
     versions = genrecall.__version__, pl.__version__
-    about = [versions, mapping, logs.model_dump(mode="json", include={*SETTINGS}), contents]
+    said = sorted((name, about["content"]) for name, about in contents.items())
+    about = [versions, mapping, logs.model_dump(mode="json", include=SETTINGS), said]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for chunk in items["item_id"].chunks:
-        digest.update(json.dumps(chunk.to_pylist()).encode())
+        digest.update("".join(f"{item}\n" for item in chunk.to_pylist()).encode())
     return digest.hexdigest()
 
 

@@ -9,6 +9,8 @@ import polars as pl
 
 ACTIONS = {"exposure": "exposed", "click": "clicked", "purchase": "purchased"}  # -> the column of REQUESTS
 LATER = 1 << 31  # exposures logged as events come after those of the query itself, unknown positions last
+Counts = Counter[tuple[str, str]]
+"""(action, reason) -> events"""
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,14 @@ class Joined:
     Attributes:
         requests: REQUESTS without `recent`; instead `acted`, list[str], the items clicked or bought, and `acted_at`,
             list[datetime], when: every click and purchase, repeated ones too, in the order of time.
-        dropped: events left out, by reason.
+        logged: (action, "logged"): the events of these queries, what their answers showed among them.
+        dropped: events left out of the requests.
         rejects: (source, rows of it as logged, reason): what cannot be used and counts against `max_reject_share`.
     """
 
     requests: pl.DataFrame
-    dropped: Counter[str]
+    logged: Counts
+    dropped: Counts
     rejects: list[tuple[str, pl.DataFrame, str]]
 
 
@@ -36,7 +40,7 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         catalogue: `item_id` of every item that may be in a request.
 
     Of a query logged twice the first row counts. Left out and counted: events before their query (a clock that is
-    wrong, or a leak), of a client other than the one who asked, of an item that is not in the catalogue, and the second
+    wrong, or a leak), by a client other than the one who asked, of an item that is not in the catalogue, and the second
     click on (purchase of, exposure of) an item in one request. A click on an item that was not shown is kept.
     """
     first = pl.col("query_id").is_first_distinct()
@@ -46,42 +50,61 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         ("ubi_events", orphans, "no such logged query"),
     ]
     queries = queries.filter(first)
-    asked = queries.select("query_id", asked_by="client_id", asked_at="timestamp")
-    events = events.join(asked, on="query_id", how="inner", maintain_order="left")
+    events = _told(queries, events)
+    logged = _count(events, "logged")
 
-    dropped: Counter[str] = Counter()
-    events = _drop(events, pl.col("timestamp") < pl.col("asked_at"), "{} before its query", dropped)
-    known = (pl.col("client_id") != "") & (pl.col("asked_by") != "")
-    events = _drop(events, known & (pl.col("client_id") != pl.col("asked_by")), "{} of another client", dropped)
-    unknown = pl.col("position") == 0
-    place = pl.when(unknown).then(LATER).otherwise("position").cast(pl.Int64) + LATER
-    columns = "query_id", "timestamp", "action", "item_id", "order"
-    events = events.with_columns(order=pl.when(pl.col("action") == "exposure").then(place).otherwise(0)).select(columns)
-    shown = queries.select("query_id", "timestamp", action=pl.lit("exposure"), item_id="hits")
-    shown = shown.filter(pl.col("item_id").list.len() > 0).with_columns(
-        order=pl.int_ranges(pl.col("item_id").list.len())
-    )
-    events = pl.concat([shown.explode("item_id", "order").select(columns), events])
-    here = catalogue.join(events.select("item_id").unique(), on="item_id", how="semi")["item_id"].implode()
-    events = _drop(events, ~pl.col("item_id").is_in(here), "{} of an item that is not in the catalogue", dropped)
-
+    ids = events.select("item_id").unique()
+    here = catalogue.join(ids, on="item_id", how="semi").with_columns(here=True)
+    events = events.join(here, on="item_id", how="left", maintain_order="left")
+    both_known = (pl.col("client_id") != "") & (pl.col("asked_by") != "")
+    again = ~pl.struct("query_id", "action", "item_id").is_first_distinct()
+    dropped: Counts = Counter()
+    for bad, reason in (
+        (pl.col("timestamp") < pl.col("asked_at"), "before its query"),
+        (both_known & (pl.col("client_id") != pl.col("asked_by")), "by another client"),
+        (pl.col("here").is_null(), "not in the catalogue"),
+    ):
+        dropped.update(_count(events.filter(bad), reason))
+        events = events.filter(~bad)
     events = events.sort("order", "timestamp", maintain_order=True)
-    acted = (
-        events.filter(pl.col("action") != "exposure")
-        .group_by("query_id", maintain_order=True)
-        .agg(acted="item_id", acted_at="timestamp")
+    dropped.update(_count(events.filter(again), "the same item again"))
+    requests = _with_lists(queries.drop("hits", "place", "line"), events, events.filter(~again))
+    return Joined(requests, logged, dropped, rejects)
+
+
+def _told(queries: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """All that is known of the queries as events: what their answers showed, then their events.
+
+    Columns: `query_id`, `client_id`, `timestamp`, `action`, `item_id`; `order`, of exposures, otherwise 0; `asked_by`
+    and `asked_at`, client and time of the query.
+    """
+    shown = queries.filter(pl.col("hits").list.len() > 0).select(
+        "query_id",
+        "client_id",
+        "timestamp",
+        action=pl.lit("exposure"),
+        item_id="hits",
+        order=pl.int_ranges(pl.col("hits").list.len()),
     )
-    once = pl.struct("query_id", "action", "item_id").is_first_distinct()
-    events = _drop(events, ~once, "{} of the same item again", dropped)
-    requests = queries.drop("hits", "place", "line").join(acted, on="query_id", how="left")
+    shown = shown.explode("item_id", "order")
+    rank = pl.when(pl.col("position") == 0).then(LATER).otherwise("position").cast(pl.Int64) + LATER
+    events = events.with_columns(order=pl.when(pl.col("action") == "exposure").then(rank).otherwise(0))
+    asked = queries.select("query_id", asked_by="client_id", asked_at="timestamp")
+    every = pl.concat([shown, events.select(shown.columns)])
+    return every.join(asked, on="query_id", how="inner", maintain_order="left")
+
+
+def _with_lists(requests: pl.DataFrame, events: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
+    """`requests` with `acted` and `acted_at` out of `events`, and the sets out of `once`."""
+    acts = events.filter(pl.col("action") != "exposure").group_by("query_id", maintain_order=True)
+    lists = [acts.agg(acted="item_id", acted_at="timestamp")]
     for action, column in ACTIONS.items():
-        lists = events.filter(pl.col("action") == action).group_by("query_id", maintain_order=True)
-        requests = requests.join(lists.agg(pl.col("item_id").alias(column)), on="query_id", how="left")
-    empty = pl.col(pl.List(pl.String), pl.List(pl.Datetime("ms", "UTC"))).fill_null([])
-    return Joined(requests.with_columns(empty), dropped, rejects)
+        chosen = once.filter(pl.col("action") == action).group_by("query_id", maintain_order=True)
+        lists.append(chosen.agg(pl.col("item_id").alias(column)))
+    for found in lists:
+        requests = requests.join(found, on="query_id", how="left", maintain_order="left")
+    return requests.with_columns(pl.col(pl.List(pl.String), pl.List(pl.Datetime("ms", "UTC"))).fill_null([]))
 
 
-def _drop(events: pl.DataFrame, bad: pl.Expr, reason: str, dropped: Counter[str]) -> pl.DataFrame:
-    counts = events.filter(bad)["action"].value_counts()
-    dropped.update({reason.format(action): count for action, count in counts.iter_rows()})
-    return events.filter(~bad)
+def _count(events: pl.DataFrame, reason: str) -> Counts:
+    return Counter({(action, reason): count for action, count in events["action"].value_counts().iter_rows()})

@@ -26,12 +26,12 @@ from genrecall.readers import describe
 from genrecall.records import REQUESTS
 from genrecall.rejects import Rejects
 from trainer.logs import fingerprint
-from trainer.logs.filters import bots, sessions
-from trainer.logs.join import join
+from trainer.logs.facts import facts
+from trainer.logs.filters import KNOWN, bots, sessions
+from trainer.logs.join import ACTIONS, join
 from trainer.logs.leaks import check_recent
 from trainer.logs.progress import Bars
 from trainer.logs.recent import with_recent
-from trainer.logs.report import facts
 from trainer.logs.shuffle import merge, open_table, read_part, write_parted, write_requests, write_shuffle
 
 BY_QUERY = pl.col("query_id").hash()
@@ -64,88 +64,97 @@ def build_requests(
         work = folder / f"work-{key[:12]}-{parts}"
         for stale in set(folder.glob("work-*")) - {work}:
             shutil.rmtree(stale)
-        counts = _build(section, logs, items, parts, work, progress)
-        said = {"key": key, "simulated": simulated, "logs": files, **counts, **facts(work / "requests.arrow", items)}
-        _publish(said, work, folder)
-    _replay(folder / "rejects.jsonl", said["kept"], rejects)
-    for source in ("ubi_queries", "ubi_events"):
-        rejects.check(source, section.max_reject_share)
+        with Bars(progress) as bars:
+            counts = _build(section, logs, items, parts, work, rejects, bars)
+        about = {"key": key, "simulated": simulated, "catalogue": len(items), "leaks": 0, "logs": files}
+        _publish({**about, **counts}, work, folder)
+    else:
+        _replay(folder / "rejects.jsonl", said["rows"], rejects, section)
     return folder / "requests.arrow"
 
 
 def _build(
-    section: DataSection, logs: LogsSection, items: pa.Table, parts: int, work: Path, progress: bool
+    section: DataSection, logs: LogsSection, items: pa.Table, parts: int, work: Path, rejects: Rejects, bars: Bars
 ) -> dict[str, Any]:
-    """The steps; their counts."""
+    """The steps, each skipped where it is done already. Returns what they counted, and what came out."""
     catalogue = pl.DataFrame(items.select(["item_id"]))
-    logged, joined, past = work / "logged", work / "joined", work / "past"
-    with Bars(progress) as bars:
-        counts = _step(logged, lambda to: _read_logs(section, parts, to, bars))
-        counts |= _step(joined, lambda to: _join_parts(logged, catalogue, parts, to, bars))
-        counts |= _step(past, lambda to: _look_back(joined, logs, parts, to, bars))
-        done = bars.start("merging", counts["requests"]["kept"])
-        merge(sorted(past.glob("*.arrow")), work / "requests.arrow", done)
-    return {**counts, "kept": dict(Counter(counts["kept"]) - Counter(counts["rejected_later"]))}
+    logged, joined, past, merged = work / "logged", work / "joined", work / "past", work / "requests.arrow"
+    counts = _step(logged, lambda to: _read_logs(section, parts, to, bars))
+    _replay(logged / "rejects.jsonl", counts["rows"], rejects, section)
+    counts |= _step(joined, lambda to: _join_parts(logged, catalogue, parts, to, bars))
+    _replay(joined / "rejects.jsonl", {of: -n for of, n in counts["rejected_later"].items()}, rejects, section)
+    counts |= _step(past, lambda to: _look_back(joined, logs, parts, to, bars))
+    kept = counts["requests"]["kept"]
+    merge(sorted(past.glob("*.arrow")), merged, bars.start("merging", kept))
+    return {**counts, **facts(open_table(merged), bars.start("counting", kept))}
 
 
 def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
-    rejects = Rejects(to / "rejects.jsonl")
+    rejects, records = Rejects(to / "rejects.jsonl"), Counter[str]()
     for source, read, schema in (
         ("ubi_queries", logged_queries, LOGGED_QUERIES),
         ("ubi_events", logged_events, LOGGED_EVENTS),
     ):
-        batches = _counted(read(section, rejects), bars.start(f"reading {source}"))
+        batches = _counted(read(section, rejects), bars.start(f"reading {source}"), source, records)
         write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
-    return {"kept": dict(rejects.kept)}
+    return {"rows": dict(rejects.kept), "other_actions": rejects.kept["ubi_events"] - records["ubi_events"]}
 
 
 def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
-    rejects, dropped, rejected = Rejects(to / "rejects.jsonl"), Counter[str](), Counter[str]()
+    rejects, events = Rejects(to / "rejects.jsonl"), Counter[tuple[str, str]]()
     done = bars.start("joining", parts)
     for part in range(parts):
         joined = join(read_part(logged / "ubi_queries", part), read_part(logged / "ubi_events", part), catalogue)
         write_parted(joined.requests, BY_CLIENT % parts, parts, to / f"{part:06}.arrow")
-        dropped += joined.dropped
+        events += joined.logged + joined.dropped
         for source, rows, reason in joined.rejects:
-            rejected[source] += len(rows)
             for row in rows.iter_rows(named=True):
                 rejects.add(source, row.pop("place"), row.pop("line"), reason, row)
         done(1)
-    return {"dropped_events": dict(sorted(dropped.items())), "rejected_later": dict(rejected)}
+    rows = _read(logged / "counts.json")["rows"]
+    later = {source: rejects.count(source) for source in rows}
+    return {
+        "rows": {source: rows[source] - later[source] for source in rows},
+        "rejected_later": later,
+        "events": {
+            action: {reason: n for (of, reason), n in sorted(events.items()) if of == action} for action in ACTIONS
+        },
+    }
 
 
 def _look_back(joined: Path, logs: LogsSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
     counts, reasons = Counter[str](), Counter[str]()
-    found = {"clients": Counter[str](), "requests": Counter[str]()}
+    lost, robots_by = Counter[str](), Counter[str]()
     done = bars.start("looking back", parts)
     for part in range(parts):
         requests = sessions(read_part(joined, part), logs.session_minutes)
         robots = bots(requests, logs)
-        found["clients"].update(robots["reason"].to_list())
-        theirs = requests.join(robots, on="client_id", how="inner")
-        found["requests"].update(theirs["reason"].to_list())
-        reasons["of a bot"] += len(theirs)
         counts["logged"] += len(requests)
-        requests = requests.join(robots, on="client_id", how="anti")
-        for reason, bad in _USELESS.items():
-            reasons[reason] += len(requests.filter(bad))
+        robots_by.update(robots["reason"].to_list())
+        for reason, bad in _useless(robots["client_id"]):
+            gone = requests.filter(bad)
+            reasons[reason] += len(gone)
+            lost.update({action: int(gone[column].list.len().sum()) for action, column in ACTIONS.items()})
             requests = requests.filter(~bad)
         requests = with_recent(requests, logs.recent)
         check_recent(requests)
-        people = requests.filter(pl.col("client_id") != "").select("client_id", "session")
+        people = requests.filter(KNOWN).select("client_id", "session")
         counts["clients"] += people["client_id"].n_unique()
         counts["sessions"] += people.n_unique()
         counts["kept"] += len(requests)
         write_requests(requests.sort("timestamp", "query_id"), to / f"{part:06}.arrow")
         done(1)
-    requests_ = {**counts, "dropped": {reason: count for reason, count in reasons.items() if count}}
-    return {"requests": requests_, "bots": {name: dict(sorted(found[name].items())) for name in found}}
+    return {
+        "requests": {**counts, "dropped": dict(reasons)},
+        "events_of_dropped_requests": dict(lost),
+        "bots": dict(sorted(robots_by.items())),
+    }
 
 
-_USELESS = {
-    "without a text": pl.col("text") == "",
-    "without an item of the catalogue": pl.sum_horizontal(pl.col("exposed", "clicked", "purchased").list.len()) == 0,
-}
+def _useless(robots: pl.Series) -> Iterator[tuple[str, pl.Expr]]:
+    yield "of a bot", pl.col("client_id").is_in(robots.implode())
+    yield "without a text", pl.col("text") == ""
+    yield "without an item", pl.sum_horizontal(pl.col(*ACTIONS.values()).list.len()) == 0
 
 
 def _step(folder: Path, make: Step) -> dict[str, Any]:
@@ -165,22 +174,37 @@ def _publish(report: dict[str, Any], work: Path, folder: Path) -> None:
     with (work / "rejects.jsonl").open("wb") as file:
         for path in (work / "logged" / "rejects.jsonl", work / "joined" / "rejects.jsonl"):
             file.write(path.read_bytes() if path.exists() else b"")
+    reasons: dict[str, Counter[str]] = {}
+    for row in _rows(work / "rejects.jsonl"):
+        reasons.setdefault(row["source"], Counter())[row["reason"]] += 1
+    report["rejects"] = {source: dict(found.most_common()) for source, found in reasons.items()}
     (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name in ("requests.arrow", "rejects.jsonl", "report.json"):
         os.replace(work / name, folder / name)
     shutil.rmtree(work)
 
 
-def _replay(path: Path, kept: dict[str, int], rejects: Rejects) -> None:
+def _replay(path: Path, kept: dict[str, int], rejects: Rejects, section: DataSection) -> None:
+    """Tell `rejects` of the rows that a step set aside, in this process or in an earlier one; too many: UserError."""
     rejects.kept.update(kept)
-    with path.open(encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            rejects.add(**row)
+    for row in _rows(path):
+        rejects.add(**row)
+    for source in ("ubi_queries", "ubi_events"):
+        rejects.check(source, section.max_reject_share)
 
 
-def _counted(batches: Iterator[pa.RecordBatch], done: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def _counted(
+    batches: Iterator[pa.RecordBatch], done: Callable[[int], None], source: str, records: Counter[str]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         done(len(batch))
+        records[source] += len(batch)
         yield batch
 
 

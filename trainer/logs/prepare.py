@@ -1,0 +1,38 @@
+"""All that comes before learning from logs: requests, parts without a leak, and the report, in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genrecall.config.data import DataSection
+from genrecall.config.logs import LogsSection
+from genrecall.records import Dataset, Split
+from genrecall.rejects import Rejects
+from trainer.logs.parts import RequestSplit
+from trainer.logs.report import describe, write_report
+from trainer.logs.requests import build_requests, open_requests
+from trainer.logs.split import split_requests
+
+
+def prepare(
+    data: DataSection,
+    logs: LogsSection,
+    dataset: Dataset,
+    split: Split,
+    folder: Path,
+    rejects: Rejects,
+    progress: bool = True,
+) -> tuple[RequestSplit, dict[str, Any]]:
+    """The requests of the logs that `data` names, parted by `split` and `logs`, and the report (logs.json, .md, .png).
+
+    Args and errors as of `build_requests` and `split_requests`; all of it lies in `folder`. Where nothing is judged no
+    query is held out, so the parts are those of logs.split=time.
+    """
+    if not dataset.judgments.num_rows:
+        logs = logs.model_copy(update={"split": "time"})
+    path = build_requests(data, logs, dataset.items, folder, rejects, progress)
+    parts = split_requests(open_requests(path), split, dataset.queries, logs, folder / split.name)
+    report = describe(folder, parts, logs)
+    write_report(report, folder)
+    return parts, report

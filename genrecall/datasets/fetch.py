@@ -18,7 +18,7 @@ from genrecall.errors import UserError
 
 CHUNK = 1 << 16
 TIMEOUT_S = 30.0
-Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all
+Progress = Callable[[str, int, int], None]  # file name or stage, done so far, in all; of a file: bytes
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,21 @@ def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progr
         return "already there"
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} exists and is not the whole {dataset.name} dataset: move it away, or give another --to")
-    held = next((folder for folder in sources if all((folder / file.name).is_file() for file in dataset.files)), None)
     with new_folder(to, "--to") as folder:
-        for file in dataset.files:
-            if held:
-                shutil.copyfile(held / file.name, folder / file.name)
-            else:
-                _download(file, folder / file.name, progress)
-            _check(file, folder / file.name, str(held / file.name) if held else file.url)
+        origin = gather(dataset.files, folder, sources, progress)
         write_description(folder, dataset.description)
+    return origin
+
+
+def gather(files: tuple[File, ...], folder: Path, sources: list[Path], progress: Progress = lambda *_: None) -> str:
+    """Bring `files` into `folder`, each checked; return where they came from. Arguments and errors as of `fetch`."""
+    held = next((source for source in sources if all((source / file.name).is_file() for file in files)), None)
+    for file in files:
+        if held:
+            shutil.copyfile(held / file.name, folder / file.name)
+        else:
+            _download(file, folder / file.name, progress)
+        _check(file, folder / file.name, str(held / file.name) if held else file.url)
     return str(held) if held else "the network"
 
 

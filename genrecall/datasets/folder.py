@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,8 @@ def write_description(folder: Path, said: dict[str, Any]) -> None:
     new = folder / "dataset.json.new"
     new.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     new.replace(folder / "dataset.json")
+
+
+def timestamp(time: datetime) -> str:
+    """A time in UTC as the logs write it: to the millisecond."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

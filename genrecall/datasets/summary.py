@@ -46,6 +46,8 @@ def summary(dataset: Dataset, section: DataSection, rejects: Rejects, folds: int
 
 
 def _splits(dataset: Dataset, section: DataSection, folds: int, seed: int) -> list[tuple[str, Split]]:
+    if not len(dataset.judgments):  # a shop without judgments: there is nothing to part
+        return []
     splits = [("recurring", recurring(dataset, seed, relevant=section.relevant))]
     if (section.folder / "splits.json").is_file():
         splits.insert(0, ("splits.json", given(dataset, section.folder / "splits.json")))

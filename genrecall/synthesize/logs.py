@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from genrecall.config.shop import ClickModel
-from genrecall.datasets.folder import json_lines
+from genrecall.datasets.folder import json_lines, timestamp
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 READING_S = 4  # seconds a shopper spends on each item
@@ -111,7 +111,7 @@ class Log:
             **session,
             "application": "simulated",
             "user_query": text,
-            "timestamp": _iso(start),
+            "timestamp": timestamp(start),
             "object_id_field": "item_id",
             "query_response_hit_ids": items,
         }
@@ -120,7 +120,7 @@ class Log:
                 **session,
                 "application": "simulated",
                 "action_name": action,
-                "timestamp": _iso(start + timedelta(seconds=READING_S * (int(rank) + 1 + late))),
+                "timestamp": timestamp(start + timedelta(seconds=READING_S * (int(rank) + 1 + late))),
                 "user_query": text,
                 "event_attributes": {
                     "object": {"object_id": items[rank], "object_id_field": "item_id"},
@@ -173,7 +173,3 @@ def shares(expected: np.ndarray) -> np.ndarray:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
-
-
-def _iso(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

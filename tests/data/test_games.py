@@ -17,6 +17,7 @@ from genrecall.config.logs import LogsSection
 from genrecall.datasets.derived_queries import Matcher, askable, derive, frequencies, is_weak, words_of
 from genrecall.datasets.games import DAY_0, convert, fetch_games, shares
 from genrecall.datasets.games_files import FILES, TEST_FILE, TITLES_FILE, VALID_FILE, read_histories, read_titles
+from genrecall.datasets.summary import summary
 from genrecall.errors import UserError
 from genrecall.events import logged_events, logged_queries
 from genrecall.readers import describe, open_dataset
@@ -83,6 +84,12 @@ def test_folder_opens_and_says_what_is_real(made: Path) -> None:
     ]
     assert {row["action"] for row in bought} == {"purchase"}
     assert "queries are derived from titles; purchases are real" in about(made)["note"]
+
+
+def test_dataset_without_judgments_has_a_summary(made: Path) -> None:
+    section, rejects = DataSection(folder=made), Rejects()
+    facts = summary(open_dataset(section, rejects), section, rejects, folds=5, seed=1)
+    assert (facts["items"], facts["judgments"], facts["splits"]) == (len(TITLES), 0, {})
 
 
 def test_a_user_buys_in_order_and_the_targets_are_on_the_last_two_days(made: Path) -> None:

@@ -12,7 +12,7 @@ from genrecall.errors import UserError
 from genrecall.events import has_logs
 from genrecall.records import Dataset, Split, relevant
 from genrecall.rejects import Rejects
-from trainer.logs import prepare, query_targets
+from trainer.logs import RequestSplit, prepare, query_targets
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Behaviour:
         queries: QUERIES, those of the dataset and, with targets from the logs, the logged ones.
         train: JUDGMENTS to learn from: by people, or what was clicked and bought.
         pairs: those of `train` that the quantizer's query-item contrast learns from.
-        requests: REQUESTS to learn from and to hold out; None where there are no logs.
+        requests: parted to learn from and to hold out; None where there are no logs.
         report: what was read of the logs, JSON-ready; empty where there are none.
     """
 
     queries: pa.Table
     train: pa.Table
     pairs: pa.Table
-    requests: tuple[pa.Table, pa.Table] | None
+    requests: RequestSplit | None
     report: dict[str, Any]
 
     @property
@@ -60,8 +60,7 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
     folder = config.run.dir / "logs"
     rejects = Rejects(folder / "rejected.jsonl")
     parts, report = prepare(config.data, logs, dataset, split, folder, rejects, progress)
-    requests = parts.train, parts.dev
     if source == "logs" or (source == "auto" and not split.train.num_rows):
         asked, wanted = query_targets(parts.train)
-        return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, requests, report)
-    return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), requests, report)
+        return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, parts, report)
+    return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), parts, report)

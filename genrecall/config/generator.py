@@ -125,6 +125,7 @@ class AlignmentSection(StageSection):
     )
     kl_weight: float = Field(1.0, ge=0, description="paper 1.0")
     kl_in: Literal["loss", "reward"] = Field("loss", description="where the KL to the model before this stage enters")
+    kl_corrected: bool = Field(False, description="whether a KL in the loss is multiplied by the ratio, as newer GRPO")
     scale: Literal["group", "none"] = Field("group", description="whether advantages are divided by the group's std")
     keep: Literal["best", "last"] = Field("best", description="weights kept: of the best look at dev, or the last")
 

@@ -48,6 +48,7 @@ def objective(
     clip: float,
     kl_weight: float,
     expert_ratio: ExpertRatio = "policy",
+    kl_corrected: bool = False,
 ) -> Objective:
     """The loss of B groups of G SIDs: mean over codes, then over SIDs.
 
@@ -59,6 +60,8 @@ def objective(
         clip: epsilon; the ratio is cut to 1 - epsilon ... 1 + epsilon where that lowers the objective.
         kl_weight: of the KL in the loss; 0 leaves it out.
         expert_ratio: see `trainer.alignment.stage`.
+        kl_corrected: whether the KL is multiplied by the ratio, which makes its gradient that of the reverse KL
+            (DeepSeek-V3.2, arXiv 2512.02556; TRL's `use_bias_correction_kl`).
     """
     outside = expert.unsqueeze(-1)
     gap = log_probs - (old if expert_ratio == "policy" else torch.where(outside, 0.0, old))
@@ -71,6 +74,6 @@ def objective(
     elif expert_ratio == "shaped":
         gain = torch.where(outside, ratio / (ratio + SHAPE) * weight, gain)
     kl = kl_to(reference, log_probs)
-    loss = (-gain + kl_weight * kl).mean(-1).mean()
+    loss = (-gain + kl_weight * (kl * ratio if kl_corrected else kl)).mean(-1).mean()
     was_cut = ((ratio < 1 - clip) & (weight < 0)) | ((ratio > 1 + clip) & (weight > 0))
     return Objective(loss, kl.detach().mean(), was_cut.float().mean())

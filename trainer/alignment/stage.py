@@ -13,7 +13,7 @@ Differences from GRPO as in DeepSeekMath, and what is decided where the paper is
  3. Advantages are standardized over the whole group, experts included (`scale=group`); `none` only centres them.
  4. The KL to the model before this stage is in the loss, by the estimator k3 (`kl_in=loss`, `kl_weight` 1.0 as the
     paper's settings name it; its formula has none). `reward` takes it off the reward of sampled SIDs instead, by the
-    plain estimator log p - log p_reference, before advantages are made.
+    plain estimator log p - log p_reference, before advantages are made. `kl_corrected` multiplies it by the ratio.
  5. One step on each batch of rollouts (`updates=1`): ratios are then 1 and nothing is clipped.
  6. Sampling is among valid SIDs, whose probabilities are those served (`mask=children`); an invalid SID, reward 0, can
     only come up with `mask=level`.
@@ -141,7 +141,7 @@ class AlignmentTrainer(SidTrainer):
         of = objective(
             *(log_probs, old, before, advantage, rollout.expert, section.clip),
             section.kl_weight if section.kl_in == "loss" else 0.0,
-            section.expert_ratio,
+            *(section.expert_ratio, section.kl_corrected),
         )
         for name, value in {**describe(rollout), "kl": float(of.kl), "clipped": float(of.clipped)}.items():
             self.figures[name].append(value)

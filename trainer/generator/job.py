@@ -51,9 +51,9 @@ class Job:
 
     @property
     def user(self) -> UserBlock | None:
-        """What the generator will know of users; None where stage 3 has nothing to learn from or is left out."""
+        """What the generator will know of users; None where there is no stage 3."""
         section = self.section.user
-        if not section.stage.steps or self.requests is None or not self.requests.know_users:
+        if not section.stage.steps or self.requests is None:
             return None
         return UserBlock(self.profiles, section.recent, section.related)
 
@@ -65,7 +65,7 @@ class Job:
         s = self.section
         digest = hashlib.sha256(
             f"{s.kind} {s.decoder!r} {s.sampling!r} {s.dev!r} {self.encoder!r} {self.seed} "
-            f"{space_fingerprint(self.space)} {self.user!r}".encode()
+            f"{space_fingerprint(self.space)} {self.user is not None} {self.profiles}".encode()
         )
         for texts in (self.examples.texts, self.held_out.texts):
             digest.update("\n".join(texts).encode("utf-8", "surrogatepass"))

@@ -67,11 +67,6 @@ class Requests:
         """int64 [R]: how many outcomes of each request are purchases or clicks; they come first."""
         return np.diff(np.concatenate([[0], np.cumsum(self.outcome <= CLICKED)])[self.start])
 
-    @property
-    def know_users(self) -> bool:
-        """Whether anything is known of any user."""
-        return bool((self.profile >= 0).any() or (self.recent >= 0).any())
-
     def take(self, chosen: np.ndarray) -> Requests:
         """The requests of rows `chosen`, int64 [m]."""
         size = np.diff(self.start)[chosen]

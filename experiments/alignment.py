@@ -1,0 +1,171 @@
+"""`python -m experiments.alignment`: does EG-GRPO help, and what do K, the rewards and the KL weight do?
+
+Codes and the SFT stages are trained on simulated logs, then the alignment in each variant. Judged is the generative
+channel alone, by people's grades (ESCI) or the shop's true relevance, never by clicks, on two sets of queries apart:
+
+    recurring   queries that the logs hold; no grade of any query reaches training
+    unseen      queries that no log holds, nor a reordering of them
+
+Beside it the paper's figures: hits of clicked, exposed and bought SIDs in later simulated requests of recurring
+queries. Choices are made on one half of the recurring queries and the dev queries (`--dev`), claims on the rest. Everything is
+kept by seed, fold and variant; run again, it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from evaluation.channels_offline import generative
+from evaluation.metrics import Judge
+from experiments.figures import Values, keep, merged, table
+from experiments.ground import Ground
+from genrecall.cli.train import split_of
+from genrecall.config import Config, load
+from genrecall.decoding import Generator
+from genrecall.readers import open_dataset
+from genrecall.splits import kfold
+from trainer.generator.requests import CLICKED, EXPOSED, PURCHASED, Requests
+
+GRADED = ("R@10", "R@50", "nDCG@10", "Success@1")
+HITS = {
+    "clk@1": (CLICKED, 1),
+    "clk@10": (CLICKED, 10),
+    "exp@1": (EXPOSED, 1),
+    "exp@10": (EXPOSED, 10),
+    "buy@10": (PURCHASED, 10),
+}
+"""Of the paper: is a SID with this outcome, or a better one, among the first k?"""
+
+BASE = "SFT"
+SFT = ("generator.alignment.steps=0",)
+ALIGNMENT = "generator.alignment"
+MAIN = {
+    BASE: SFT,
+    "SFT, twice the steps": (*SFT, "generator.user.stage.steps={more}"),
+    "GRPO, K = 0": (f"{ALIGNMENT}.experts=0",),
+    **{f"EG-GRPO, K = {k}": (f"{ALIGNMENT}.experts={k}",) for k in (1, 2, 4)},
+}
+SWEEP = {
+    BASE: SFT,
+    "as configured": (),
+    **{f"clicked {v}": (f"{ALIGNMENT}.reward.clicked={v}",) for v in (0.5, 0.75)},
+    **{f"purchased {v}": (f"{ALIGNMENT}.reward.purchased={v}",) for v in (1.5, 3.0)},
+    **{f"exposed {v}": (f"{ALIGNMENT}.reward.exposed={v}",) for v in (0.1, 0.25, 0.75)},
+    **{f"valid {v}": (f"{ALIGNMENT}.reward.valid={v}",) for v in (-0.5, 0.0, 0.3)},
+    **{f"KL weight {v}": (f"{ALIGNMENT}.kl_weight={v}",) for v in (0.0, 0.1, 0.3, 3.0)},
+    "KL in the reward": (f"{ALIGNMENT}.kl_in=reward",),
+    "KL corrected": (f"{ALIGNMENT}.kl_corrected=true",),
+    "expert ratio certain": (f"{ALIGNMENT}.expert_ratio=certain",),
+    "expert ratio shaped": (f"{ALIGNMENT}.expert_ratio=shaped",),
+    "experts from clicks alone": (f"{ALIGNMENT}.experts_from=clicked",),
+    "advantages only centred": (f"{ALIGNMENT}.scale=none",),
+    "two updates a rollout": (f"{ALIGNMENT}.updates=2",),
+}
+
+
+def main(
+    config: Path = typer.Option(Path("configs/experiments/alignment-esci.yaml"), "--config", "-c"),
+    seeds: str = typer.Option("13,14,15"),
+    folds: int = typer.Option(2, help="of the five folds by query; a dataset with its own splits.json has one"),
+    dev: bool = typer.Option(False, "--dev", help="judge on what choices are made on"),
+    sweep: bool = typer.Option(False, help="the sweep of rewards, KL and decisions, with --dev"),
+    variant: list[str] = typer.Option([], "--variant", "-v", help="overrides of another variant, with --dev"),
+    override: list[str] = typer.Option([], "--set", help="of the configuration, for all"),
+) -> None:
+    """Train the variants and print the tables."""
+    chosen = SWEEP if sweep else {BASE: SFT, **{v: tuple(v.split()) for v in variant}} if variant else MAIN
+    found: dict[str, list[Values]] = {name: [] for name in chosen}
+    for seed in map(int, seeds.split(",")):
+        of_folds: dict[str, list[Values]] = {name: [] for name in chosen}
+        for ground in grounds(config, seed, folds, override):
+            more = 2 * ground.config.generator.user.stage.steps
+            for name, overrides in chosen.items():
+                changes = tuple(override.format(more=more) for override in overrides)
+                of_folds[name].append(measured(ground, name, changes, "dev" if dev or sweep or variant else "test"))
+        for name, values in of_folds.items():
+            found[name].append(merged(values))
+    for title, measures in tables_of(found[BASE][0]).items():
+        print("\n".join(["", title, "", *table(found, BASE, measures)]), flush=True)
+
+
+def tables_of(values: Values) -> dict[str, list[str]]:
+    """Title -> measures."""
+    return {
+        "Recurring queries, by grades": [f"recurring {m}" for m in GRADED],
+        "Unseen queries, by grades": [f"unseen {m}" for m in GRADED],
+        "Later requests of recurring queries, simulated": [m for m in HITS if m in values],
+    }
+
+
+def grounds(path: Path, seed: int, folds: int, overrides: list[str]) -> Iterator[Ground]:
+    """One a fold."""
+    changes = (f"run.seed={seed}", *overrides)
+    settings = load(Config, path, changes)
+    dataset = open_dataset(settings.data)
+    own = (settings.data.folder / "splits.json").is_file()
+    for split in [split_of(dataset, settings)] if own else kfold(dataset, 5, seed)[:folds]:
+        name = f"{settings.run.name}-{split.name}-{seed}"
+        yield Ground(path, (*changes, f"run.name={name}"), dataset, split)
+
+
+def measured(ground: Ground, name: str, overrides: tuple[str, ...], part: str) -> Values:
+    """The variant's values on `part` of the queries, from an earlier run where there are some."""
+    path = ground.folder / f"{part}-{name.replace(' ', '_')}.json"
+    settings = [*ground.overrides, *overrides]
+    if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["overrides"] == settings:
+        return kept["values"]
+    generator, metrics = ground.train("now", overrides)
+    seen = ground.split.train
+    half = [zlib.crc32(query.encode()) % 2 == (part == "test") for query in seen["query_id"].to_pylist()]
+    judged = {"recurring": seen.filter(pa.array(half)), "unseen": getattr(ground.split, part)}
+    values: dict[str, dict[str, float]] = {}
+    for regime, judgments in judged.items():
+        values |= {f"{regime} {measure}": of for measure, of in graded(ground, generator, judgments).items()}
+    values |= hits(ground, generator, part)
+    keep(path, {"overrides": settings, "values": values, "stages": metrics["stages"]})
+    return values
+
+
+def graded(ground: Ground, generator: Generator, judgments: pa.Table) -> Values:
+    """measure -> query -> value of the generative channel alone."""
+    dataset, section = ground.dataset, ground.config.evaluation
+    judge = Judge(judgments, ground.config.data.relevant, GRADED)
+    wanted = pa.array(judge.query_ids, pa.string())
+    queries = dataset.queries.filter(pa.compute.is_in(dataset.queries["query_id"], value_set=wanted))
+    channel = generative(generator.generate, dataset.items["item_id"].to_pylist(), ground.fitted.codes, section.sids)
+    values = judge.values(channel(queries, section.depth))
+    return {measure: dict(zip(judge.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
+
+
+def hits(ground: Ground, generator: Generator, part: str) -> Values:
+    """measure -> text -> the share of its simulated requests, after those trained on, that are hit."""
+    assert ground.behaviour.requests is not None
+    rows = ground.space.index_of(ground.fitted.codes)
+    requests = Requests.of(getattr(ground.behaviour.requests, part), ground.dataset.items, rows, ())
+    trained = set(ground.behaviour.requests.train["text"].unique().to_pylist())
+    recurring = [n for n, text in enumerate(requests.texts) if text in trained]
+    answer = generator.generate([requests.texts[n] for n in recurring], 10)
+    first = np.full((len(requests.texts), 10), -2)
+    first[recurring] = np.where(answer.valid, ground.space.index_of(answer.codes), -2)
+    values: dict[str, dict[str, float]] = {}
+    for measure, (least, k) in HITS.items():
+        found: dict[int, list[float]] = {}
+        for row in np.flatnonzero(np.isin(requests.text, recurring)):
+            outcomes = slice(requests.start[row], requests.start[row + 1])
+            wanted = requests.sid[outcomes][requests.outcome[outcomes] <= least]
+            if len(wanted):
+                text = int(requests.text[row])
+                found.setdefault(text, []).append(float(np.isin(wanted, first[text, :k]).any()))
+        values[measure] = {requests.texts[text]: float(np.mean(each)) for text, each in found.items()}
+    return values
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,73 @@
+"""Values by query of many variants and seeds -> means, differences with intervals, a Markdown table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.metrics import Interval, bootstrap
+
+Values = Mapping[str, Mapping[str, float]]
+"""measure -> query -> value."""
+
+
+def keep(path: Path, record: Mapping[str, object]) -> None:
+    """Write a JSON file at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def merged(folds: Sequence[Values]) -> dict[str, dict[str, float]]:
+    """The values of several folds of one seed, averaged where a query is in more than one."""
+    measures = {measure: None for values in folds for measure in values}
+    return {measure: by_query([v for v in folds if measure in v], measure) for measure in measures}
+
+
+def by_query(seeds: Sequence[Values], measure: str) -> dict[str, float]:
+    """query -> the mean over the seeds that have it."""
+    found: dict[str, list[float]] = {}
+    for values in seeds:
+        for query, value in values[measure].items():
+            found.setdefault(query, []).append(value)
+    return {query: float(np.mean(of)) for query, of in found.items()}
+
+
+def mean(seeds: Sequence[Values], measure: str, resamples: int = 10_000, seed: int = 13) -> Interval:
+    """Over queries, each the mean of its seeds."""
+    return bootstrap(np.array(list(by_query(seeds, measure).values())), resamples, seed)
+
+
+def difference(
+    ours: Sequence[Values], theirs: Sequence[Values], measure: str, resamples: int = 10_000, seed: int = 13
+) -> Interval:
+    """Mean difference by query of the mean over seeds; the interval is over queries."""
+    one, other = by_query(ours, measure), by_query(theirs, measure)
+    return bootstrap(np.array([one[query] - other[query] for query in one]), resamples, seed)
+
+
+def table(
+    variants: Mapping[str, Sequence[Values]], base: str, measures: Sequence[str], points: float = 100.0
+) -> list[str]:
+    """Markdown: the base's values, and of every other variant the difference to it in points, clear ones bold.
+
+    Below each difference with several seeds stand those of the seeds alone.
+    """
+    lines = ["| variant | " + " | ".join(measures) + " |", "|---|" + "---|" * len(measures)]
+    for name, seeds in variants.items():
+        cells = []
+        for measure in measures:
+            if name == base:
+                cells.append(f"{mean(seeds, measure).mean:.4f}".lstrip("0"))
+                continue
+            of = difference(seeds, variants[base], measure)
+            text = f"{of.mean * points:+.2f} [{of.low * points:+.2f}, {of.high * points:+.2f}]"
+            alone = [difference([s], [b], measure, 100).mean for s, b in zip(seeds, variants[base], strict=True)]
+            each = " ".join(f"{value * points:+.1f}" for value in alone)
+            cells.append((f"**{text}**" if of.clear else text) + (f" ({each})" if len(alone) > 1 else ""))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,183 @@
+"""`python -m experiments.personalization`: does a user's past help stage 3? Real purchases, derived queries.
+
+Purchases of amazon-games in the order of each user (`genrecall data fetch games`), each asked for by an ambiguous
+query cut from its title: the last one of every user is the test, the one before it dev, all earlier ones are trained
+on. Users are compared with themselves: the same generator with the true past, with that of another user, with none; and
+a generator that went through the same stage on the same requests without any past. Items the user already has are
+taken out of every list. Ties inside a SID are broken by popularity in training, for all alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from evaluation.channels_offline import Expansion
+from experiments.figures import Values, difference, keep, mean
+from experiments.ground import Ground
+from genrecall.cli.train import split_of
+from genrecall.config import Config, load
+from genrecall.decoding import Generator
+from genrecall.decoding.user import User
+from genrecall.readers import open_dataset
+from trainer.generator.requests import Requests
+
+MEASURES = ("SID@1", "SID@10", "item@10", "item@50")
+"""Is the item bought, or its SID, among the first k?"""
+
+QUERY_ONLY, TRUE, OTHER, NONE = "query only", "history", "another user's history", "no history"
+POPULAR = "popularity among matching titles"
+VARIANTS = {
+    QUERY_ONLY: ("generator.user.recent=0",),
+    TRUE: (),
+    "history, related alone": ("generator.user.related=8",),
+}
+
+
+def main(
+    config: Path = typer.Option(Path("configs/experiments/games.yaml"), "--config", "-c"),
+    seeds: str = typer.Option("13,14,15"),
+    users: int = typer.Option(1500, help="test users, the same ones for every seed"),
+    override: list[str] = typer.Option([], "--set", help="of the configuration, for all"),
+) -> None:
+    """Train, ask, print the tables."""
+    settings = load(Config, config, override)
+    dataset = open_dataset(settings.data)
+    split = split_of(dataset, settings)
+    found: dict[str, list[Values]] = {}
+    for seed in map(int, seeds.split(",")):
+        changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)
+        ground = Ground(config, changes, dataset, split)
+        tested = sampled(ground, users)
+        for name, overrides in VARIANTS.items():
+            for system, values in measured(ground, name, overrides, tested).items():
+                found.setdefault(system, []).append(values)
+        found.setdefault(POPULAR, []).append(popularity(ground, tested))
+    print(shown(found, None))
+    matches = matching(dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
+    size = np.array([len(rows) for rows in matches])
+    for low, high in ((1, 5), (6, 20), (21, 80), (81, 10**9)):
+        keys = {str(n) for n in np.flatnonzero((size >= low) & (size <= high))}
+        print(f"\n{low} to {'more' if high == 10**9 else high} matching titles: {len(keys)} users\n")
+        print(shown(found, keys))
+
+
+def sampled(ground: Ground, users: int) -> Requests:
+    """Test requests of `users` users with a past, drawn once for all seeds."""
+    assert ground.behaviour.requests is not None
+    rows = np.arange(ground.dataset.items.num_rows)  # items for SIDs: `recent` and `sid` are rows of the catalogue here
+    requests = Requests.of(ground.behaviour.requests.test, ground.dataset.items, rows, ())
+    usable = np.flatnonzero((requests.wanted > 0) & (requests.recent >= 0).any(1))
+    return requests.take(np.sort(np.random.default_rng(1).permutation(usable)[:users]))
+
+
+def measured(ground: Ground, name: str, overrides: Sequence[str], tested: Requests) -> dict[str, Values]:
+    """The systems that a variant makes, from an earlier run where there is one."""
+    path = ground.folder / f"test-{name.replace(' ', '_')}.json"
+    settings = [*ground.overrides, *overrides, len(tested)]
+    if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["overrides"] == settings:
+        return kept["values"]
+    generator, metrics = ground.train("now", overrides)
+    systems = {name: hits(ground, generator, tested, tested.recent)}
+    if name == TRUE:
+        systems[OTHER] = hits(ground, generator, tested, np.roll(tested.recent, 1, axis=0))
+        systems[NONE] = hits(ground, generator, tested, np.full_like(tested.recent, -1))
+    keep(path, {"overrides": settings, "values": systems, "stages": metrics["stages"]})
+    return systems
+
+
+def hits(ground: Ground, generator: Generator, tested: Requests, recent: np.ndarray, k: int = 50) -> Values:
+    """measure -> request -> 1.0 for a hit. recent: int64 [R, H] items, newest first, -1 behind; as the past told."""
+    codes = ground.fitted.codes
+    order = np.argsort(-bought(ground), kind="stable")
+    item_ids = np.array(ground.dataset.items["item_id"].to_pylist())[order]
+    row_of = {item: int(row) for item, row in zip(item_ids, order, strict=True)}
+    expand = Expansion(item_ids.tolist(), codes[order])
+    told = [User(recent=codes[past[past >= 0]]) for past in recent]
+    answer = generator.generate([tested.texts[t] for t in tested.text], k, users=told)
+    values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
+    for n, target in enumerate(tested.item[tested.start[:-1]]):
+        valid = answer.valid[n]
+        same = (answer.codes[n][valid] == codes[target]).all(-1)
+        rows, _ = expand(answer.codes[n][valid], answer.scores[n][valid], 1000)
+        items = np.array([row_of[item] for item in item_ids[rows]])
+        items = items[~np.isin(items, tested.recent[n])]
+        for measure in MEASURES:
+            kind, _, first = measure.partition("@")
+            found = same if kind == "SID" else items == target
+            values[measure][str(n)] = float(found[: int(first)].any())
+    return values
+
+
+def popularity(ground: Ground, tested: Requests) -> Values:
+    """Titles that hold all words of the query, by purchases in training: what a shop without a model would do."""
+    sold = bought(ground)
+    matches = matching(ground.dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
+    values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES if measure.startswith("item")}
+    for n, rows in enumerate(matches):
+        items = rows[np.argsort(-sold[rows], kind="stable")]
+        items = items[~np.isin(items, tested.recent[n])]
+        target = tested.item[tested.start[n]]
+        for measure, of in values.items():
+            of[str(n)] = float((items[: int(measure[5:])] == target).any())
+    return values
+
+
+def bought(ground: Ground) -> np.ndarray:
+    """int64 [items], purchases in training."""
+    assert ground.behaviour.requests is not None
+    rows = np.arange(ground.dataset.items.num_rows)
+    requests = Requests.of(ground.behaviour.requests.train, ground.dataset.items, rows, ())
+    return np.bincount(requests.item[requests.outcome == 0], minlength=len(rows))
+
+
+def matching(titles: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
+    """Of each text, int64 rows of the titles that hold all its words."""
+    from genrecall.datasets.derived_queries import words_of
+
+    holding: dict[str, set[int]] = {}
+    for row, title in enumerate(titles):
+        for word in words_of(title):
+            holding.setdefault(word, set()).add(row)
+    return [
+        np.array(sorted(set.intersection(*(holding.get(word, set()) for word in text.split()))), dtype=np.int64)
+        for text in texts
+    ]
+
+
+def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
+    """A table of shares, and of differences to the query alone in points; `keys`: the requests that count."""
+
+    def part(seeds: Sequence[Values]) -> list[Values]:
+        return [
+            {m: {q: v for q, v in of.items() if keys is None or q in keys} for m, of in values.items()}
+            for values in seeds
+        ]
+
+    chosen = {name: part(seeds) for name, seeds in found.items()}
+    lines = ["| | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
+    for name, seeds in chosen.items():
+        known = [m for m in MEASURES if m in seeds[0]]
+        cells = [f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    pairs = [(TRUE, QUERY_ONLY), (TRUE, OTHER), (TRUE, NONE), (NONE, QUERY_ONLY), (TRUE, POPULAR)]
+    pairs += [("history, related alone", TRUE)]
+    for one, other in pairs:
+        cells = []
+        for measure in MEASURES:
+            if measure not in chosen[other][0]:
+                cells.append("")
+                continue
+            of = difference(chosen[one], chosen[other], measure)
+            text = f"{of.mean * 100:+.1f} [{of.low * 100:+.1f}, {of.high * 100:+.1f}]"
+            cells.append(f"**{text}**" if of.clear else text)
+        lines.append(f"| {one} against {other} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(main)

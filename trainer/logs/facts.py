@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from trainer.logs.join import ACTIONS
 
-SLICE = 131_072  # requests looked at together
+SLICE = 65_536  # requests looked at together
 POSITIONS = 20  # ranks whose clicks are told apart
 PROFILES = "gender", "age_band"
 PROFILES_SHOWN = 20  # values told apart

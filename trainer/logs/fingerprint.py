@@ -15,7 +15,7 @@ from genrecall.config.logs import LogsSection
 from genrecall.events import log_files
 from genrecall.rows import state
 
-PART_BYTES = 128 << 20  # of JSON lines in a part; a part takes a few times as much memory while it is joined
+PART_BYTES = 32 << 20  # of JSON lines in a part; a part takes about eight times as much memory while it is joined
 SWELL = {".gz": 8, ".parquet": 4}  # JSON lines of the same rows are about so much larger
 PARTS_OF_INDEX = 64
 MOST_PARTS = 4096

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 ACTIONS = {"exposure": "exposed", "click": "clicked", "purchase": "purchased"}  # -> the column of REQUESTS
-LATER = 1 << 31  # exposures logged as events come after those of the query itself, unknown positions last
+UNKNOWN = 1 << 31  # a position; it sorts last
 Counts = Counter[tuple[str, str]]
 """(action, reason) -> events"""
 
@@ -41,7 +41,8 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
 
     Of a query logged twice the first row counts. Left out and counted: events before their query (a clock that is
     wrong, or a leak), by a client other than the one who asked, of an item that is not in the catalogue, and the second
-    click on (purchase of, exposure of) an item in one request. A click on an item that was not shown is kept.
+    click on (purchase of, exposure of) an item in one request. A click on an item that was not shown is kept. Exposures
+    logged as events come after those of the query itself.
     """
     first = pl.col("query_id").is_first_distinct()
     orphans = events.join(queries, on="query_id", how="anti", maintain_order="left")
@@ -49,61 +50,55 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         ("ubi_queries", queries.filter(~first), "query_id is a duplicate"),
         ("ubi_events", orphans, "no such logged query"),
     ]
-    queries = queries.filter(first)
-    events = _told(queries, events)
-    logged = _count(events, "logged")
+    queries = queries.filter(first).with_row_index("row")
+    asked = queries.select("query_id", "row", asked_by="client_id", asked_at="timestamp")
+    events = events.join(asked, on="query_id", how="inner", maintain_order="left")
+    shown = queries.filter(pl.col("hits").list.len() > 0).select("row", item_id="hits").explode("item_id")
+    logged = _count(events, "logged") + Counter({("exposure", "logged"): len(shown)})
+    events, dropped = _possible(events)
 
-    ids = events.select("item_id").unique()
-    here = catalogue.join(ids, on="item_id", how="semi").with_columns(here=True)
-    events = events.join(here, on="item_id", how="left", maintain_order="left")
+    ids = pl.concat([shown["item_id"].unique(), events["item_id"].unique()]).unique()
+    here = catalogue.join(ids.to_frame(), on="item_id", how="semi")
+    requests = queries.drop("hits", "place", "line")
+    acted = []
+    for action, column in ACTIONS.items():
+        told = events.filter(pl.col("action") == action)
+        found = told.join(here, on="item_id", how="semi", maintain_order="left")
+        dropped[action, "not in the catalogue"] += len(told) - len(found)
+        if action == "exposure":
+            visible = shown.join(here, on="item_id", how="semi", maintain_order="left")
+            dropped[action, "not in the catalogue"] += len(shown) - len(visible)
+            found = pl.concat([visible, found.select(visible.columns)])
+        else:
+            acted.append(found)
+        once = found.filter(pl.struct("row", "item_id").is_first_distinct())
+        dropped[action, "the same item again"] += len(found) - len(once)
+        requests = _with(requests, once, {column: "item_id"})
+    acts = pl.concat(acted).sort("timestamp", maintain_order=True)
+    requests = _with(requests, acts, {"acted": "item_id", "acted_at": "timestamp"})
+    return Joined(requests.drop("row"), logged, dropped, rejects)
+
+
+def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
+    """The events that can be, in the order of their lists, and how many cannot."""
     both_known = (pl.col("client_id") != "") & (pl.col("asked_by") != "")
-    again = ~pl.struct("query_id", "action", "item_id").is_first_distinct()
     dropped: Counts = Counter()
     for bad, reason in (
         (pl.col("timestamp") < pl.col("asked_at"), "before its query"),
         (both_known & (pl.col("client_id") != pl.col("asked_by")), "by another client"),
-        (pl.col("here").is_null(), "not in the catalogue"),
     ):
-        dropped.update(_count(events.filter(bad), reason))
+        dropped += _count(events.filter(bad), reason)
         events = events.filter(~bad)
-    events = events.sort("order", "timestamp", maintain_order=True)
-    dropped.update(_count(events.filter(again), "the same item again"))
-    requests = _with_lists(queries.drop("hits", "place", "line"), events, events.filter(~again))
-    return Joined(requests, logged, dropped, rejects)
+    rank = pl.when(pl.col("position") == 0).then(UNKNOWN).otherwise("position")
+    order = pl.when(pl.col("action") == "exposure").then(rank).otherwise(0)
+    return events.sort(order, "timestamp", maintain_order=True), dropped
 
 
-def _told(queries: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """All that is known of the queries as events: what their answers showed, then their events.
-
-    Columns: `query_id`, `client_id`, `timestamp`, `action`, `item_id`; `order`, of exposures, otherwise 0; `asked_by`
-    and `asked_at`, client and time of the query.
-    """
-    shown = queries.filter(pl.col("hits").list.len() > 0).select(
-        "query_id",
-        "client_id",
-        "timestamp",
-        action=pl.lit("exposure"),
-        item_id="hits",
-        order=pl.int_ranges(pl.col("hits").list.len()),
-    )
-    shown = shown.explode("item_id", "order")
-    rank = pl.when(pl.col("position") == 0).then(LATER).otherwise("position").cast(pl.Int64) + LATER
-    events = events.with_columns(order=pl.when(pl.col("action") == "exposure").then(rank).otherwise(0))
-    asked = queries.select("query_id", asked_by="client_id", asked_at="timestamp")
-    every = pl.concat([shown, events.select(shown.columns)])
-    return every.join(asked, on="query_id", how="inner", maintain_order="left")
-
-
-def _with_lists(requests: pl.DataFrame, events: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
-    """`requests` with `acted` and `acted_at` out of `events`, and the sets out of `once`."""
-    acts = events.filter(pl.col("action") != "exposure").group_by("query_id", maintain_order=True)
-    lists = [acts.agg(acted="item_id", acted_at="timestamp")]
-    for action, column in ACTIONS.items():
-        chosen = once.filter(pl.col("action") == action).group_by("query_id", maintain_order=True)
-        lists.append(chosen.agg(pl.col("item_id").alias(column)))
-    for found in lists:
-        requests = requests.join(found, on="query_id", how="left", maintain_order="left")
-    return requests.with_columns(pl.col(pl.List(pl.String), pl.List(pl.Datetime("ms", "UTC"))).fill_null([]))
+def _with(requests: pl.DataFrame, rows: pl.DataFrame, lists: dict[str, str]) -> pl.DataFrame:
+    """`requests` with a list of each of some columns of `rows`, by `row`, empty where it has none."""
+    found = rows.group_by("row", maintain_order=True).agg(**{name: pl.col(column) for name, column in lists.items()})
+    joined = requests.join(found, on="row", how="left", maintain_order="left")
+    return joined.with_columns(pl.col(*lists).fill_null([]))
 
 
 def _count(events: pl.DataFrame, reason: str) -> Counts:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from genrecall.records import REQUESTS
 
-FLUSH = 131_072  # rows parted, or merged, at a time
+FLUSH = 65_536  # rows parted, or merged, at a time
 BATCH = 16_384  # rows of a batch of the merged file
 SAMPLE = 512  # one in so many times is looked at to cut the merged file into ranges of about FLUSH rows
 

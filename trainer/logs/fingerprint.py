@@ -52,13 +52,15 @@ def of_logs(section: DataSection, known: dict[str, Any]) -> dict[str, dict[str, 
     return found
 
 
-def key(section: DataSection, logs: LogsSection, items: pa.Table, contents: dict[str, dict[str, Any]]) -> str:
+def key(
+    section: DataSection, simulated: bool, logs: LogsSection, items: pa.Table, contents: dict[str, dict[str, Any]]
+) -> str:
     """sha256 over the logs, the mapping, the limits and the ids of the items. contents: as `of_logs` gives them."""
     mapping = section.model_dump(mode="json", include={*SOURCES, "actions"})
     # polars' hash, which parts the rows, is the same for one version of it only
     versions = genrecall.__version__, pl.__version__
     said = sorted((name, about["content"]) for name, about in contents.items())
-    about = [versions, mapping, logs.model_dump(mode="json", include=SETTINGS), said]
+    about = [versions, mapping, simulated, logs.model_dump(mode="json", include=SETTINGS), said]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for chunk in items["item_id"].chunks:
         digest.update("".join(f"{item}\n" for item in chunk.to_pylist()).encode())

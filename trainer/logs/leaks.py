@@ -71,7 +71,7 @@ def _check_order(parts: RequestSplit) -> None:
 
 
 def _check_past(requests: pa.Table, random: np.random.Generator) -> None:
-    rows = np.sort(random.choice(len(requests), min(CLIENTS, len(requests)), replace=False))
+    rows = np.unique(random.integers(len(requests), size=CLIENTS)) if len(requests) else np.empty(0, np.int64)
     sample = requests["client_id"].take(pa.array(rows)).unique()
     columns = "timestamp", "query_id", "client_id", "recent", "clicked", "purchased"
     theirs = requests.select(columns).filter(pc.is_in(requests["client_id"], sample))

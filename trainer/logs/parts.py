@@ -28,18 +28,18 @@ class RequestSplit:
 
 
 def held_out(texts: pa.ChunkedArray, split: Split, queries: pa.Table) -> np.ndarray:
-    """int64 [n]: DEV or TEST where a text is in the group of a query judged there, else TRAIN."""
+    """int8 [n]: DEV or TEST where a text is in the group of a query judged there, else TRAIN."""
     text_of = dict(zip(queries["query_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
     judged = [
         (text_of[query], part)
         for part, judgments in ((DEV, split.dev), (TEST, split.test))
         for query in judgments["query_id"].unique().to_pylist()
     ]
-    result = np.empty(len(texts), np.int64)
+    result = np.empty(len(texts), np.int8)
     for start in range(0, len(texts), SLICE):
         encoded = texts.slice(start, SLICE).combine_chunks().dictionary_encode()
         group = groups([*(text for text, _ in judged), *encoded.dictionary.to_pylist()])
-        part_of = np.full(group.max() + 1, TRAIN)
+        part_of = np.full(group.max() + 1, TRAIN, np.int8)
         part_of[group[: len(judged)]] = [part for _, part in judged]
         result[start : start + SLICE] = part_of[group[len(judged) :]][encoded.indices.to_numpy()]
     return result

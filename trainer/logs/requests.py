@@ -52,13 +52,13 @@ def build_requests(
         logs: limits and sizes.
         items: with a column `item_id`: what may be in a request.
         folder: made where it is missing; its own, since what else it holds of earlier builds is replaced.
-        rejects: as of `readers.open_dataset`.
+        rejects: as of `readers.open_dataset`; not its file `folder`/rejects.jsonl, the build's own.
         progress: show bars on stderr.
     """
     section, simulated = describe(data)
     said = _read(folder / "report.json")
     files = fingerprint.of_logs(section, said.get("logs", {}))
-    key = fingerprint.key(section, logs, items, files)
+    key = fingerprint.key(section, simulated, logs, items, files)
     if said.get("key") != key:
         parts = logs.partitions or fingerprint.partitions(section)
         work = folder / f"work-{key[:12]}-{parts}"

@@ -59,16 +59,16 @@ def open_table(path: Path) -> pa.Table:
 
 
 def merge(paths: Sequence[Path], to: Path, done: Callable[[int], None]) -> None:
-    """Merge REQUESTS files into one that is ordered by (timestamp, query_id). done: told of the rows written.
+    """Merge REQUESTS files, each in the order of time, into one. done: told of the rows written.
+
+    It is ordered by (timestamp, query_id).
 
     The span of time is cut into ranges of about FLUSH rows; one range is in memory at a time.
     """
     tables = [open_table(path) for path in paths]
-    # as they lie in the file, every part is ordered by time
-    times = [table["timestamp"].to_numpy().astype("datetime64[ms]") for table in tables]
-    seen = np.sort(np.concatenate([part[::SAMPLE] for part in times])) if times else np.empty(0, "datetime64[ms]")
-    cuts = np.unique(seen[:: max(1, FLUSH // SAMPLE)][1:])
-    starts = [np.concatenate([[0], np.searchsorted(part, cuts), [len(part)]]) for part in times]
+    seen = np.sort(np.concatenate([_times(table)[::SAMPLE] for table in tables]))
+    cuts = np.unique(seen[:: FLUSH // SAMPLE][1:])
+    starts = [np.concatenate([[0], np.searchsorted(_times(table), cuts), [len(table)]]) for table in tables]
     with pa.ipc.new_file(to, REQUESTS) as file:
         for number in range(len(cuts) + 1):
             cut = [
@@ -85,6 +85,10 @@ def write_requests(rows: pl.DataFrame, path: Path) -> None:
     with pa.ipc.new_file(path, REQUESTS) as file:
         for cut in rows.select(REQUESTS.names).iter_slices(BATCH):
             file.write_table(cut.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(REQUESTS))
+
+
+def _times(requests: pa.Table) -> np.ndarray:
+    return requests["timestamp"].to_numpy().astype("datetime64[ms]")
 
 
 def _flushes(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

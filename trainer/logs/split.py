@@ -39,7 +39,7 @@ def split_requests(
     part = held_out(requests["text"], split, queries)
     if logs.split == "time":
         late = _by_time(requests["timestamp"].to_numpy().astype("datetime64[ms]"), logs)
-        part = np.where((late == TRAIN) & (part != TRAIN), NONE, late)
+        part = np.where((late == TRAIN) & (part != TRAIN), np.int8(NONE), late)
     if not (part == TRAIN).any():
         raise UserError(
             f"logs.split={logs.split} leaves none of {len(requests):,} requests to train on: all are of judged queries "
@@ -55,11 +55,11 @@ def split_requests(
 
 
 def _by_time(time: np.ndarray, logs: LogsSection) -> np.ndarray:
-    """int64 [n]: the newest are TEST, those before them DEV."""
+    """int8 [n]: the newest are TEST, those before them DEV."""
     ordered, count = np.sort(time), len(time)
     tests = round(count * logs.test_share)
     devs = max(1, round(count * logs.dev_share))
-    part = np.full(count, TRAIN)
+    part = np.full(count, TRAIN, np.int8)
     if count:
         part[time >= ordered[max(0, count - tests - devs)]] = DEV
     if tests:

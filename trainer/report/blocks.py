@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot, or the bytes of one; `name` is that of its file, without its ending."""
+    """A plot; `name` is that of its file, without its ending. Drawn, or its PNG read, when the page is written."""
 
     name: str
     caption: str
-    image: Figure | bytes
+    draw: Callable[[], Figure | bytes]
 
 
 @dataclass(frozen=True)

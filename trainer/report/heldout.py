@@ -89,7 +89,7 @@ def _regime(run: Run, name: str, regime: Mapping[str, Any], note: str) -> Iterab
         )
     plot = _run_folder(run) / f"evaluation-{name}.png"
     if plot.exists():
-        yield Picture(plot.stem, f"{REGIMES.get(name, name)}{note}", plot.read_bytes())
+        yield Picture(plot.stem, f"{REGIMES.get(name, name)}{note}", plot.read_bytes)
 
 
 def label(system: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from trainer.report import curves
 from trainer.report.blocks import Block, Picture, code, figures, plain, table
@@ -85,9 +86,9 @@ def generator(run: Run, note: str) -> Iterable[Block]:
     if names:
         yield (
             "Losses of different codes are not comparable: a codebook of more SIDs is harder to write. Their dev "
-            "recall is. The loss should fall and flatten; dev recall should rise and flatten, and where it falls again while "
-            "the loss still sinks, the stage has begun to learn its training queries by heart. Time is that since the "
-            "last start."
+            "recall is. The loss should fall and flatten; dev recall should rise and flatten, and where it falls again "
+            "while the loss still sinks, the stage has begun to learn its training queries by heart. Time is that "
+            "since the last start."
         )
 
 
@@ -112,7 +113,7 @@ def alignment(run: Run, note: str) -> Iterable[Block]:
         if stage.series("reward")[0]:
             title = f"Alignment of {kind}{note}"
             yield f"### {code(kind)}{note}"
-            yield Picture(f"alignment-{kind}", title, curves.rewards(stage, title))
+            yield Picture(f"alignment-{kind}", title, partial(curves.rewards, stage, title))
     yield "### How to read the curves"
     yield table(["curve", "as it should look", "a warning sign"], READING)
     yield (
@@ -158,7 +159,7 @@ def _told(run: Run, stages: Mapping[str, Stage], title: str) -> Iterable[Block]:
         name = next(iter(stages.values())).name
         ahead = {c.kind: before(c.stages, stages[c.kind]) for c in run.candidates if c.kind in stages}
         starts = {kind: s.recall for kind, s in ahead.items() if s is not None and s.recall is not None}
-        yield Picture(f"stage-{name}", title, curves.losses(stages, starts, title))
+        yield Picture(f"stage-{name}", title, partial(curves.losses, stages, starts, title))
 
 
 def _of(run: Run, name: str) -> dict[str, Stage]:

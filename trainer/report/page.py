@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def data(run: Run, note: str) -> Iterable[Block]:
         return
     yield f"### Logs{' (simulated)' if run.logs['simulated'] else ''}"
     yield table(["", ""], [[name, plain(value)] for name, value in logs_report.rows(run.logs).items()])
-    yield Picture("logs", f"Clicks by rank and lengths of histories{note}", drawn(logs_report.draw, run.logs))
+    yield Picture("logs", f"Clicks by rank and lengths of histories{note}", partial(drawn, logs_report.draw, run.logs))
 
 
 def codes(run: Run, note: str) -> Iterable[Block]:
@@ -124,19 +125,27 @@ def codes(run: Run, note: str) -> Iterable[Block]:
     yield figures([*header, "codes used", "dead", "perplexity"], rows)
     yield (
         "Used, dead and perplexity are by level. Good codes are used evenly (perplexity near the number of codes, "
-        "curves near the diagonal) and hold few items "
-        "each: a SID is recalled whole. Numbers of levels 2 and 3 that are counted inside each prefix use low numbers "
-        "more by construction."
+        "curves near the diagonal) and hold few items each: a SID is recalled whole. Numbers of levels 2 and 3 that "
+        "are counted inside each prefix use low numbers more by construction."
     )
     for kind, of in there.items():
-        from trainer.quantizer.report import draw  # loads torch, with the rest of the quantizer
-
         yield f"### {code(kind)}{note}"
-        yield Picture(f"codes-{kind}", f"Use of the codes of {kind}{note}", drawn(draw, {**of, "kind": kind + note}))
+        yield Picture(
+            f"codes-{kind}",
+            f"Use of the codes of {kind}{note}",
+            partial(drawn, draw_codes, {**of, "kind": kind + note}),
+        )
         if history := of.get("fit", {}).get("history"):
             warmup = run.config["quantizer"].get(kind, {}).get("warmup_epochs", 0)
             title = f"Training of {kind}{note}; the codebooks are laid at the dotted line"
-            yield Picture(f"codes-{kind}-training", title, curves.codes_history(history, warmup, title))
+            yield Picture(f"codes-{kind}-training", title, partial(curves.codes_history, history, warmup, title))
+
+
+def draw_codes(report: dict[str, Any], path: Path) -> None:
+    """As the quantizer does; loads torch with it."""
+    from trainer.quantizer.report import draw
+
+    draw(report, path)
 
 
 def drawn(draw: Draw, report: dict[str, Any]) -> bytes:

@@ -36,10 +36,11 @@ def write(run: Run, findings: Sequence[str], folder: Path) -> list[Path]:
 
 def png(picture: Picture) -> bytes:
     """The same bytes for the same drawing: nothing of the machine or the program is written into it."""
-    if not isinstance(picture.image, Figure):
-        return picture.image
+    image = picture.draw()
+    if not isinstance(image, Figure):
+        return image
     buffer = io.BytesIO()
-    picture.image.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    image.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 

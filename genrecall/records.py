@@ -1,4 +1,4 @@
-"""The records that every part agrees on: items, queries, events, requests, judgments, assignments, as pyarrow schemas.
+"""The records that every part agrees on: items, queries, requests, judgments, assignments, as pyarrow schemas.
 
 Owns the shapes, not the reading: `genrecall.readers` turns files and indices into these tables.
 """
@@ -30,20 +30,7 @@ JUDGMENTS = pa.schema(
     ]
 )
 
-# User Behavior Insights 1.3, flattened: one row an event; the exposures come from ubi_queries' query_response_hit_ids.
-EVENTS = pa.schema(
-    [
-        pa.field("query_id", pa.string(), nullable=False),
-        pa.field("user_query", pa.string(), nullable=False),
-        pa.field("client_id", pa.string(), nullable=False),
-        pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
-        pa.field("action", pa.string(), nullable=False),  # exposure | click | purchase
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("position", pa.int32(), nullable=False),  # 1-based rank in the answer; 0 where unknown
-    ]
-)
-
-# One logged query with all that came of it: what stages 3 and 4 learn from, derived from EVENTS by `trainer.logs`.
+# One logged query with all that came of it: what stages 3 and 4 learn from, derived from the logs by `trainer.logs`.
 # Items are those of the catalogue alone; each list holds an item once.
 REQUESTS = pa.schema(
     [

@@ -96,8 +96,14 @@ def test_logs_are_read_from_their_indices_again_only_when_those_change(section: 
     assert path.stat().st_mtime_ns == built
 
     client = OpenSearch(section.cluster, timeout=60)
-    shown = {"query_id": "s2", "user_query": "shoes", "client_id": "c1", "timestamp": "2025-03-02T10:00:00Z"}
-    client.index(f"{PREFIX}-ubi_queries", {**shown, "query_response_hit_ids": ["p0002"]}, params={"refresh": "true"})
+    shown: dict[str, Any] = {
+        "query_id": "s2",
+        "user_query": "shoes",
+        "client_id": "c1",
+        "timestamp": "2025-03-02T10:00:00Z",
+    }
+    shown["query_response_hit_ids"] = ["p0002"]
+    client.index(index=f"{PREFIX}-ubi_queries", body=shown, params={"refresh": "true"})
     client.close()
     path = build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
     assert [row["recent"] for row in open_requests(path).to_pylist()] == [[], ["p0001"]]

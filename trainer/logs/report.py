@@ -75,6 +75,7 @@ def rows(report: dict[str, Any]) -> dict[str, str]:
 def draw(report: dict[str, Any], path: Path) -> None:
     """Left: how often an item is clicked by its rank. Right: how long the history of a request is."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     figure.suptitle(f"{report['requests']['kept']:,} requests, {_kind(report)}")
@@ -86,6 +87,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     right.set(xlabel="recent items", ylabel="requests", title="Histories")
     right.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 

@@ -10,6 +10,7 @@ import pytest
 from genrecall.config import Config
 from trainer.report import Candidate, Run, Stage, look
 from trainer.report.settings import about, differences
+from trainer.report.stages import stages_of
 from trainer.report.words import change, duration, points, share
 
 DATA: dict[str, Any] = {
@@ -64,6 +65,42 @@ def test_what_looks_wrong_is_said_once(stages: list[Stage], said: str) -> None:
     found = look(run(*stages))
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_stages_follow_kind_logs_and_steps(tmp_path: Path) -> None:
+    config = Config().model_dump(mode="json")
+    parts = {name: {"queries": 3} for name in ("train", "dev", "test")}
+    without = {"parts": parts, "logs": {}}
+    logged = {"parts": parts, "logs": {"split": {"dev": 70}}}
+    assert [s.name for s in stages_of(config, without, None, tmp_path)] == ["mixed"]
+    assert [s.name for s in stages_of(config, logged, None, tmp_path)] == ["mixed", "user"]
+    config["generator"] |= {"kind": "lm"}
+    config["generator"]["alignment"]["steps"] = 9
+    found = stages_of(config, logged, None, tmp_path)
+    assert [(s.name, s.setting) for s in found] == [
+        ("item", "generator.lm.item_stage"),
+        ("query", "generator.lm.query_stage"),
+        ("user", "generator.user.stage"),
+        ("alignment", "generator.alignment"),
+    ]
+    assert {s.state for s in found} == {"to come"}
+
+
+def test_a_stage_is_judged_by_what_its_looks_are_of(tmp_path: Path) -> None:
+    """Texts in `item` know no query; users are judged by requests, and all others by queries, where there are some."""
+    config = Config().model_dump(mode="json")
+    config["generator"] |= {"kind": "lm"}
+    config["generator"]["alignment"]["steps"] = 9
+    logged = {"parts": {"dev": {"queries": 3}}, "logs": {"split": {"dev": 70}}}
+    metrics = {"steps": 9, "looks": [], "history": []}
+    done = {"stages": dict.fromkeys(("item", "query", "user", "alignment"), metrics), "dev_requests": 70}
+    judged = {s.name: s.judged for s in stages_of(config, logged, {**done, "dev_queries": 3}, tmp_path)}
+    assert judged["item"] == ""
+    assert judged["query"] == judged["alignment"] == "3 held-out queries"
+    assert judged["user"] == "70 held-out logged requests, users known"
+    judged = {s.name: s.judged for s in stages_of(config, logged, {**done, "dev_queries": 0}, tmp_path)}
+    assert judged["query"] == ""
+    assert judged["alignment"] == judged["user"]
 
 
 def test_dead_codes_and_leaks() -> None:

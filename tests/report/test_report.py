@@ -197,6 +197,23 @@ def test_test_figures_come_with_intervals_or_with_the_command(reported: Reported
     assert any("of other models" in said for said in look(other))
 
 
+def test_run_of_a_catalogue_alone_is_told(reported: Reported) -> None:
+    run = reported.finished
+    none = {"queries": 0, "judgments": 0}
+    data = {**run.data, "logs": {}, "parts": dict.fromkeys(("train", "dev", "test"), none)}
+    mixed = [
+        replace(c, dev={}, stages=(replace(c.stages[0], looks=(), judged="", best_step=60),)) for c in run.candidates
+    ]
+    alone = replace(run, data=data, candidates=(mixed[0],))
+    page = page_of(alone, look(alone))
+    assert not any(section.title.startswith("Alignment") for section in page.sections)
+    text = Tags(render(page, {picture.name: b"png" for picture in page.pictures})).said
+    assert "No logs were used" in text
+    assert "There are no dev queries" in text
+    stage = next(picture for picture in page.pictures if picture.name == "stage-mixed")
+    assert isinstance(stage.draw(), Figure)
+
+
 def test_unknown_run_or_split_names_what_there_is(reported: Reported) -> None:
     section = reported.settings.run
     with pytest.raises(UserError, match=r"'nightly' has no training.*the runs there: tiny; name one with --run"):

@@ -66,7 +66,8 @@ def _dev(run: Run) -> Iterable[Block]:
 
 
 def _regime(run: Run, name: str, regime: Mapping[str, Any], note: str) -> Iterable[Block]:
-    yield f"**{REGIMES.get(name, plain(name))}**{note}: {regime['queries']:,} queries, {regime['folds']} fold(s)."
+    folds = "one split" if regime["folds"] == 1 else f"{regime['folds']} folds"
+    yield f"**{REGIMES.get(name, plain(name))}**{note}: {regime['queries']:,} queries, {folds}."
     yield figures(
         ["", *MEASURES],
         [[label(system), *(interval(of[measure]) for measure in MEASURES)] for system, of in regime["systems"].items()],

@@ -42,6 +42,7 @@ th, td { padding: 5px 16px 5px 0; border-bottom: 1px solid var(--line); }
 td { vertical-align: top; }
 tbody tr:hover { background: var(--shade); }
 thead:not(:has(th:not(:empty))) { display: none; }
+td code { overflow-wrap: break-word; }
 td:first-child code { white-space: nowrap; overflow-wrap: normal; }
 dl { display: flex; flex-wrap: wrap; gap: 10px; margin: 18px 0; }
 dl div { background: var(--shade); border: 1px solid var(--line); border-radius: 8px; padding: 8px 16px; }

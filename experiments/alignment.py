@@ -7,8 +7,8 @@ channel alone, by people's grades (ESCI) or the shop's true relevance, never by 
     unseen      queries that no log holds, nor a reordering of them
 
 Beside it the paper's figures: hits of clicked, exposed and bought SIDs in later simulated requests of recurring
-queries. Choices are made on one half of the recurring queries and the dev queries (`--dev`), claims on the rest. Everything is
-kept by seed, fold and variant; run again, it goes on.
+queries. Choices are made on one half of the recurring queries and the dev queries (`--dev`), claims on the rest.
+Everything is kept by seed, fold and variant; run again, it goes on.
 """
 
 from __future__ import annotations

@@ -76,4 +76,5 @@ def objective(
     kl = kl_to(reference, log_probs)
     loss = (-gain + kl_weight * (kl * ratio if kl_corrected else kl)).mean(-1).mean()
     was_cut = ((ratio < 1 - clip) & (weight < 0)) | ((ratio > 1 + clip) & (weight > 0))
+    was_cut &= ~outside if expert_ratio != "policy" else torch.ones_like(outside)
     return Objective(loss, kl.detach().mean(), was_cut.float().mean())

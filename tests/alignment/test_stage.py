@@ -1,0 +1,200 @@
+"""The alignment stage on the small shop: what it learns, logs, refuses, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from genrecall.config.encoder import EncoderSection
+from genrecall.config.generator import TINY, AlignmentSection, DevSection, GeneratorSection, StageSection, UserSection
+from genrecall.decoding import Generator
+from genrecall.decoding.user import User
+from genrecall.embeddings import embed
+from genrecall.errors import UserError
+from genrecall.readers import item_text
+from tests.generator.shop import catalogue, logs, requests, tiny_encoder
+from trainer.alignment import stage as alignment
+from trainer.generator import train_generator
+
+ITEMS, CODES, SPACE = catalogue()
+ALIGNMENT = AlignmentSection(steps=20, batch=16, evaluate_every=5, lr=1e-3, keep="last")
+SECTION = TINY.model_copy(
+    update={
+        "user": UserSection(stage=StageSection(steps=150, batch=64, lr=5e-3, warmup_steps=5, evaluate_every=50)),
+        "alignment": ALIGNMENT,
+        "dev": DevSection(beam_width=10, items=2),
+    }
+)
+
+
+class Shop:
+    """Trains on the small shop in one folder, so that the stages before the last are trained once."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.manual_seed(0)
+        self.folder = folder
+        self.encoder = EncoderSection(checkpoint=str(tiny_encoder(folder / "encoder")), max_tokens=16)
+
+    def train(self, section: GeneratorSection = SECTION, work: str = "work", **changes: Any) -> dict[str, Any]:
+        queries, train, dev = logs()
+        arguments = {
+            "section": section,
+            "encoder": self.encoder,
+            "space": SPACE,
+            "codes": CODES,
+            "items": ITEMS,
+            "item_vectors": embed(item_text(ITEMS), self.encoder, self.folder / "cache", progress=False),
+            "train": train,
+            "queries": queries,
+            "dev": dev,
+            "out": self.folder / "generator",
+            "work": self.folder / work,
+            "seed": 3,
+            "cache_dir": self.folder / "cache",
+            "progress": False,
+            "requests": (requests(400), requests(60, 1)),
+        }
+        return train_generator(**{**arguments, **changes})
+
+    def load(self) -> Generator:
+        return Generator.load(self.folder / "generator", SPACE)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Shop(tmp_path_factory.mktemp("shop"))
+    torch.set_num_threads(threads)
+
+
+def aligned(**changes: Any) -> GeneratorSection:
+    return SECTION.model_copy(update={"alignment": ALIGNMENT.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("kind", ["encoder", "lm"])
+def test_a_users_past_decides_between_items_that_the_query_cannot_tell_apart(shop: Shop, kind: str) -> None:
+    metrics = shop.train(SECTION.model_copy(update={"kind": kind}), kind)
+    assert max(look["eval_recall"] for look in metrics["stages"]["user"]["looks"]) > 0.9, "makers are known by the past"
+    generator = shop.load()
+    of_maker = [User(recent=CODES[CODES[:, 2] == maker][:3]) for maker in range(3)]
+    answer = generator.generate(["red shoe"] * 4, 3, users=[*of_maker, None])
+    assert answer.codes[:3, 0, 2].tolist() == [0, 1, 2]
+    assert answer.scores[3, 0] < answer.scores[:3, 0].min(), "of a stranger it is less sure"
+    nobody = generator.generate(["red shoe"], 3)
+    np.testing.assert_allclose(nobody.scores[0], answer.scores[3], atol=1e-5)
+    assert (generator.generate(["red shoe"], 3, users=[User("x", "y")]).codes == nobody.codes).all()
+
+
+def test_what_is_trained_is_what_is_served_for_users_too(shop: Shop) -> None:
+    """Search scores of a user equal the model's own, teacher-forced behind the prefix that training makes."""
+    shop.train(SECTION.model_copy(update={"kind": "lm"}), "lm")
+    generator = shop.load()
+    user = User(recent=CODES[[1, 4, 7, 9]])
+    together = generator.generate(["red shoe", "a much longer query than the other"], 5, users=[user, None])
+    alone = generator.generate(["red shoe"], 5, users=[user])
+    np.testing.assert_allclose(together.scores[0], alone.scores[0], atol=1e-5)
+
+
+def test_only_related_sids_are_read_where_the_section_says_so(shop: Shop) -> None:
+    section = SECTION.model_copy(update={"user": SECTION.user.model_copy(update={"related": 1})})
+    shop.train(section.model_copy(update={"alignment": AlignmentSection(steps=0)}))
+    generator = shop.load()
+    codes = [generator.generate(["red shoe"], 1, users=[User(recent=CODES[[row]])]).codes[0, 0] for row in (1, 2)]
+    assert codes[0][0] == codes[1][0], "both asked for a shoe"
+    other = CODES[CODES[:, 0] != codes[0][0]][:2]
+    unrelated = generator.generate(["red shoe"], 5, users=[User(recent=other)])
+    np.testing.assert_allclose(unrelated.scores, generator.generate(["red shoe"], 5).scores, atol=1e-5)
+
+
+def test_rewards_rise_and_everything_is_logged(shop: Shop) -> None:
+    history = shop.train(aligned(experts=2, kl_weight=0.05, steps=40))["stages"]["alignment"]["history"]
+    assert history[-1]["reward"] > history[0]["reward"]
+    names = {
+        "reward",
+        "group_reward",
+        "zero_variance",
+        "experts",
+        "expert_wins",
+        "distinct",
+        "entropy",
+        "kl",
+        "clipped",
+    }
+    assert names <= set(history[0])
+    shares = [history[0][f"share_{kind}"] for kind in ("purchased", "clicked", "exposed", "valid", "invalid")]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+    assert history[0]["experts"] == pytest.approx(2)
+
+
+def test_plain_grpo_has_no_expert(shop: Shop) -> None:
+    history = shop.train(aligned(experts=0))["stages"]["alignment"]["history"]
+    assert history[-1]["experts"] == history[-1]["expert_wins"] == 0
+    assert history[-1]["reward"] == pytest.approx(history[-1]["group_reward"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"updates": 5, "lr": 3e-3, "kl_weight": 0.0},
+        {"kl_in": "reward"},
+        {"expert_ratio": "certain"},
+        {"expert_ratio": "shaped", "experts_from": "clicked"},
+        {"scale": "none", "requests": "all", "temperature": 1.3, "kl_corrected": True},
+    ],
+    ids=str,
+)
+def test_every_decision_can_be_taken_otherwise(shop: Shop, changes: dict[str, Any]) -> None:
+    stage = shop.train(aligned(**changes))["stages"]["alignment"]
+    assert np.isfinite([entry["loss"] for entry in stage["history"]]).all()
+    if changes.get("updates"):
+        assert stage["history"][-1]["clipped"] > 0, "further updates leave the ratio of 1"
+    else:
+        assert stage["history"][-1]["clipped"] == 0
+
+
+def test_invalid_sids_come_up_and_earn_nothing_where_only_the_level_is_masked(shop: Shop) -> None:
+    section = aligned(mask="level", kl_weight=0.0, lr=3e-3, steps=40)
+    no_prior = section.model_copy(update={"encoder": section.encoder.model_copy(update={"prior": False})})
+    history = shop.train(no_prior)["stages"]["alignment"]["history"]
+    assert history[0]["share_invalid"] > 0
+    with pytest.raises(UserError, match=r"mask is level, but the prefix prior.*prior=false"):
+        shop.train(section)
+
+
+def test_a_change_of_the_last_stage_leaves_the_others_in_place(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.train()
+    done = {path.name: path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
+    shop.train(aligned(experts=1))
+    again = {path.name: path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
+    assert done.items() <= again.items()
+
+
+@pytest.mark.parametrize("updates", [1, 5])
+def test_an_interrupted_alignment_ends_where_it_would_have_ended(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, updates: int
+) -> None:
+    section = aligned(updates=updates)
+    whole = shop.train(section, "whole")["stages"]["alignment"]
+    expected = shop.load().generate(["red shoe"], 5)
+    calls = iter(range(10**6))
+    loss_of = alignment.AlignmentTrainer.loss_of
+
+    def killed(self: Any, *args: Any) -> Any:
+        if next(calls) == 13:
+            raise KeyboardInterrupt
+        return loss_of(self, *args)
+
+    monkeypatch.setattr(alignment.AlignmentTrainer, "loss_of", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shop.train(section, "cut")
+    monkeypatch.undo()
+    resumed = shop.train(section, "cut")["stages"]["alignment"]
+    assert resumed["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+    assert [e["reward"] for e in resumed["history"]] == pytest.approx([e["reward"] for e in whole["history"]])
+    np.testing.assert_allclose(shop.load().generate(["red shoe"], 5).scores, expected.scores, atol=1e-4)

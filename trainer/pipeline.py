@@ -157,7 +157,7 @@ def generate(
             seed=config.run.seed,
             cache_dir=config.run.cache_dir,
             progress=progress,
-            requests=behaviour.requests and (behaviour.requests.train, behaviour.requests.dev),
+            requests=(behaviour.requests.train, behaviour.requests.dev) if behaviour.requests else None,
         )
         work.write_json(done, metrics)
     return json.loads(done.read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +59,58 @@ def test_an_interrupted_stage_resumes_to_the_same_weights(tmp_path: Path) -> Non
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-4)
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weight, msg=name)
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", killed_at(9))
+    torn = tmp_path / "cut" / "checkpoint-8"
+    (torn / "whole").unlink()
+    os.truncate(torn / "model.safetensors", 100)
+    resumed, _ = run(tmp_path / "cut")
+    assert not torn.exists()
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, msg=name)
+
+
+def test_a_full_disk_stops_with_a_remedy_and_the_run_goes_on_once_there_is_space(tmp_path: Path) -> None:
+    """The limit on the size of files is the kernel's own: the write of the checkpoint fails in the middle."""
+    whole, _ = run(tmp_path / "whole")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fills_up(step: int) -> Batch:
+        if step == 9:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, unlimited[1]))
+        return batch(step)
+
+    try:
+        with pytest.raises(UserError) as caught:
+            run(tmp_path / "cut", fills_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "the checkpoint of step 12 could not be written" in str(caught.value)
+    assert "Free some space and run the same command again. The run goes on from" in str(caught.value)
+    assert str(caught.value).endswith("checkpoint-8")
+    assert "checkpoint-12" not in {path.name for path in (tmp_path / "cut").glob("checkpoint-*")}
+    resumed, _ = run(tmp_path / "cut")
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, msg=name)
+
+
+def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) -> None:
+    """A finite loss can have a gradient that is none; the step after it would only then tell."""
+    trained = model()
+    at = [0]
+    trained.get_parameter("projection.weight").register_hook(lambda g: g * float("nan") if at[0] == 8 else g)
+
+    def watched(step: int) -> Batch:
+        at[0] = step  # Trainer asks for a batch while the one before is still to be learned from
+        return batch(step)
+
+    with pytest.raises(UserError, match=r"weights are no numbers after step 8 .*goes on from .*checkpoint-4$"):
+        run_stage(trained, Stage("test", SECTION, watched, None), tmp_path, seed=5, progress=False)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Run as a process by `test_interruptions`: all stages of a small `encoder` generator in the folder given."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from genrecall.config.encoder import EncoderSection
+from genrecall.config.generator import TINY, AlignmentSection, StageSection, UserSection
+from genrecall.embeddings import embed
+from genrecall.readers import item_text
+from tests.generator.shop import catalogue, logs, requests
+from trainer.generator import train_generator
+
+FEW = StageSection(steps=30, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)
+SECTION = TINY.model_copy(
+    update={
+        "encoder": TINY.encoder.model_copy(update={"stage": FEW}),
+        "user": UserSection(stage=FEW),
+        "alignment": AlignmentSection(steps=30, batch=8, evaluate_every=10, lr=1e-3),
+    }
+)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    encoder = EncoderSection(checkpoint=str(folder.parent / "encoder"), max_tokens=16)
+    items, codes, space = catalogue()
+    queries, train, dev = logs()
+    metrics = train_generator(
+        section=SECTION,
+        encoder=encoder,
+        space=space,
+        codes=codes,
+        items=items,
+        item_vectors=embed(item_text(items), encoder, folder.parent / "cache", progress=False),
+        train=train,
+        queries=queries,
+        dev=dev,
+        out=folder / "generator",
+        work=folder / "work",
+        seed=3,
+        cache_dir=folder.parent / "cache",
+        progress=False,
+        requests=(requests(200), requests(40, 1)),
+    )
+    (folder / "metrics.json").write_text(json.dumps(metrics))

@@ -83,7 +83,7 @@ class UserSection(Section):
     anonymous: float = Field(
         0.25, ge=0, lt=1, description="share of requests trained on without their user: what an unknown one meets"
     )
-    stage: StageSection = StageSection(steps=300, patience=3, evaluate_every=50)
+    stage: StageSection = StageSection(steps=300, batch=256, patience=3, evaluate_every=50)
 
 
 class RewardSection(Section):

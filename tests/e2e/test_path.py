@@ -117,6 +117,23 @@ def test_the_clause_recalls_exactly_the_items_of_the_sids_that_the_server_writes
     assert found[0]["_source"]["sid"] == Sid(*reply.codes[0][0].tolist()).term("v1")
 
 
+def test_a_user_in_the_clause_reaches_the_generator(path):
+    """The shop has logs, so stage 3 was trained: what a user bought changes how likely a SID is."""
+    manifest = bundle.open(path.settings.run.bundles_dir / "v1").manifest["metrics"]
+    learned = manifest["candidates"][manifest["quantizer"]]["generator"]
+    assert list(learned["stages"]) == ["mixed", "user", "alignment"]
+    item, *_ = path.search({"match_all": {}}, size=1)["hits"]["hits"]
+    everyone, known, stranger = (
+        path.search(generative(**user), size=5)["hits"]["hits"]
+        for user in ({}, {"user": {"recent_items": [item["_id"]]}}, {"user": {"recent_items": ["sold out"]}})
+    )
+    scores = [[hit["_score"] for hit in hits] for hits in (everyone, known, stranger)]
+    assert scores[0] == pytest.approx(scores[2])
+    assert scores[0] != pytest.approx(scores[1], rel=1e-3)
+    by_sid = path.search(generative(user={"recent_sids": [item["_source"]["sid"]]}), size=5)["hits"]["hits"]
+    assert [hit["_score"] for hit in by_sid] == pytest.approx(scores[1])
+
+
 def test_a_hybrid_query_blends_the_clause_with_bm25_and_vectors(path):
     from genrecall.embeddings import embed
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ def measured(ground: Ground, name: str, overrides: tuple[str, ...], part: str) -
     seen = ground.split.train
     half = [zlib.crc32(query.encode()) % 2 == (part == "test") for query in seen["query_id"].to_pylist()]
     judged = {"recurring": seen.filter(pa.array(half)), "unseen": getattr(ground.split, part)}
-    values: dict[str, dict[str, float]] = {}
+    values: dict[str, Mapping[str, float]] = {}
     for regime, judgments in judged.items():
         values |= {f"{regime} {measure}": of for measure, of in graded(ground, generator, judgments).items()}
     values |= hits(ground, generator, part)

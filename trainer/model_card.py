@@ -18,6 +18,7 @@ def render(codebook: str, config: Config, dataset: Dataset, metrics: dict[str, A
         for kind, candidate in metrics["candidates"].items()
     ]
     table = ["| codes | " + " | ".join(figures) + " |", "|---|" + "---|" * len(figures), *rows] if figures else []
+    stages = metrics["candidates"][metrics["quantizer"]]["generator"]["stages"]
     label = "simulated judgments: no figure here speaks for real users" if dataset.simulated else "judgments by people"
     return "\n".join(
         [
@@ -25,6 +26,8 @@ def render(codebook: str, config: Config, dataset: Dataset, metrics: dict[str, A
             "",
             f"Turns a query into semantic ids of the {dataset.items.num_rows:,} items of `{dataset.name}`. "
             f"Generator: `{config.generator.kind}`; codes: `{metrics['quantizer']}`; split: `{metrics['split']}`.",
+            "",
+            f"Stages of the generator: {', '.join(stages)}. {learned_from(metrics['logs'])}",
             "",
             f"Dev figures of the generative channel alone ({label}):" if table else "There were no dev queries.",
             "",
@@ -36,3 +39,11 @@ def render(codebook: str, config: Config, dataset: Dataset, metrics: dict[str, A
             "",
         ]
     )
+
+
+def learned_from(logs: dict[str, Any]) -> str:
+    """One sentence on the logs; the report of a run has the rest."""
+    if not logs:
+        return "No behaviour logs were used."
+    simulated = ", simulated" if logs.get("simulated") else ""
+    return f"Behaviour logs{simulated}: {logs['split']['train']:,} requests to learn from."

@@ -53,7 +53,7 @@ def train(
         return
     console = Console(highlight=False)
     show(bundle, console)
-    console.print(f"statistics and plots of the codes: {settings.run.dir}/train/*/*/codes/")
+    console.print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
 
 
 def show(bundle: "Bundle", console: Console) -> None:

@@ -17,6 +17,7 @@ from genrecall.decoding.user import User
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
 from genrecall.readers import item_text
+from genrecall.sid import SidSpace
 from tests.generator.shop import catalogue, logs, requests, tiny_encoder
 from trainer.alignment import stage as alignment
 from trainer.generator import train_generator
@@ -114,7 +115,8 @@ def test_only_related_sids_are_read_where_the_section_says_so(shop: Shop) -> Non
 
 def test_rewards_rise_and_everything_is_logged(shop: Shop) -> None:
     history = shop.train(aligned(experts=2, kl_weight=0.05, steps=40))["stages"]["alignment"]["history"]
-    assert history[-1]["reward"] > history[0]["reward"]
+    reward = [entry["reward"] for entry in history]
+    assert np.mean(reward[len(reward) // 2 :]) > np.mean(reward[: len(reward) // 2])
     names = {
         "reward",
         "group_reward",
@@ -134,8 +136,9 @@ def test_rewards_rise_and_everything_is_logged(shop: Shop) -> None:
 
 def test_plain_grpo_has_no_expert(shop: Shop) -> None:
     history = shop.train(aligned(experts=0))["stages"]["alignment"]["history"]
-    assert history[-1]["experts"] == history[-1]["expert_wins"] == 0
-    assert history[-1]["reward"] == pytest.approx(history[-1]["group_reward"])
+    for entry in history:
+        assert entry["experts"] == entry["expert_wins"] == 0
+        assert entry["reward"] == pytest.approx(entry["group_reward"])
 
 
 @pytest.mark.parametrize(
@@ -153,16 +156,24 @@ def test_every_decision_can_be_taken_otherwise(shop: Shop, changes: dict[str, An
     stage = shop.train(aligned(**changes))["stages"]["alignment"]
     assert np.isfinite([entry["loss"] for entry in stage["history"]]).all()
     if changes.get("updates"):
-        assert stage["history"][-1]["clipped"] > 0, "further updates leave the ratio of 1"
+        assert max(entry["clipped"] for entry in stage["history"]) > 0, "further updates leave the ratio of 1"
     else:
-        assert stage["history"][-1]["clipped"] == 0
+        assert max(entry["clipped"] for entry in stage["history"]) == 0
 
 
 def test_invalid_sids_come_up_and_earn_nothing_where_only_the_level_is_masked(shop: Shop) -> None:
     section = aligned(mask="level", kl_weight=0.0, lr=3e-3, steps=40)
     no_prior = section.model_copy(update={"encoder": section.encoder.model_copy(update={"prior": False})})
-    history = shop.train(no_prior)["stages"]["alignment"]["history"]
-    assert history[0]["share_invalid"] > 0
+    half = np.flatnonzero(CODES.sum(1) % 2 == 0)  # of the whole shop every combination of codes is somebody's SID
+    vectors = embed(item_text(ITEMS), shop.encoder, shop.folder / "cache", progress=False)
+    some = {
+        "items": ITEMS.take(half),
+        "codes": CODES[half],
+        "space": SidSpace.of(CODES[half]),
+        "item_vectors": vectors[half],
+    }
+    history = shop.train(no_prior, **some)["stages"]["alignment"]["history"]
+    assert max(entry["share_invalid"] for entry in history) > 0
     with pytest.raises(UserError, match=r"mask is level, but the prefix prior.*prior=false"):
         shop.train(section)
 

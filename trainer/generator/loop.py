@@ -159,6 +159,15 @@ class Bar(TrainerCallback):
         self.bar.stop()
 
 
+def log_every(section: StageSection) -> int:
+    """Steps between two points of a curve: about twenty of them, each whole between two checkpoints.
+
+    What is averaged over the steps since the last point would otherwise differ in a run that was interrupted.
+    """
+    wanted = max(1, min(section.evaluate_every, section.steps // 20))
+    return next(steps for steps in range(wanted, 0, -1) if section.evaluate_every % steps == 0)
+
+
 def last_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint in `work` that was written to its end; others are removed."""
     whole: dict[int, Path] = {}
@@ -217,7 +226,7 @@ def run_stage(
         metric_for_best_model=RECALL if best else None,
         greater_is_better=True,
         train_sampling_strategy="sequential",
-        logging_steps=section.evaluate_every,
+        logging_steps=log_every(section),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,

@@ -71,8 +71,11 @@ def _of_stage(stage: Stage) -> Iterator[str]:
             f"lower `{stage.setting}.lr`, or look more often (`evaluate_every`)."
         )
     losses = stage.series("loss")[1]
-    if stage.name != "alignment" and len(losses) > 1 and losses[-1] >= losses[0]:
-        yield f"the loss of stage {stage.name} does not fall ({losses[0]:.3f} -> {losses[-1]:.3f}): try another lr."
+    if stage.name == "alignment" or len(losses) < 2:
+        return
+    first, last = fmean(_first(losses)), _end(stage, "loss")
+    if last is not None and last >= first:
+        yield f"the loss of stage {stage.name} does not fall ({first:.3f} -> {last:.3f}): try another lr."
 
 
 def _of_alignment(stage: Stage) -> Iterator[str]:

@@ -54,12 +54,9 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
                 "ubi_queries and ubi_events, or set it to judgments"
             )
         return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), None, {})
-    logs = config.logs
-    if not dataset.judgments.num_rows:
-        logs = logs.model_copy(update={"split": "time"})
     folder = config.run.dir / "logs"
     rejects = Rejects(folder / "rejected.jsonl")
-    parts, report = prepare(config.data, logs, dataset, split, folder, rejects, progress)
+    parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
     if source == "logs" or (source == "auto" and not split.train.num_rows):
         asked, wanted = query_targets(parts.train)
         return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, parts, report)

@@ -103,7 +103,7 @@ def test_interrupted_run_is_told_as_far_as_it_is(reported: Reported) -> None:
     ]
     assert [stage.state for stage in run.candidates[0].stages] == ["done", "done", "running"]
     assert [stage.state for stage in run.candidates[1].stages] == ["to come"] * 3
-    assert run.candidates[0].stages[2].series("reward")[0] == [3, 6]
+    assert run.candidates[0].stages[2].series("reward")[0] == [1, 2, 3, 4, 5, 6]
     text = Tags(html_of(run)).said
     assert "under way, or was interrupted" in text
     for what in run.missing:

@@ -180,9 +180,9 @@ def test_invalid_sids_come_up_and_earn_nothing_where_only_the_level_is_masked(sh
 
 def test_a_change_of_the_last_stage_leaves_the_others_in_place(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.train()
-    done = {path.name: path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
+    done = {str(path): path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
     shop.train(aligned(experts=1))
-    again = {path.name: path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
+    again = {str(path): path.stat().st_mtime_ns for path in (shop.folder / "work").glob("*/stage.json")}
     assert done.items() <= again.items()
 
 

@@ -24,7 +24,7 @@ import typer
 
 from evaluation.channels_offline import generative
 from evaluation.metrics import Judge
-from experiments.figures import Values, keep, merged, table
+from experiments.figures import Values, merged, table
 from experiments.ground import Ground
 from genrecall.cli.train import split_of
 from genrecall.config import Config, load
@@ -32,6 +32,7 @@ from genrecall.decoding import Generator
 from genrecall.readers import open_dataset
 from genrecall.splits import kfold
 from trainer.generator.requests import CLICKED, EXPOSED, PURCHASED, Requests
+from trainer.work import write_json
 
 GRADED = ("R@10", "R@50", "nDCG@10", "Success@1")
 HITS = {
@@ -121,7 +122,7 @@ def measured(ground: Ground, name: str, overrides: tuple[str, ...], part: str) -
     settings = [*ground.overrides, *overrides]
     if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["overrides"] == settings:
         return kept["values"]
-    generator, metrics = ground.train("now", overrides)
+    generator, metrics = ground.train(overrides)
     seen = ground.split.train
     half = [zlib.crc32(query.encode()) % 2 == (part == "test") for query in seen["query_id"].to_pylist()]
     judged = {"recurring": seen.filter(pa.array(half)), "unseen": getattr(ground.split, part)}
@@ -129,7 +130,7 @@ def measured(ground: Ground, name: str, overrides: tuple[str, ...], part: str) -
     for regime, judgments in judged.items():
         values |= {f"{regime} {measure}": of for measure, of in graded(ground, generator, judgments).items()}
     values |= hits(ground, generator, part)
-    keep(path, {"overrides": settings, "values": values, "stages": metrics["stages"]})
+    write_json(path, {"overrides": settings, "values": values, "stages": metrics["stages"]})
     return values
 
 

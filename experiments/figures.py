@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,14 +10,6 @@ from evaluation.metrics import Interval, bootstrap
 
 Values = Mapping[str, Mapping[str, float]]
 """measure -> query -> value."""
-
-
-def keep(path: Path, record: Mapping[str, object]) -> None:
-    """Write a JSON file at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    temporary.replace(path)
 
 
 def merged(folds: Sequence[Values]) -> dict[str, dict[str, float]]:

@@ -62,15 +62,10 @@ class Ground:
     def space(self) -> SidSpace:
         return SidSpace.of(self.fitted.codes, self.fitted.level_sizes)
 
-    def train(self, name: str, overrides: Sequence[str]) -> tuple[Generator, dict]:
-        """The generator of a variant and the metrics of its training."""
+    def train(self, overrides: Sequence[str]) -> tuple[Generator, dict]:
+        """The generator of a variant, in the place of the one before, and the metrics of its training."""
         config = load(Config, self.path, [*self.overrides, *overrides])
-        out = self.folder / "variants" / name
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "generator.json").unlink(missing_ok=True)  # stages say themselves what is done
-        shared = self.folder / "checkpoints"
-        shared.mkdir(exist_ok=True)
-        if not (out / "checkpoints").exists():
-            (out / "checkpoints").symlink_to(shared.resolve())
-        metrics = generate(config, self.dataset, self.split, self.behaviour, self.vectors, self.fitted, out, True)
-        return Generator.load(out / "generator", self.space), metrics
+        (self.folder / "generator.json").unlink(missing_ok=True)  # stages say themselves what is done
+        common = (self.dataset, self.split, self.behaviour, self.vectors, self.fitted, self.folder)
+        metrics = generate(config, *common, progress=True)
+        return Generator.load(self.folder / "generator", self.space), metrics

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from evaluation.channels_offline import Expansion
-from experiments.figures import Values, difference, keep, mean
+from experiments.figures import Values, difference, mean
 from experiments.ground import Ground
 from genrecall.cli.train import split_of
 from genrecall.config import Config, load
@@ -25,6 +25,7 @@ from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.readers import open_dataset
 from trainer.generator.requests import Requests
+from trainer.work import write_json
 
 MEASURES = ("SID@1", "SID@10", "item@10", "item@50")
 """Is the item bought, or its SID, among the first k?"""
@@ -52,11 +53,11 @@ def main(
     for seed in map(int, seeds.split(",")):
         changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)
         ground = Ground(config, changes, dataset, split)
-        tested = sampled(ground, users)
+        tested, sold = sampled(ground, users), bought(ground)
         for name, overrides in VARIANTS.items():
-            for system, values in measured(ground, name, overrides, tested).items():
+            for system, values in measured(ground, name, overrides, tested, sold).items():
                 found.setdefault(system, []).append(values)
-        found.setdefault(POPULAR, []).append(popularity(ground, tested))
+        found.setdefault(POPULAR, []).append(popularity(ground, tested, sold))
     print(shown(found, None))
     matches = matching(dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
     size = np.array([len(rows) for rows in matches])
@@ -75,25 +76,32 @@ def sampled(ground: Ground, users: int) -> Requests:
     return requests.take(np.sort(np.random.default_rng(1).permutation(usable)[:users]))
 
 
-def measured(ground: Ground, name: str, overrides: Sequence[str], tested: Requests) -> dict[str, Values]:
+def measured(
+    ground: Ground, name: str, overrides: Sequence[str], tested: Requests, sold: np.ndarray
+) -> dict[str, Values]:
     """The systems that a variant makes, from an earlier run where there is one."""
     path = ground.folder / f"test-{name.replace(' ', '_')}.json"
     settings = [*ground.overrides, *overrides, len(tested)]
     if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["overrides"] == settings:
         return kept["values"]
-    generator, metrics = ground.train("now", overrides)
-    systems = {name: hits(ground, generator, tested, tested.recent)}
+    generator, metrics = ground.train(overrides)
+    systems = {name: hits(ground, generator, tested, tested.recent, sold)}
     if name == TRUE:
-        systems[OTHER] = hits(ground, generator, tested, np.roll(tested.recent, 1, axis=0))
-        systems[NONE] = hits(ground, generator, tested, np.full_like(tested.recent, -1))
-    keep(path, {"overrides": settings, "values": systems, "stages": metrics["stages"]})
+        systems[OTHER] = hits(ground, generator, tested, np.roll(tested.recent, 1, axis=0), sold)
+        systems[NONE] = hits(ground, generator, tested, np.full_like(tested.recent, -1), sold)
+    write_json(path, {"overrides": settings, "values": systems, "stages": metrics["stages"]})
     return systems
 
 
-def hits(ground: Ground, generator: Generator, tested: Requests, recent: np.ndarray, k: int = 50) -> Values:
-    """measure -> request -> 1.0 for a hit. recent: int64 [R, H] items, newest first, -1 behind; as the past told."""
+def hits(
+    ground: Ground, generator: Generator, tested: Requests, recent: np.ndarray, sold: np.ndarray, k: int = 50
+) -> Values:
+    """measure -> request -> 1.0 for a hit.
+
+    recent: int64 [R, H] items, newest first, -1 behind; as the past told. sold: as of `bought`.
+    """
     codes = ground.fitted.codes
-    order = np.argsort(-bought(ground), kind="stable")
+    order = np.argsort(-sold, kind="stable")
     item_ids = np.array(ground.dataset.items["item_id"].to_pylist())[order]
     row_of = {item: int(row) for item, row in zip(item_ids, order, strict=True)}
     expand = Expansion(item_ids.tolist(), codes[order])
@@ -113,9 +121,8 @@ def hits(ground: Ground, generator: Generator, tested: Requests, recent: np.ndar
     return values
 
 
-def popularity(ground: Ground, tested: Requests) -> Values:
+def popularity(ground: Ground, tested: Requests, sold: np.ndarray) -> Values:
     """Titles that hold all words of the query, by purchases in training: what a shop without a model would do."""
-    sold = bought(ground)
     matches = matching(ground.dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
     values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES if measure.startswith("item")}
     for n, rows in enumerate(matches):

@@ -47,17 +47,18 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
     trained on.
     """
     source = config.generator.sampling.targets_from
-    if config.logs.use == "never" or not has_logs(config.data):
-        if source == "logs":
-            raise UserError(
-                f"generator.sampling.targets_from is logs, but {dataset.name} has none that may be used: bring "
-                "ubi_queries and ubi_events, or set it to judgments"
-            )
-        return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), None, {})
-    folder = config.run.dir / "logs"
-    rejects = Rejects(folder / "rejected.jsonl")
-    parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
-    if source == "logs" or (source == "auto" and not split.train.num_rows):
+    parts: RequestSplit | None = None
+    report: dict[str, Any] = {}
+    if config.logs.use == "auto" and has_logs(config.data):
+        folder = config.run.dir / "logs"
+        rejects = Rejects(folder / "rejected.jsonl")
+        parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
+    elif source == "logs":
+        raise UserError(
+            f"generator.sampling.targets_from is logs, but {dataset.name} has none that may be used: bring "
+            "ubi_queries and ubi_events, or set it to judgments"
+        )
+    if parts and (source == "logs" or (source == "auto" and not split.train.num_rows)):
         asked, wanted = query_targets(parts.train)
         return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, parts, report)
     return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), parts, report)

@@ -36,12 +36,22 @@ Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries, among them `quantizer.select_by`."""
 
 
-def train(config: Config, dataset: Dataset, split: Split, codebook: str, score: Score, progress: bool = True) -> Bundle:
+def train(
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    codebook: str,
+    score: Score,
+    progress: bool = True,
+    behaviour: Behaviour | None = None,
+) -> Bundle:
     """Train on `split.train`, choose on `split.dev`, publish the winner as `codebook` ("auto": the next free `v<n>`).
 
     A bundle that was made of the same data, configuration and split is returned as it is.
+
+    behaviour: of the three, from a caller that has read it already.
     """
-    behaviour = behaviour_of(config, dataset, split, progress)
+    behaviour = behaviour or behaviour_of(config, dataset, split, progress)
     key = fingerprint.of(config, dataset, split, behaviour.key)
     if published := work.find_published(config.run.bundles_dir, codebook, key):
         return published

@@ -12,6 +12,9 @@ from genrecall import bundle
 from genrecall.bundle import Bundle
 from genrecall.errors import BundleError
 
+RECALL = "eval_recall"  # the dev recall of a look, in what a stage logged
+WHOLE = "whole"  # marker of a checkpoint that was written to its end
+
 
 def folder(root: Path, name: str) -> Path:
     """`root/name`, made where it is missing."""

@@ -121,12 +121,12 @@ def train(dataset: Dataset, split: Split, config: Config, progress: bool) -> Bun
 
     run = config.run.model_copy(update={"bundles_dir": config.run.dir / "evaluation" / "bundles"})
     config = config.model_copy(update={"run": run})
-    logs = behaviour_of(config, dataset, split, progress).key
-    codebook = f"{split.name}-{fingerprint.of(config, dataset, split, logs)[:8]}"
+    behaviour = behaviour_of(config, dataset, split, progress)
+    codebook = f"{split.name}-{fingerprint.of(config, dataset, split, behaviour.key)[:8]}"
     for old in run.bundles_dir.glob(f"{split.name}-*"):
         if old.name != codebook:
             shutil.rmtree(old)
-    return pipeline.train(config, dataset, split, codebook, score_dev(dataset, split, config), progress=progress)
+    return pipeline.train(config, dataset, split, codebook, score_dev(dataset, split, config), progress, behaviour)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def requests() -> Requests:
 @given(st.integers(0, 10**6), st.integers(0, 4))
 def test_experts_are_distinct_ground_truth_the_bought_and_clicked_first(seed: int, count: int) -> None:
     section = AlignmentSection(experts=count)
-    drawn = draw_experts(requests(), np.array([0, 1]), section, np.random.default_rng(seed))
+    drawn = draw_experts(*requests().outcomes(np.array([0, 1])), section, np.random.default_rng(seed))
     first = [sid for sid in drawn[0].tolist() if sid >= 0]
     assert len(set(first)) == len(first) == min(count, 4)
     assert set(first[:2]) <= {3, 5}
@@ -90,7 +90,7 @@ def test_experts_are_distinct_ground_truth_the_bought_and_clicked_first(seed: in
 
 def test_experts_from_clicks_alone_leave_the_rest_to_the_policy() -> None:
     section = AlignmentSection(experts=3, experts_from="clicked")
-    drawn = draw_experts(requests(), np.array([0, 1]), section, np.random.default_rng(0))
+    drawn = draw_experts(*requests().outcomes(np.array([0, 1])), section, np.random.default_rng(0))
     assert set(drawn[0].tolist()) == {3, 5, -1}
     assert drawn[1].tolist() == [-1, -1, -1]
 

@@ -47,7 +47,7 @@ from trainer.generator.dev import lean_copy
 from trainer.generator.job import Job
 from trainer.generator.loop import Batch, SidTrainer, Stage, run_stage
 from trainer.generator.loss import Policy
-from trainer.generator.requests import CLICKED, EXPOSED, Requests
+from trainer.generator.requests import CLICKED, EXPOSED
 from trainer.generator.stages import Inputs, asked, dev_of_queries, dev_of_requests, with_related
 
 REWARDED = ("experts", "known", "outcome", "step")  # of a batch; the rest is what a prefix is made of
@@ -72,7 +72,7 @@ def align(job: Job, model: Any, inputs: Inputs, work: Path) -> dict[str, Any]:
         unknown = None if job.user else np.ones(len(chosen), dtype=bool)
         return {
             **asked(inputs, "requests", requests, chosen, unknown),
-            "experts": torch.from_numpy(draw_experts(requests, chosen, section, rng)),
+            "experts": torch.from_numpy(draw_experts(known, outcome, section, rng)),
             "known": torch.from_numpy(known),
             "outcome": torch.from_numpy(outcome),
             "step": torch.tensor(step),
@@ -85,10 +85,12 @@ def align(job: Job, model: Any, inputs: Inputs, work: Path) -> dict[str, Any]:
 
 
 def draw_experts(
-    requests: Requests, chosen: np.ndarray, section: AlignmentSection, rng: np.random.Generator
+    known: np.ndarray, outcome: np.ndarray, section: AlignmentSection, rng: np.random.Generator
 ) -> np.ndarray:
-    """int64 [m, K]: distinct SIDs of each request's ground truth, at random; -1 where there are fewer."""
-    known, outcome = requests.outcomes(chosen)
+    """int64 [m, K]: distinct SIDs of each request's ground truth, at random; -1 where there are fewer.
+
+    known, outcome: int64 [m, M], as of `Requests.outcomes`.
+    """
     rank = rng.random(known.shape)  # bought or clicked before exposed, at random among themselves
     if section.experts_from == "clicked":
         rank[outcome > CLICKED] = np.inf
@@ -96,7 +98,7 @@ def draw_experts(
         rank[outcome > EXPOSED] = np.inf
         if section.experts_from == "both":
             rank += outcome > CLICKED
-    out = np.full((len(chosen), section.experts), -1, dtype=np.int64)
+    out = np.full((len(known), section.experts), -1, dtype=np.int64)
     for row, order in enumerate(np.argsort(rank, axis=1)):
         there = known[row, order[np.isfinite(rank[row, order])]]
         distinct = there[np.sort(np.unique(there, return_index=True)[1])][: section.experts]

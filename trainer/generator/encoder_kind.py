@@ -22,11 +22,11 @@ from genrecall.decoding.prior import PrefixPrior, node_means
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.user import UserPrefix
 from genrecall.embeddings import embed
-from trainer.alignment import align
 from trainer.generator.encoder_model import EncoderModel, decoder_config
 from trainer.generator.job import Job, training_device
+from trainer.generator.logged_stages import logged_stages
 from trainer.generator.loop import Batch
-from trainer.generator.stages import dev_of_queries, text_stage, user_stage
+from trainer.generator.stages import dev_of_queries, text_stage
 
 
 def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
@@ -49,10 +49,7 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
             work / f"mixed-{mixed}",
         )
     }
-    if job.user:
-        stages["user"] = user_stage(job, model, inputs, work / f"user-{with_user}")
-    if job.requests is not None and job.section.alignment.steps:
-        stages["alignment"] = align(job, model, inputs, work / f"alignment-{aligned}")
+    stages |= logged_stages(job, model, inputs, work, with_user, aligned)
 
     block = GeneratorBlock(
         *("encoder", sizes, 0, "children", prior is not None, job.encoder.max_tokens, space_fingerprint(job.space)),
@@ -74,14 +71,11 @@ class VectorInputs:
     """`stages.Inputs` of this kind: rows of cached vectors. The items' own texts are embedded already."""
 
     def __init__(self, job: Job) -> None:
-        first, end = job.examples.groups["title"]
-        known = {"examples": job.item_vectors[: end - first]}
+        first, _ = job.examples.groups["title"]
         self.vectors = {}
         for name, texts in job.pools():
-            wanted = texts[:first] if name == "examples" else texts
-            parts = [embed(wanted, job.encoder, job.cache_dir, job.progress)] if wanted else []
-            if name in known:
-                parts.append(known[name])
+            wanted, known = (texts[:first], [job.item_vectors]) if name == "examples" else (texts, [])
+            parts = [*([embed(wanted, job.encoder, job.cache_dir, job.progress)] if wanted else []), *known]
             if parts:
                 self.vectors[name] = torch.from_numpy(np.concatenate(parts))
 

@@ -21,12 +21,12 @@ from genrecall.checkpoints import resolve
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
 from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad, user_tokens
-from trainer.alignment import align
 from trainer.generator.encoder_model import decoder_config
 from trainer.generator.job import Job, training_device
 from trainer.generator.lm_model import SidLanguageModel, load_checkpoint, train_tokenizer
+from trainer.generator.logged_stages import logged_stages
 from trainer.generator.loop import Batch
-from trainer.generator.stages import dev_of_queries, text_stage, user_stage
+from trainer.generator.stages import dev_of_queries, text_stage
 
 
 def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
@@ -58,10 +58,7 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
             work / f"query-{query}",
         ),
     }
-    if job.user:
-        stages["user"] = user_stage(job, model, inputs, work / f"user-{with_user}")
-    if job.requests is not None and job.section.alignment.steps:
-        stages["alignment"] = align(job, model, inputs, work / f"alignment-{aligned}")
+    stages |= logged_stages(job, model, inputs, work, with_user, aligned)
 
     block = GeneratorBlock(
         *("lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space), lowercase),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from genrecall.config.generator import StageSection
 from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
+from trainer.work import RECALL, WHOLE, write_json
 
 Batch = dict[str, Tensor]
 Evaluate = Callable[[], dict[str, float]]
-RECALL = "eval_recall"
-WHOLE = "whole"  # marker of a checkpoint that was written to its end
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class SidTrainer(Trainer):
             raise UserError(
                 f"stage {self.stage.name}: the loss is {loss.item()} at step {self.state.global_step + 1}: lower lr "
                 f"(now {self.stage.section.lr}) or max_grad_norm (now {self.stage.section.max_grad_norm}) of the "
-                f"stage. {self._intact()}"
+                f"stage. {intact(self.work)}"
             )
         return loss
 
@@ -96,23 +95,11 @@ class SidTrainer(Trainer):
         if broken:
             raise UserError(
                 f"stage {self.stage.name}: weights are no numbers after step {self.state.global_step} ({broken[0]} and "
-                f"{len(broken) - 1} more): lower lr (now {self.stage.section.lr}). {self._intact()}"
+                f"{len(broken) - 1} more): lower lr (now {self.stage.section.lr}). {intact(self.work)}"
             )
-        try:
+        with writing(f"stage {self.stage.name}: the checkpoint of step {self.state.global_step}", self.work):
             super()._save_checkpoint(model, trial)
             (folder / WHOLE).touch()
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for it
-            shutil.rmtree(folder, ignore_errors=True)
-            free = shutil.disk_usage(self.work).free
-            raise UserError(
-                f"stage {self.stage.name}: the checkpoint of step {self.state.global_step} could not be written to "
-                f"{self.work} ({free / 1e6:,.0f} MB free): {error}. Free some space and run the same "
-                f"command again. {self._intact()}"
-            ) from error
-
-    def _intact(self) -> str:
-        last = last_checkpoint(self.work)
-        return f"The run goes on from {last}" if last else "No checkpoint was written yet: the stage starts over"
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW: matrices decay, vectors don't, the prior's sharpness and size weight have their own rate."""
@@ -177,6 +164,25 @@ def last_checkpoint(work: Path) -> Path | None:
         else:
             shutil.rmtree(folder)
     return whole[max(whole)] if whole else None
+
+
+def intact(work: Path) -> str:
+    """What a run that stops here can go on from, in words."""
+    last = last_checkpoint(work)
+    return f"The run goes on from {last}" if last else "No checkpoint was written yet: the stage starts over"
+
+
+@contextmanager
+def writing(what: str, work: Path) -> Iterator[None]:
+    """A UserError with the remedy where `what` cannot be written to `work`; what was half-written is removed."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for it
+        free = shutil.disk_usage(work).free
+        raise UserError(
+            f"{what} could not be written to {work} ({free / 1e6:,.0f} MB free): {error}. Free some space and run the "
+            f"same command again. {intact(work)}"
+        ) from error
 
 
 def run_stage(
@@ -261,16 +267,9 @@ def run_stage(
         "history": [entry for entry in history if "loss" in entry],
         "seconds": outcome.metrics["train_runtime"],
     }
-    try:
+    with writing(f"stage {stage.name}: its result", work):
         save_model(model, str(done))
-        temporary = report.with_suffix(".tmp")
-        temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        os.replace(temporary, report)  # last: its presence means that the stage is done
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"stage {stage.name}: its result could not be written to {work}: {error}. Free some space and run the same "
-            f"command again; it goes on from {last_checkpoint(work)}"
-        ) from error
+        write_json(report, metrics)  # last: its presence means that the stage is done
     for checkpoint in work.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return metrics

@@ -92,8 +92,11 @@ def train_generator(
 def logged(
     requests: tuple[pa.Table, pa.Table] | None, items: pa.Table, rows: np.ndarray, section: GeneratorSection, seed: int
 ) -> tuple[Requests | None, Requests | None, tuple[str, ...]]:
-    """Requests to learn from and to judge by (a sample of at most `dev.max_queries` that want something); profiles."""
-    if requests is None:
+    """Requests to learn from and to judge by (a sample of at most `dev.max_queries` that want something); profiles.
+
+    None where there are no logs, or no stage that learns from them.
+    """
+    if requests is None or not (section.user.stage.steps or section.alignment.steps):
         return None, None, ()
     profiles = profiles_of(requests[0])
     train, dev = (Requests.of(table, items, rows, profiles) for table in requests)

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# As trainer.generator.loop writes them; not imported from there, which would load torch to read a few numbers.
-RECALL = "eval_recall"
-WHOLE = "whole"
+from trainer.work import RECALL, WHOLE
 
 State = Literal["done", "running", "to come"]
 ASKED = {"queries": "queries", "requests": "logged requests, users known"}

@@ -279,7 +279,7 @@ class Generator:
 def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int) -> Tensor:
     """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
     root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
-    scores, child = heads(0, PrefixTree(decoder, prefix, 1).state, tables, root, prefix.text)
+    scores, child = heads(0, PrefixTree(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
     return tables.code[0][child[:, 0].gather(1, best)]
 

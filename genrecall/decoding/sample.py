@@ -57,7 +57,7 @@ def sample(
     """
     if mask == "level" and heads.prior is not None:
         raise ValueError("mask 'level' cannot go with a prefix prior, which scores children alone: use 'children'")
-    tree = PrefixTree(decoder, prefix, group)
+    tree = PrefixTree(decoder, prefix)
     batch = len(prefix.mask)
     state = tree.state.expand(-1, group, -1)
     node = torch.zeros((batch, group), dtype=torch.int64, device=state.device)

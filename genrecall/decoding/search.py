@@ -54,44 +54,44 @@ class Beams:
 class PrefixTree:
     """What grows behind one prefix: rows that see the prefix, their own ancestors and themselves.
 
-    Owns the key-value buffers of [prefix | step 1 | step 2] and who sees whom; beams and samples are such rows alike.
+    Owns the keys and values of [prefix | step 1 | step 2] and who sees whom; beams, samples and SIDs to score are such
+    rows alike.
 
     Args:
         prefix: B of them; one forward of the decoder runs over it here.
-        width: rows of each step.
 
     Attributes:
         state: [B, 1, hidden], from which the first level is predicted.
     """
 
-    def __init__(self, decoder: Decoder, prefix: Prefix, width: int) -> None:
-        batch, length = prefix.mask.shape
-        rows = torch.arange(length, device=prefix.mask.device)
-        causal = rows.unsqueeze(-1) >= rows
-        self._decoder = decoder
-        self._cache = decoder.buffers_for(batch, length + (LEVELS - 1) * width)
-        self._position = prefix.mask.sum(-1, keepdim=True)
-        visible = causal & prefix.mask.unsqueeze(1)
+    def __init__(self, decoder: Decoder, prefix: Prefix) -> None:
+        rows = torch.arange(prefix.mask.shape[1], device=prefix.mask.device)
+        visible = (rows.unsqueeze(-1) >= rows) & prefix.mask.unsqueeze(1)
         positions = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
-        self.state = decoder(prefix.embeds, positions, visible, self._cache)[:, -1:]
-        steps = torch.arange(width, device=rows.device)
-        self._own = (steps.unsqueeze(-1) == steps).expand(batch, -1, -1)
-        self._visible = prefix.mask.unsqueeze(1).expand(-1, width, -1)
+        self._decoder = decoder
+        self._position = prefix.mask.sum(-1, keepdim=True)
+        self._visible = prefix.mask.unsqueeze(1)
+        self.state, self._past = decoder(prefix.embeds, positions, visible, last=1)
 
     def grow(self, token: Tensor, parent: Tensor | None = None) -> Tensor:
-        """States [B, width, hidden] of one more step.
+        """States [B, R, hidden] of one more step of R rows.
 
         Args:
-            token: int64 [B, width], rows of the embedding matrix.
-            parent: int64 [B, width], the row of the step before that each continues; None: its own, or the prefix.
+            token: int64 [B, R], rows of the embedding matrix.
+            parent: int64 [B, R], the row of the step before that each continues; None: its own, or the prefix.
         """
+        rows = token.shape[1]
         visible = self._visible
         if parent is not None:
             visible = visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))
-        self._visible = torch.cat((visible, self._own), dim=-1)
+        step = torch.arange(rows, device=token.device)
+        own = (step.unsqueeze(-1) == step).expand(token.shape[0], -1, -1)
+        self._visible = torch.cat((visible.expand(-1, rows, -1), own), dim=-1)
         positions = self._position.expand_as(token)
         self._position = self._position + 1
-        return self._decoder(self._decoder.embed_tokens(token), positions, self._visible, self._cache)
+        embeds = self._decoder.embed_tokens(token)
+        states, self._past = self._decoder(embeds, positions, self._visible, self._past)
+        return states
 
 
 def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
@@ -100,7 +100,7 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
-    tree = PrefixTree(decoder, prefix, width)
+    tree = PrefixTree(decoder, prefix)
     state = tree.state
     node = torch.zeros(state.shape[:2], dtype=torch.int64, device=state.device)
     score = torch.zeros(state.shape[:2], device=state.device)
@@ -117,6 +117,5 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """The best `width` of [B, R, C] and their flat index, padded with dead ones where there are fewer."""
     flat = scores.flatten(1)
-    missing = max(0, width - flat.shape[1])
-    best, pick = F.pad(flat, (0, missing), value=MASKED).topk(width, sorted=True)
+    best, pick = F.pad(flat, (0, width), value=MASKED).topk(width, sorted=True)  # no shape depends on what is there
     return best, pick.clamp(max=flat.shape[1] - 1)

@@ -1,6 +1,6 @@
 """A lean Qwen2 decoder whose beams share one prefix.
 
-Owns the arithmetic of the layers and the key-value buffers. Weights carry Hugging Face's names (`model.*`), so that a
+Owns the arithmetic of the layers and the keys and values. Weights carry Hugging Face's names (`model.*`), so that a
 state dict of `Qwen2Model` loads as it is. The output head and the search are next door (`heads`, `search`).
 
 Beams are query rows over [prefix | step 1 | step 2]: a mask says which earlier row is a beam's ancestor, so no key or
@@ -65,12 +65,9 @@ class DecoderConfig:
         )
 
 
-@dataclass(frozen=True)
-class KeyValues:
-    """Buffers of the prefix and the steps: of each layer, keys and values [B, kv heads, length, head_dim]."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
+KeyValues = tuple[tuple[Tensor, Tensor], ...]
+"""Of each layer, keys and values [B, kv heads, rows, head_dim]. Never written to: a step gives longer ones, which costs
+a copy that is small beside the weights, and lets a graph be exported, captured, or grown twice from one prefix."""
 
 
 class RMSNorm(nn.Module):
@@ -97,18 +94,23 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, keys)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x [B, T, hidden], mask [B, 1, per_group * T, L]; fills the last T rows of keys, values [B, groups, L, d]."""
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None, last: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x [B, T, hidden], of whose last rows alone the output [B, last, hidden] is wanted; mask [B, 1, per_group *
+        last, L]. Also gives keys and values with those of x behind `past`.
+        """
         batch, rows, _ = x.shape
-        q = self.q_proj(x).view(batch, rows, self.groups, self.per_group, self.head_dim).permute(0, 2, 3, 1, 4)
-        k = self.k_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
-        keys[:, :, -rows:] = rotate(k, rope)
-        values[:, :, -rows:] = v
-        q = rotate(q, tuple(r.unsqueeze(1) for r in rope)).reshape(batch, self.groups, -1, self.head_dim)
+        q = self.q_proj(x[:, rows - last :]).view(batch, last, self.groups, self.per_group, self.head_dim)
+        q = rotate(q.permute(0, 2, 3, 1, 4), tuple(r[:, :, rows - last :].unsqueeze(1) for r in rope))
+        keys = rotate(self.k_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2), rope)
+        values = self.v_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
+        if past is not None:
+            keys, values = torch.cat((past[0], keys), 2), torch.cat((past[1], values), 2)
+        q = q.reshape(batch, self.groups, self.per_group * last, self.head_dim)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        out = out.view(batch, self.groups, self.per_group, rows, self.head_dim).permute(0, 3, 1, 2, 4)
-        return self.o_proj(out.reshape(batch, rows, -1))
+        out = out.view(batch, self.groups, self.per_group, last, self.head_dim).permute(0, 3, 1, 2, 4)
+        return self.o_proj(out.reshape(batch, last, -1)), (keys, values)
 
 
 class MLP(nn.Module):
@@ -130,9 +132,12 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask, keys, values)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None, last: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        added, keys_values = self.self_attn(self.input_layernorm(x), rope, mask, past, last)
+        x = x[:, x.shape[1] - last :] + added
+        return x + self.mlp(self.post_attention_layernorm(x)), keys_values
 
 
 class Decoder(nn.Module):
@@ -145,32 +150,36 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def buffers_for(self, batch: int, length: int) -> KeyValues:
-        """Empty buffers for `length` rows: the prefix and every beam of the steps to come."""
-        config, weight = self.config, self.norm.weight
-        shape = (batch, config.num_key_value_heads, length, config.head_dim)
-        return KeyValues(
-            [weight.new_empty(shape) for _ in self.layers],
-            [weight.new_empty(shape) for _ in self.layers],
-        )
-
-    def forward(self, embeds: Tensor, positions: Tensor, visible: Tensor, cache: KeyValues) -> Tensor:
-        """Final hidden states [B, T, hidden] of T new rows that stand behind the rows already in `cache`.
+    def forward(
+        self,
+        embeds: Tensor,
+        positions: Tensor,
+        visible: Tensor,
+        past: KeyValues | None = None,
+        last: int | None = None,
+    ) -> tuple[Tensor, KeyValues]:
+        """Final hidden states of T new rows that stand behind the rows of `past`, and the keys and values of all.
 
         Args:
             embeds: [B, T, hidden].
             positions: int64 [B, T], for the rotary embedding.
-            visible: bool [B, T, L]: which of the L rows (earlier ones, then these T) each row attends to.
-            cache: filled up to row L - T; rows L - T to L are written.
+            visible: bool [B, T, L]: which of the L rows (those of `past`, then these T) each row attends to.
+            last: of how many of the rows, counted from the end, states are wanted: [B, last, hidden]; None: of all.
+                The others are not computed beyond what the last layer needs of them.
         """
-        length, dtype = visible.shape[-1], embeds.dtype
+        dtype, rows = embeds.dtype, embeds.shape[1]
         mask = torch.where(visible, 0.0, MASKED).to(dtype).unsqueeze(1)
-        mask = mask.repeat(1, 1, self.config.num_attention_heads // self.config.num_key_value_heads, 1)
+        per_group = self.config.num_attention_heads // self.config.num_key_value_heads
+        every = mask.repeat(1, 1, per_group, 1)
         rope = rotary(positions, self.config.head_dim, self.config.rope_theta, dtype)
-        x = embeds
-        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, rope, mask, keys[:, :, :length], values[:, :, :length])
-        return self.norm(x)
+        x, grown = embeds, []
+        for n, layer in enumerate(self.layers):
+            final = n == len(self.layers) - 1 and last is not None
+            wanted = last if final and last is not None else rows
+            seen = mask[:, :, rows - wanted :].repeat(1, 1, per_group, 1) if final else every
+            x, keys_values = layer(x, rope, seen, None if past is None else past[n], wanted)
+            grown.append(keys_values)
+        return self.norm(x), tuple(grown)
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,10 @@ import grpc
 
 import genrecall
 from genrecall.config.server import ServerSection
+from genrecall.decoding import Generated
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallServicer
-from inference_server.engines import Engine, Generation
+from inference_server.engines import Engine
 from inference_server.limits import Invalid, check_generate, describe
 from inference_server.queue import ComputeQueue, Expired, Full
 from inference_server.slots import NotHeld, Slots
@@ -34,9 +35,9 @@ class GenerativeRecall(GenerativeRecallServicer):
         try:
             asked = check_generate(request, self.section)
             engine = self.slots.find(asked.codebook)
-            result, queue_ms = await self.queue.run(
-                lambda: engine.generate(asked.texts, asked.k, asked.beam_width, asked.users), deadline
-            )
+            prompts = engine.prepare(asked.texts, asked.users)
+            prepared = time.monotonic()
+            result, queue_ms = await self.queue.run(lambda: engine.search(prompts, asked.beam_width), deadline)
         except Invalid as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except NotHeld as error:
@@ -49,12 +50,15 @@ class GenerativeRecall(GenerativeRecallServicer):
             pushback = (("grpc-retry-pushback-ms", str(self.section.pushback_ms)),)
             message = f"{self.queue.max_pending} calls wait already (server.max_pending): try again later"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, pushback)
-        total_ms = (time.monotonic() - arrived) * 1e3
+        total_ms, encode_ms = (time.monotonic() - arrived) * 1e3, (prepared - arrived) * 1e3
         log.info(
             "generate codebook=%s queries=%d k=%d queue_ms=%.1f total_ms=%.1f",
             *(engine.bundle.codebook, len(asked.texts), asked.k, queue_ms, total_ms),
         )
-        return _response(engine, result, queue_ms, total_ms)
+        timings = pb.Timings(
+            queue_ms=queue_ms, encode_ms=encode_ms, search_ms=total_ms - queue_ms - encode_ms, total_ms=total_ms
+        )
+        return _response(engine, result, asked.k, timings)
 
     async def Describe(self, request: pb.DescribeRequest, context: grpc.aio.ServicerContext) -> pb.DescribeResponse:
         return pb.DescribeResponse(
@@ -65,12 +69,11 @@ class GenerativeRecall(GenerativeRecallServicer):
         )
 
 
-def _response(engine: Engine, result: Generation, queue_ms: float, total_ms: float) -> pb.GenerateResponse:
+def _response(engine: Engine, found: Generated, k: int, timings: pb.Timings) -> pb.GenerateResponse:
     results = [
         pb.Generated(codes=codes[:n].ravel().tolist(), scores=scores[:n].tolist())
-        for codes, scores, n in zip(result.codes, result.scores, result.counts, strict=True)
+        for codes, scores, n in zip(found.codes, found.scores, found.valid[:, :k].sum(axis=1), strict=True)
     ]
-    timings = pb.Timings(queue_ms=queue_ms, encode_ms=result.encode_ms, search_ms=result.search_ms, total_ms=total_ms)
     return pb.GenerateResponse(
         codebook=engine.bundle.codebook, model=engine.bundle.model, results=results, timings=timings
     )

@@ -59,6 +59,16 @@ class ConstraintTables:
         first = torch.searchsorted(self.start[1], second, right=True) - 1
         return torch.stack((first, second, third), dim=1)
 
+    def paths_of(self, sid: np.ndarray) -> np.ndarray:
+        """int64 [n, 3]: `paths` of some SIDs, int64 [n], on the host."""
+        start = self._host_start
+        second = np.searchsorted(start[1], sid, side="right") - 1
+        return np.stack((np.searchsorted(start[0], second, side="right") - 1, second, sid), axis=1)
+
+    @cached_property
+    def _host_start(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.start[1].cpu().numpy(), self.start[2].cpu().numpy()
+
     @cached_property
     def sids(self) -> Tensor:
         """int64 [n, 3], the codes of each SID."""

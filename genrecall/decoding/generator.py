@@ -1,19 +1,15 @@
-"""A trained generator, loaded from a bundle: texts -> the likeliest SIDs.
+"""A trained generator, loaded from a bundle: texts -> the likeliest SIDs, or the log-probabilities of given ones.
 
-Owns the two kinds, which differ only in how a text becomes a prefix of embeddings for the decoder:
-  lm       token embeddings of a prompt; any Qwen2-family checkpoint.
-  encoder  one vector of a frozen sentence encoder, projected; made for CPUs and small shops.
-The search behind them is one. Needs torch, NumPy and transformers alone. The files are those of `layout`.
+Owns how the parts go together. Texts become prompts (`prompter`), prompts a prefix (`prefixer`, one a kind), and the
+search behind it is one. Needs torch, NumPy and transformers alone. The files are those of `layout`.
 """
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +18,10 @@ from torch import Tensor, nn
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.layout import CONFIG, ENCODER, WEIGHTS, GeneratorBlock, check_space, read_folder
+from genrecall.decoding.prefixer import EncoderPrefixer, PromptPrefixer
 from genrecall.decoding.prior import PrefixPrior
-from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.prompter import Prompt, Prompter
+from genrecall.decoding.score import CHUNK, Wanted, score
 from genrecall.decoding.search import Prefix, PrefixTree, beam_search
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.transformer import Decoder, DecoderConfig
@@ -42,117 +40,41 @@ class Generated:
         codes: int32 [B, k, 3]; zeros where not valid.
         scores: float32 [B, k], log p(SID), descending; -inf where not valid.
         valid: bool [B, k]: False behind the last SID that the search found.
-        encode_ms, search_ms: of the whole call: text to prefix, and prefix to SIDs.
     """
 
     codes: np.ndarray
     scores: np.ndarray
     valid: np.ndarray
-    encode_ms: float = 0.0
-    search_ms: float = 0.0
-
-
-class Prefixer(ABC, nn.Module):
-    """Texts, and the users who ask, -> Prefix."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str]) -> Any:
-        """What of a prefix depends on the texts alone."""
-
-    @abstractmethod
-    def forward(self, encoded: Any, users: Users | None = None) -> Prefix: ...
-
-
-class PromptPrefixer(Prefixer):
-    """The token embeddings of a prompt, left-padded: what is known of the user, the query, a marker."""
-
-    def __init__(self, prompts: Prompts, embed_tokens: nn.Embedding, tokens: np.ndarray) -> None:
-        super().__init__()
-        self.prompts = prompts
-        self.embed_tokens = embed_tokens
-        self.tokens = tokens
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.prompts.ids(texts, "query")
-
-    def forward(self, encoded: list[list[int]], users: Users | None = None) -> Prefix:
-        if users is not None:
-            recent, profile = users.recent.cpu().numpy(), users.profile.cpu().numpy()
-            before = user_tokens(recent, profile, self.tokens, self.prompts.vocabulary.first_profile)
-            encoded = [who + query for who, query in zip(before, encoded, strict=True)]
-        ids, mask = left_pad(encoded)
-        device = self.embed_tokens.weight.device
-        return Prefix(self.embed_tokens(torch.from_numpy(ids).to(device)), torch.from_numpy(mask).to(device))
-
-
-class EncoderPrefixer(Prefixer):
-    """What is known of the user, then one projected vector of a frozen sentence encoder."""
-
-    def __init__(
-        self,
-        encoder: TextEncoder,
-        projection: nn.Linear,
-        user: UserPrefix | None,
-        embed_tokens: nn.Embedding,
-        tokens: np.ndarray,
-        prior: PrefixPrior | None,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projection = projection
-        self.user = user
-        self.embed_tokens = embed_tokens
-        self.register_buffer("tokens", torch.from_numpy(tokens), persistent=False)
-        self.prior = prior
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        return self.encoder.encode(texts)
-
-    def forward(self, encoded: Tensor, users: Users | None = None) -> Prefix:
-        return encoder_prefix(
-            encoded, self.projection, users, self.user, self.get_buffer("tokens"), self.prior, self.embed_tokens
-        )
-
-
-def encoder_prefix(
-    text: Tensor,
-    projection: nn.Linear,
-    users: Users | None,
-    user: UserPrefix | None,
-    tokens: Tensor,
-    prior: PrefixPrior | None,
-    embed_tokens: nn.Embedding,
-) -> Prefix:
-    """The prefix of kind `encoder`, in training as in serving. text: float32 [B, dim], the encoder's vectors."""
-    embeds = projection(text.to(projection.weight.dtype)).unsqueeze(1)
-    mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-    if users is None or user is None:
-        return Prefix(embeds, mask, text)
-    before, known, move = user(users, tokens, None if prior is None else prior.vectors(LEVELS - 1), embed_tokens)
-    text = text if move is None else text + move
-    return Prefix(torch.cat((before, embeds), 1), torch.cat((known, mask), 1), text)
 
 
 class Generator:
-    """Prefixer, decoder, heads and constraint tables of one codebook. Holds no state between calls."""
+    """Prompter, prefixer, decoder, heads and constraint tables of one codebook. Holds no state between calls."""
 
     def __init__(
         self,
-        kind: str,
-        prefixer: Prefixer,
+        prompter: Prompter,
+        prefixer: PromptPrefixer | EncoderPrefixer,
         decoder: Decoder,
         heads: LevelHeads,
-        space: SidSpace,
         tables: ConstraintTables,
-        user: UserBlock | None = None,
     ) -> None:
-        self.kind = kind
+        self.prompter = prompter
         self.prefixer = prefixer
         self.decoder = decoder
         self.heads = heads
-        self.space = space
         self.tables = tables
-        self.user = user
+
+    @property
+    def kind(self) -> str:
+        return self.prompter.block.kind
+
+    @property
+    def user(self) -> UserBlock | None:
+        return self.prompter.block.user
+
+    @property
+    def space(self) -> SidSpace:
+        return self.prompter.space
 
     @property
     def dim(self) -> int:
@@ -162,6 +84,15 @@ class Generator:
     @property
     def name(self) -> str:
         return f"{self.kind}-{self.decoder.config.num_hidden_layers}x{self.dim}"
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.norm.weight.device
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """int64 [n, 3], the vocabulary rows of the codes of each SID."""
+        return self.tables.sids + torch.tensor(self.heads.offsets, device=self.device)
 
     @classmethod
     def load(
@@ -183,6 +114,7 @@ class Generator:
         config, weights = read_folder(folder)
         block = GeneratorBlock.read(config, folder / CONFIG)
         check_space(block, space, folder)
+        prompter = Prompter.load(folder, block, space)
         shape = DecoderConfig.read(config)
         with torch.device("meta"):
             decoder = Decoder(shape)
@@ -192,26 +124,18 @@ class Generator:
         head = decoder.embed_tokens.weight if tied else nn.Parameter(weights["lm_head.weight"].to(dtype))
         prior = _read_prior(weights, shape.hidden_size, folder) if block.prior else None
         heads = LevelHeads(head, block.offsets, block.level_sizes, normalizer or block.normalizer, prior)
-        tokens = space.sids.astype(np.int64) + np.array(block.offsets)
-        profiles = len(block.user.profiles) if block.user else 0
-        prefixer: Prefixer
-        if block.kind == "lm":
-            vocabulary = Vocabulary(block.base, block.level_sizes, profiles)
-            prompts = Prompts.load(folder, vocabulary, block.max_tokens, block.lowercase)
-            prefixer = PromptPrefixer(prompts, decoder.embed_tokens, tokens)
-        elif block.kind == "encoder":
+        prefixer: PromptPrefixer | EncoderPrefixer = PromptPrefixer(decoder.embed_tokens)
+        if block.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)
             _assign(projection, {k: weights[f"projection.{k}"].to(dtype) for k in ("weight", "bias")}, folder)
+            profiles = len(block.user.profiles) if block.user else 0
             user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if block.user else None
             encoder = TextEncoder.load(folder / ENCODER, block.max_tokens, device, dtype=dtype)
-            prefixer = EncoderPrefixer(encoder, projection, user, decoder.embed_tokens, tokens, prior)
-        else:
-            raise UserError(f"{folder / CONFIG}: kind {block.kind!r} is unknown: use 'lm' or 'encoder'")
+            prefixer = EncoderPrefixer(encoder, projection, user, decoder.embed_tokens, prior)
         for module in (prefixer, decoder, heads):
             module.to(device).eval().requires_grad_(False)
-        return cls(block.kind, prefixer, decoder, heads, space, ConstraintTables.build(space, device), block.user)
+        return cls(prompter, prefixer, decoder, heads, ConstraintTables.build(space, device))
 
-    @torch.inference_mode()
     def generate(
         self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[User | None] | None = None
     ) -> Generated:
@@ -227,59 +151,64 @@ class Generator:
             raise ValueError(f"beam_width is {width}, but k is {k}: widen the beam or lower k")
         if users is not None and len(users) != len(texts):
             raise ValueError(f"{len(users)} users for {len(texts)} texts: give one a text, None where nobody is known")
-        known = users if users is not None and self.user is not None and any(users) else [None] * len(texts)
-        cuts = [slice(i, i + BATCH) for i in range(0, len(texts), BATCH)]
-        parts = [self._search(texts[cut], known[cut], k, width) for cut in cuts]
+        prompts = self.prompter(texts, users)
+        parts = [self.search(prompts[i : i + BATCH], width) for i in range(0, len(prompts), BATCH)]
         if not parts:
             return _empty(0, k)
         return Generated(
-            np.concatenate([p.codes for p in parts]),
-            np.concatenate([p.scores for p in parts]),
-            np.concatenate([p.valid for p in parts]),
-            sum(p.encode_ms for p in parts),
-            sum(p.search_ms for p in parts),
+            np.concatenate([p.codes[:, :k] for p in parts]),
+            np.concatenate([p.scores[:, :k] for p in parts]),
+            np.concatenate([p.valid[:, :k] for p in parts]),
         )
 
-    def _search(self, texts: Sequence[str], users: Sequence[User | None], k: int, width: int) -> Generated:
-        width = min(width, len(self.space))  # a wider beam finds nothing more
-        clock = self._clock()
-        start = next(clock)
-        prefix = self._prefix(texts, users)
-        encoded = next(clock)
-        beams = beam_search(self.decoder, self.heads, self.tables, prefix, width)
-        searched = next(clock)
-        out = _empty(len(texts), k)
-        found = min(k, width)
-        valid = beams.valid[:, :found].cpu().numpy()
+    @torch.inference_mode()
+    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+        """The `width` likeliest SIDs of each prompt, in one batch."""
+        found = min(width, len(self.space))  # a wider beam finds nothing more
+        beams = beam_search(self.decoder, self.heads, self.tables, self.prefix(prompts), found)
+        out = _empty(len(prompts), width)
+        valid = beams.valid.cpu().numpy()
         out.valid[:, :found] = valid
-        out.codes[:, :found] = np.where(valid[..., None], self.space.sids[beams.sid[:, :found].cpu().numpy()], 0)
-        out.scores[:, :found] = np.where(valid, beams.scores[:, :found].cpu().numpy(), -np.inf)
-        return Generated(out.codes, out.scores, out.valid, encoded - start, searched - encoded)
+        out.codes[:, :found] = np.where(valid[..., None], self.space.sids[beams.sid.cpu().numpy()], 0)
+        out.scores[:, :found] = np.where(valid, beams.scores.cpu().numpy(), -np.inf)
+        return out
 
-    def _prefix(self, texts: Sequence[str], users: Sequence[User | None]) -> Prefix:
-        encoded = self.prefixer.encode(texts)
-        if self.user is None or not any(users):
-            return self.prefixer(encoded)
-        who = Users.of(users, self.user, self.space).to(self.decoder.norm.weight.device)
-        likely = None
-        if self.user.related and who.recent.shape[1]:
-            likely = likely_codes(self.decoder, self.heads, self.tables, self.prefixer(encoded), self.user.related)
-        codes = self.tables.sids
-        return self.prefixer(encoded, Users(who.profile, select(who.recent, codes, likely, self.user.recent)))
+    @torch.inference_mode()
+    def score(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+        """float32 [n]: log p of the SIDs of int64 [n] rows of `space.sids`, for one prompt."""
+        prefix = self.prefix([prompt])
+        root = PrefixTree.root(self.decoder, prefix)
+        out = np.empty(len(rows), dtype=np.float32)
+        order = np.argsort(rows, kind="stable")  # neighbours share their beginnings
+        for part in np.split(order, range(CHUNK, len(order), CHUNK)) if len(order) else []:
+            wanted = Wanted.of(self.tables.paths_of(rows[part])).to(self.device)
+            out[part] = score(self.heads, self.tables, root, prefix.text, wanted).cpu().numpy()
+        return out
 
-    def _clock(self) -> Iterator[float]:
-        """Milliseconds, once the device has done what it was given."""
-        device = self.decoder.norm.weight.device
-        while True:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            yield time.perf_counter() * 1e3
+    def prefix(self, prompts: Sequence[Prompt]) -> Prefix:
+        """What the search starts from."""
+        if self.user is not None and self.user.related and any(len(p.recent) for p in prompts):
+            prompts = self._related(prompts, self.user)
+        inputs = self.prompter.inputs(prompts)
+        ids, mask, recent, profile = (
+            torch.from_numpy(a).to(self.device) for a in (inputs.ids, inputs.mask, inputs.recent, inputs.profile)
+        )
+        users = Users(profile, recent) if any(p.known for p in prompts) else None
+        return self.prefixer(ids, mask, users, self.tokens)
+
+    def _related(self, prompts: Sequence[Prompt], block: UserBlock) -> list[Prompt]:
+        """The prompts with the newest of those recent SIDs that are related to the query."""
+        alone = self.prefix([Prompt(p.tokens) for p in prompts])
+        likely = likely_codes(self.decoder, self.heads, self.tables, alone, block.related)
+        recent = torch.from_numpy(self.prompter.inputs(prompts).recent).to(self.device)
+        kept = select(recent, self.tables.sids, likely, block.recent).cpu().numpy()
+        return [replace(p, recent=row[row >= 0]) for p, row in zip(prompts, kept, strict=True)]
 
 
 def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int) -> Tensor:
     """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
     root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
-    scores, child = heads(0, PrefixTree(decoder, prefix).state, tables, root, prefix.text)
+    scores, child = heads(0, PrefixTree.root(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
     return tables.code[0][child[:, 0].gather(1, best)]
 

@@ -57,7 +57,7 @@ def sample(
     """
     if mask == "level" and heads.prior is not None:
         raise ValueError("mask 'level' cannot go with a prefix prior, which scores children alone: use 'children'")
-    tree = PrefixTree(decoder, prefix)
+    tree = PrefixTree.root(decoder, prefix)
     batch = len(prefix.mask)
     state = tree.state.expand(-1, group, -1)
     node = torch.zeros((batch, group), dtype=torch.int64, device=state.device)
@@ -77,7 +77,8 @@ def sample(
         else:
             codes.append(pick)
         if level < LEVELS - 1:
-            state = tree.grow(heads.offsets[level] + codes[-1])
+            tree = tree.grow(heads.offsets[level] + codes[-1])
+            state = tree.state
     return Samples(torch.stack(codes, -1), torch.stack(log_probs, -1), torch.stack(entropy, -1))
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.transformer import MASKED, Decoder
+from genrecall.decoding.transformer import MASKED, Decoder, KeyValues
 from genrecall.sid import LEVELS
 
 _DEAD = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
@@ -51,47 +51,52 @@ class Beams:
     valid: Tensor
 
 
+@dataclass(frozen=True)
 class PrefixTree:
-    """What grows behind one prefix: rows that see the prefix, their own ancestors and themselves.
+    """What has grown behind one prefix: rows that see the prefix, their own ancestors and themselves.
 
     Owns the keys and values of [prefix | step 1 | step 2] and who sees whom; beams, samples and SIDs to score are such
-    rows alike.
-
-    Args:
-        prefix: B of them; one forward of the decoder runs over it here.
+    rows alike. A tree never changes: one root can be grown in many ways.
 
     Attributes:
-        state: [B, 1, hidden], from which the first level is predicted.
+        state: [B, R, hidden] of the newest rows (of the root: one), from which the next level is predicted.
+        past: of all rows so far.
+        visible: bool [B, R, L], which of the L rows so far the newest see.
+        position: int64 [B, 1] of the next row.
     """
 
-    def __init__(self, decoder: Decoder, prefix: Prefix) -> None:
+    decoder: Decoder
+    state: Tensor
+    past: KeyValues
+    visible: Tensor
+    position: Tensor
+
+    @classmethod
+    def root(cls, decoder: Decoder, prefix: Prefix) -> PrefixTree:
+        """The tree of B prefixes alone: one forward of the decoder over them."""
         rows = torch.arange(prefix.mask.shape[1], device=prefix.mask.device)
         visible = (rows.unsqueeze(-1) >= rows) & prefix.mask.unsqueeze(1)
         positions = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
-        self._decoder = decoder
-        self._position = prefix.mask.sum(-1, keepdim=True)
-        self._visible = prefix.mask.unsqueeze(1)
-        self.state, self._past = decoder(prefix.embeds, positions, visible, last=1)
+        state, past = decoder(prefix.embeds, positions, visible, last=1)
+        return cls(decoder, state, past, prefix.mask.unsqueeze(1), prefix.mask.sum(-1, keepdim=True))
 
-    def grow(self, token: Tensor, parent: Tensor | None = None) -> Tensor:
-        """States [B, R, hidden] of one more step of R rows.
+    def grow(self, token: Tensor, parent: Tensor | None = None) -> PrefixTree:
+        """The tree with R more rows.
 
         Args:
             token: int64 [B, R], rows of the embedding matrix.
             parent: int64 [B, R], the row of the step before that each continues; None: its own, or the prefix.
         """
-        rows = token.shape[1]
-        visible = self._visible
+        batch, rows = token.shape
+        before = self.visible
         if parent is not None:
-            visible = visible.gather(1, parent.unsqueeze(-1).expand(-1, -1, visible.shape[-1]))
+            before = before.gather(1, parent.unsqueeze(-1).expand(-1, -1, before.shape[-1]))
         step = torch.arange(rows, device=token.device)
-        own = (step.unsqueeze(-1) == step).expand(token.shape[0], -1, -1)
-        self._visible = torch.cat((visible.expand(-1, rows, -1), own), dim=-1)
-        positions = self._position.expand_as(token)
-        self._position = self._position + 1
-        embeds = self._decoder.embed_tokens(token)
-        states, self._past = self._decoder(embeds, positions, self._visible, self._past)
-        return states
+        own = (step.unsqueeze(-1) == step).expand(batch, -1, -1)
+        visible = torch.cat((before.expand(-1, rows, -1), own), dim=-1)
+        embeds = self.decoder.embed_tokens(token)
+        state, past = self.decoder(embeds, self.position.expand(-1, rows), visible, self.past)
+        return PrefixTree(self.decoder, state, past, visible, self.position + 1)
 
 
 def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
@@ -100,17 +105,16 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
-    tree = PrefixTree(decoder, prefix)
-    state = tree.state
-    node = torch.zeros(state.shape[:2], dtype=torch.int64, device=state.device)
-    score = torch.zeros(state.shape[:2], device=state.device)
+    tree = PrefixTree.root(decoder, prefix)
+    node = torch.zeros(tree.state.shape[:2], dtype=torch.int64, device=tree.state.device)
+    score = torch.zeros(tree.state.shape[:2], device=tree.state.device)
     for level in range(LEVELS):
-        step, child = heads(level, state, tables, node, prefix.text)
+        step, child = heads(level, tree.state, tables, node, prefix.text)
         score, pick = top(score.unsqueeze(-1) + step, width)
         node = child.flatten(1).gather(1, pick)
         if level < LEVELS - 1:
             token = heads.offsets[level] + tables.code[level][node]
-            state = tree.grow(token, pick // child.shape[-1] if level else None)
+            tree = tree.grow(token, pick // child.shape[-1] if level else None)
     return Beams(node, score, score > _DEAD)
 
 

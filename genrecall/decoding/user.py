@@ -11,7 +11,7 @@ learned amount that starts at zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrecall.sid import LEVELS, SidSpace
+from genrecall.sid import LEVELS
 
 FIELDS = ("gender", "age_band")
 
@@ -68,23 +68,6 @@ class Users:
 
     profile: Tensor
     recent: Tensor
-
-    @classmethod
-    def of(cls, users: Sequence[User | None], block: UserBlock, space: SidSpace) -> Users:
-        """Resolve names and SIDs; what the generator does not know is left out."""
-        known = {name: n for n, name in enumerate(block.profiles)}
-        profile = [
-            [known.get(f"{name}={getattr(user, name)}", -1) if user else -1 for name in FIELDS] for user in users
-        ]
-        rows = [space.index_of(user.recent) if user and len(user.recent) else np.empty(0, np.int64) for user in users]
-        rows = [row[row >= 0] for row in rows]
-        recent = np.full((len(users), max(map(len, rows), default=0)), -1, dtype=np.int64)
-        for n, row in enumerate(rows):
-            recent[n, : len(row)] = row
-        return cls(torch.tensor(profile, dtype=torch.int64).reshape(-1, len(FIELDS)), torch.from_numpy(recent))
-
-    def to(self, device: str | torch.device) -> Users:
-        return Users(self.profile.to(device), self.recent.to(device))
 
 
 def select(recent: Tensor, codes: Tensor, likely: Tensor | None, most: int) -> Tensor:

@@ -1,41 +1,57 @@
-"""What the service asks of an engine."""
+"""What the service asks of an engine, and what all engines share: texts and users of one bundle as prompts."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from genrecall.bundle import Bundle
+from genrecall.decoding import Generated
+from genrecall.decoding.prompter import Prompt, Prompter
 from genrecall.rpc import generative_recall_pb2 as pb
+from inference_server.users import UserResolver
 
 
-@dataclass(frozen=True)
-class Generation:
-    """SIDs of a batch of queries.
+class Engine(ABC):
+    """One bundle, ready to answer. `prepare` may be called from any thread; one thread at a time owns the rest.
 
     Attributes:
-        codes: int32 [B, k, 3], likeliest first.
-        scores: float32 [B, k], log-probabilities, descending.
-        counts: int64 [B], how many of the k are SIDs; the rest is padding (a codebook can have fewer than k).
+        name: what computes, for `Describe`, logs and metrics: "torch-cpu-float32".
     """
 
-    codes: np.ndarray
-    scores: np.ndarray
-    counts: np.ndarray
-    encode_ms: float
-    search_ms: float
+    name: str
 
+    def __init__(self, bundle: Bundle, prompter: Prompter) -> None:
+        self.bundle = bundle
+        self.prompter = prompter
+        self._users = UserResolver(bundle)
+        if prompter.block.user:
+            self._users.warm()
 
-class Engine(Protocol):
-    """One bundle, ready to answer. Not safe for concurrent calls: one thread owns it."""
+    def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[Prompt]:
+        """One prompt a text; a generator that never met users ignores them."""
+        known = [self._users(user) for user in users] if users and self.prompter.block.user else None
+        return self.prompter(texts, known)
 
-    bundle: Bundle
+    def length(self, prompt: Prompt) -> int:
+        """Tokens that the model reads of it: what a batch is padded to."""
+        return self.prompter.length(prompt)
 
-    def generate(
-        self, texts: Sequence[str], k: int, beam_width: int, users: Sequence[pb.User | None] | None = None
-    ) -> Generation:
-        """The `k` likeliest SIDs of each text, and of the user who asks, found by a beam of `beam_width` >= k."""
-        ...
+    @abstractmethod
+    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+        """The SIDs that a beam of `width` finds for each prompt, all in one batch: codes int32 [B, width, 3]."""
+
+    def score(self, prompt: Prompt, codes: np.ndarray) -> np.ndarray:
+        """float32 [n]: log p of each SID, int [n, 3]; -inf for one that no item of the codebook has."""
+        rows = self.prompter.space.index_of(codes)
+        out = np.full(len(rows), -np.inf, dtype=np.float32)
+        known, back = np.unique(rows[rows >= 0], return_inverse=True)
+        if len(known):
+            out[rows >= 0] = self.score_rows(prompt, known)[back]
+        return out
+
+    @abstractmethod
+    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+        """float32 [n]: log p of SIDs given as ascending int64 [n] rows of `SidSpace.sids`."""

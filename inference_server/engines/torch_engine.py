@@ -4,40 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generator
+from genrecall.decoding import Generated, Generator
+from genrecall.decoding.prompter import Prompt
 from genrecall.errors import UserError
-from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.engines.base import Generation
-from inference_server.users import UserResolver
+from inference_server.engines.base import Engine
 
 
-class TorchEngine:
-    """Loads the generator of `bundle` and answers one call, so that the first user pays no warm-up."""
+class TorchEngine(Engine):
+    """Loads the generator of `bundle`. `dtype`: float32 or bfloat16, of the weights."""
 
-    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32") -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-        self._generator = Generator.load(bundle.generator_dir, bundle.space, device)
-        self._users = UserResolver(bundle)
-        if self._generator.user:
-            self._users.warm()
-        self.generate(["warm up"], k=1, beam_width=1)
+        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, getattr(torch, dtype))
+        super().__init__(bundle, self._generator.prompter)
+        self.name = f"torch-{device}-{dtype}"
 
-    def generate(
-        self, texts: Sequence[str], k: int, beam_width: int, users: Sequence[pb.User | None] | None = None
-    ) -> Generation:
-        known = [self._users(user) for user in users] if users and self._generator.user else None
-        found = self._generator.generate(list(texts), k, beam_width, known)
-        return Generation(
-            codes=found.codes,
-            scores=found.scores,
-            counts=found.valid.sum(axis=1),
-            encode_ms=found.encode_ms,
-            search_ms=found.search_ms,
-        )
+    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+        return self._generator.search(prompts, width)
+
+    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+        return self._generator.score(prompt, rows)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.decoding.prompts import user_tokens
+from genrecall.decoding.layout import GeneratorBlock
+from genrecall.decoding.prompter import Prompter
+from genrecall.decoding.prompts import Vocabulary, user_tokens
 from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
 from tests.decoding.models import random_space
 
@@ -17,13 +21,40 @@ LAST = len(SPACE) - 1
 BLOCK = UserBlock(("gender=f", "gender=m", "age_band=25-34"), recent=3, related=0)
 
 
-def test_names_and_sids_are_resolved_and_unknown_ones_left_out() -> None:
+def prompter(kind: str, related: int = 0) -> Prompter:
+    """One whose texts are always the tokens 7 and 8."""
+    block = GeneratorBlock(
+        kind, SPACE.level_sizes, 100, "children", False, 32, "", False, replace(BLOCK, related=related)
+    )
+    vocabulary = Vocabulary(100, SPACE.level_sizes, 3) if kind == "lm" else None
+    return Prompter(lambda texts: [[7, 8] for _ in texts], block, SPACE, vocabulary)
+
+
+@pytest.mark.parametrize(("related", "kept"), [(0, [4, 1, 2]), (3, [4, 1, 2, 9])])
+def test_names_and_sids_are_resolved_and_unknown_ones_left_out(related: int, kept: list[int]) -> None:
     stranger = np.array([[2, 3, 4]])
     assert SPACE.index_of(stranger)[0] < 0
-    asked = [User("m", "25-34", np.concatenate([SPACE.sids[4:5], stranger, SPACE.sids[1:2]])), None, User("x", "99+")]
-    users = Users.of(asked, BLOCK, SPACE)
-    assert users.profile.tolist() == [[1, 2], [-1, -1], [-1, -1]]
-    assert users.recent.tolist() == [[4, 1], [-1, -1], [-1, -1]]
+    past = np.concatenate([SPACE.sids[4:5], stranger, SPACE.sids[[1, 2, 9]]])
+    asked = [User("m", "25-34", past), None, User("x", "99+")]
+    prompts = prompter("encoder", related)(["a"] * 3, asked)
+    assert [p.profile.tolist() for p in prompts] == [[1, 2], [-1, -1], [-1, -1]]
+    assert [p.recent.tolist() for p in prompts] == [kept, [], []], "the newest `recent`, or all where a search decides"
+    assert [p.known for p in prompts] == [True, False, False]
+
+
+def test_an_lm_reads_the_user_in_its_prompt_and_an_encoder_beside_it() -> None:
+    asked = [User("m", "", SPACE.sids[[4, 1]]), None]
+    lm, encoder = prompter("lm"), prompter("encoder")
+    first, second = lm(["a", "b"], asked)
+    read = lm.inputs([first, second])
+    before = [*(SPACE.sids[1] + np.array(lm.block.offsets)), *(SPACE.sids[4] + np.array(lm.block.offsets))]
+    assert read.ids.tolist() == [[*before, lm.vocabulary.first_profile + 1, 7, 8], [0] * 7 + [7, 8]]
+    assert (lm.length(first), lm.length(second)) == (9, 2)
+    beside = encoder.inputs(encoder(["a", "b"], asked))
+    assert beside.ids.tolist() == [[7, 8]] * 2
+    assert beside.recent.tolist() == [[4, 1], [-1, -1]]
+    assert beside.profile.tolist() == [[1, -1], [-1, -1]]
+    assert encoder.inputs(encoder(["a"])).recent.shape == (1, 1), "never without a column: no engine likes empty ones"
 
 
 @given(st.lists(st.lists(st.integers(-1, LAST), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(0, 7))

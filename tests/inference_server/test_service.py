@@ -14,11 +14,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
+from genrecall.decoding import Generated
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.client import Client, ServerError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.engines import Generation
 from inference_server.server import SERVICE, start, stop
 from inference_server.slots import Slots
 
@@ -44,15 +44,19 @@ class ThreeSids:
         self.running = threading.Event()
         self.calls: list[list[str]] = []
 
-    def generate(self, texts, k, beam_width, users=None):
-        self.calls.append(list(texts))
+    def prepare(self, texts, users=None):
         self.users = users
+        return list(texts)
+
+    def search(self, prompts, width):
+        self.calls.append(list(prompts))
         self.running.set()
         assert self.gate.wait(30)
-        n = min(k, len(SIDS))
-        codes, scores = np.zeros((len(texts), k, 3), np.int32), np.full((len(texts), k), -np.inf, np.float32)
-        codes[:, :n], scores[:, :n] = SIDS[:n], SCORES[:n]
-        return Generation(codes, scores, np.full(len(texts), n), 1.0, 2.0)
+        n = min(width, len(SIDS))
+        codes = np.zeros((len(prompts), width, 3), np.int32)
+        scores, valid = np.full(codes.shape[:2], -np.inf, np.float32), np.zeros(codes.shape[:2], bool)
+        codes[:, :n], scores[:, :n], valid[:, :n] = SIDS[:n], SCORES[:n], True
+        return Generated(codes, scores, valid)
 
 
 @asynccontextmanager
@@ -81,8 +85,9 @@ def test_generate_answers_packed_codes_and_descending_scores_in_the_order_asked(
         assert (reply.codebook, reply.model) == ("v1", "lm-0")
         assert [list(r.codes) for r in reply.results] == [[0, 1, 2, 3, 0, 0]] * 2
         assert np.allclose(reply.results[0].scores, [-0.1, -2.0])
-        assert reply.timings.encode_ms == 1.0
-        assert reply.timings.total_ms > 0
+        spent = reply.timings
+        assert 0 < spent.queue_ms + spent.encode_ms + spent.search_ms <= spent.total_ms + 1e-3
+        assert min(spent.queue_ms, spent.encode_ms, spent.search_ms) > 0
 
     asyncio.run(main())
 

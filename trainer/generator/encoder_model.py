@@ -15,9 +15,9 @@ from transformers import Qwen2Config, Qwen2Model
 
 from genrecall.config.generator import DecoderSection
 from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.generator import encoder_prefix
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.layout import CONFIG, WEIGHTS, GeneratorBlock
+from genrecall.decoding.prefixer import encoder_prefix
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.user import UserPrefix, Users

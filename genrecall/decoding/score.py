@@ -1,0 +1,68 @@
+"""The log-probabilities of given SIDs, teacher-forced: what a reranker asks for.
+
+Owns the forwards behind one prefix. SIDs that share a beginning share its row, and all of them share the prefix; a
+valid SID scores exactly what a beam search that reaches it would say (`LevelHeads`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.search import PrefixTree
+
+CHUNK = 256  # SIDs a forward: a row sees every row of its step, which makes the mask quadratic
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """n SIDs as the tree of prefixes that they span.
+
+    Attributes:
+        first: int64 [n1], the level-1 nodes; second: int64 [n2], the level-2 nodes; parent: int64 [n2], row of `first`
+            that each second node continues.
+        sid: int64 [n], the level-3 nodes; leaf: int64 [n], row of `second` that each continues.
+    """
+
+    first: Tensor
+    second: Tensor
+    parent: Tensor
+    sid: Tensor
+    leaf: Tensor
+
+    @classmethod
+    def of(cls, paths: np.ndarray) -> Self:
+        """From int64 [n, 3], the nodes of each SID by level (`ConstraintTables.paths`)."""
+        second, leaf = np.unique(paths[:, 1], return_inverse=True)
+        above = np.empty_like(second)
+        above[leaf] = paths[:, 0]
+        first, parent = np.unique(above, return_inverse=True)
+        return cls(*map(torch.from_numpy, (first, second, parent, paths[:, 2], leaf)))
+
+    def to(self, device: str | torch.device) -> Wanted:
+        return Wanted(*(t.to(device) for t in (self.first, self.second, self.parent, self.sid, self.leaf)))
+
+
+def score(heads: LevelHeads, tables: ConstraintTables, root: PrefixTree, text: Tensor | None, wanted: Wanted) -> Tensor:
+    """float32 [n]: log p of each SID.
+
+    Args:
+        root: of a single prefix (B = 1).
+        text: [1, dim] where the generator has an encoder.
+    """
+    start = torch.zeros((1, 1), dtype=torch.int64, device=root.state.device)
+    one, _ = heads(0, root.state, tables, start, text)
+    tree = root.grow((heads.offsets[0] + tables.code[0][wanted.first]).unsqueeze(0))
+    two, _ = heads(1, tree.state, tables, wanted.first.unsqueeze(0), text)
+    tree = tree.grow((heads.offsets[1] + tables.code[1][wanted.second]).unsqueeze(0), wanted.parent.unsqueeze(0))
+    three, _ = heads(2, tree.state, tables, wanted.second.unsqueeze(0), text)
+    above = wanted.first[wanted.parent]
+    of_two = one[0, 0][above] + two[0, wanted.parent, wanted.second - tables.start[1][above]]
+    of_three = three[0, wanted.leaf, wanted.sid - tables.start[2][wanted.second[wanted.leaf]]]
+    return of_two[wanted.leaf] + of_three

@@ -1,70 +1,36 @@
-"""A small typed client of the inference server: numpy in and out, gRPC statuses as one exception.
+"""The blocking client of the inference server: numpy in and out, retries, gRPC statuses as one exception.
 
-Owns channel, deadline and decoding of the packed reply. Retries and asynchronous use are the caller's.
+`genrecall.rpc.aio` is the same for asyncio. Both are safe to share among threads, or tasks of one loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import grpc
 import numpy as np
 
-from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
-from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from genrecall.rpc import messages
+from genrecall.rpc.connection import Connection
+from genrecall.rpc.errors import ServerError
+from genrecall.rpc.messages import Calls, Item, Reply, T, User
+from genrecall.rpc.retry import Retry
 
-REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
-
-
-class ServerError(UserError):
-    """The server refused a call or could not be reached. `code` is the gRPC status."""
-
-    def __init__(self, message: str, code: grpc.StatusCode) -> None:
-        super().__init__(message)
-        self.code = code
+__all__ = ["Client", "Item", "Reply", "Retry", "ServerError"]
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What `Generate` answered.
+class Client(Connection):
+    """A channel to the inference server, usable as a context manager. Options: see `Connection`.
 
-    Attributes:
-        codes: one int32 [n, 3] a query, likeliest first.
-        scores: one float32 [n] a query, log-probabilities, descending.
-        timings: milliseconds by stage: queue, encode, search, total.
+    Every call raises ServerError when the server refuses it or cannot be reached, ValueError or TypeError for
+    arguments that no server would take.
     """
 
-    codebook: str
-    model: str
-    codes: list[np.ndarray]
-    scores: list[np.ndarray]
-    timings: dict[str, float]
-
-
-class Client:
-    """A channel to one inference server, usable as a context manager.
-
-    Args:
-        endpoint: `host:port`.
-        timeout_s: deadline of each call.
-        trusted_certificates: PEM file; given, the channel uses TLS.
-    """
-
-    def __init__(self, endpoint: str, timeout_s: float = 10.0, trusted_certificates: Path | None = None) -> None:
-        options = [("grpc.max_receive_message_length", REPLY_LIMIT)]
-        if trusted_certificates:
-            credentials = grpc.ssl_channel_credentials(trusted_certificates.read_bytes())
-            self._channel = grpc.secure_channel(endpoint, credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(endpoint, options)
-        self.endpoint = endpoint
-        self._timeout = timeout_s
-        self._stub = GenerativeRecallStub(self._channel)
+    _library = grpc
 
     def __enter__(self) -> Client:
         return self
@@ -75,6 +41,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        self._closed = True
         self._channel.close()
 
     def generate(
@@ -84,35 +51,56 @@ class Client:
         codebook: str = "",
         k: int = 0,
         beam_width: int = 0,
-        users: Sequence[pb.User] = (),
+        users: Sequence[User | None] = (),
     ) -> Reply:
-        """The likeliest SIDs of each text. `users` is empty or as long as `texts`; zeros mean the server's defaults."""
-        queries = [pb.Query(text=text, user=users[i] if users else None) for i, text in enumerate(texts)]
-        request = pb.GenerateRequest(codebook=codebook, queries=queries, k=k, beam_width=beam_width)
-        reply = self._call(self._stub.Generate, request)
-        return Reply(
-            codebook=reply.codebook,
-            model=reply.model,
-            codes=[np.array(result.codes, np.int32).reshape(-1, 3) for result in reply.results],
-            scores=[np.array(result.scores, np.float32) for result in reply.results],
-            timings={
-                name.removesuffix("_ms"): getattr(reply.timings, name) for name in pb.Timings.DESCRIPTOR.fields_by_name
-            },
-        )
+        """The likeliest SIDs of each text.
+
+        More texts than the server takes in one call are sent in several, one after the other, all to one codebook.
+
+        Args:
+            codebook: empty: the server's current one; `Reply.codebook` tells which.
+            k, beam_width: zeros mean the server's defaults.
+            users: who asks, one a text, None where nobody is known; empty: nobody at all.
+        """
+        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users))
+
+    def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
+        """The log-probability of given SIDs for a text and a user: float32 [n], -inf for a SID that no item has.
+
+        Args:
+            codes: int [n, 3], any order, repeats allowed; they mean nothing without their `codebook`.
+        """
+        return self._run(messages.score(text, codes, codebook, user))
+
+    def encode(self, items: Sequence[Item | Mapping[str, Any]], *, codebook: str) -> np.ndarray:
+        """The SIDs of new or changed items: int32 [n, 3], in the order asked.
+
+        More items than the server takes in one call are sent in several. A mapping has the fields of `Item`.
+        """
+        return self._run(messages.encode(self._limits, items, codebook))
 
     def describe(self) -> pb.DescribeResponse:
         """Codebooks held, level sizes, limits, versions."""
-        return self._call(self._stub.Describe, pb.DescribeRequest())
+        return self._run(messages.describe())
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _run(self, calls: Calls[T]) -> T:
+        """Send each request that `calls` yields and hand it the reply, until it returns the answer."""
+        deadline = self._deadline()
         try:
-            return method(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            code, details = error.code(), error.details()
-            if code == grpc.StatusCode.UNAVAILABLE:
-                details = (
-                    f"no inference server answers at {self.endpoint} ({details}): start one with `genrecall serve`"
-                )
-            elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
-                details = f"the inference server at {self.endpoint} did not answer within {self._timeout:g} s"
-            raise ServerError(details, code) from None
+            call = next(calls)
+            while True:
+                call = calls.send(self._call(*call, deadline))
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _call(self, name: str, request: Any, deadline: float) -> Any:
+        attempts = self._attempts(deadline)
+        while True:
+            try:
+                reply = getattr(self._stub, name)(request, timeout=attempts.next_timeout_s())
+            except grpc.RpcError as error:
+                time.sleep(attempts.wait_s(error))
+            else:
+                self._budget.answered()
+                return reply

@@ -1,0 +1,98 @@
+"""What the two clients share: options, TLS, the channel."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import grpc
+
+from genrecall.errors import UserError
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from genrecall.rpc.messages import Limits
+from genrecall.rpc.retry import Attempts, Budget, Retry
+
+REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
+
+
+class Connection:
+    """A channel to the inference servers behind one endpoint.
+
+    Args:
+        endpoint: `host:port`; calls are spread over all addresses of the name.
+        timeout_s: of a whole call: attempts, the waits between them and the parts of a large call share it.
+        trusted_certificates: PEM file; given, the channel uses TLS.
+        client_certificate, client_key: PEM files that show the server who calls (mutual TLS); they imply TLS, by the
+            certificates that gRPC trusts where `trusted_certificates` names none.
+        retry: how persistent a failed call is.
+        keepalive_s: a connection with a call under way is tested this often. The default is as often as a gRPC server
+            permits unasked; a shorter time needs its consent (`grpc.http2.min_ping_interval_without_data_ms`).
+        max_reply_bytes: a larger reply is refused.
+
+    Raises:
+        UserError: when a PEM file cannot be read or half of a pair is missing.
+    """
+
+    _library: ClassVar[Any]  # grpc or grpc.aio: both make channels by the same names
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float = 10.0,
+        trusted_certificates: Path | None = None,
+        *,
+        client_certificate: Path | None = None,
+        client_key: Path | None = None,
+        retry: Retry = Retry(),
+        keepalive_s: float = 300.0,
+        max_reply_bytes: int = REPLY_LIMIT,
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._retry = retry
+        self._budget = Budget(retry.budget)
+        self._limits = Limits()
+        self._closed = False
+        credentials = _credentials(trusted_certificates, client_certificate, client_key)
+        options = _options(keepalive_s, max_reply_bytes)
+        self._channel = (
+            self._library.secure_channel(endpoint, credentials, options)
+            if credentials
+            else self._library.insecure_channel(endpoint, options)
+        )
+        self._stub = GenerativeRecallStub(self._channel)
+
+    def _deadline(self) -> float:
+        if self._closed:
+            raise ValueError(f"the client of {self.endpoint} is closed: make a new one")
+        return time.monotonic() + self.timeout_s
+
+    def _attempts(self, deadline: float) -> Attempts:
+        return Attempts(self._retry, self._budget, deadline, self.endpoint, self.timeout_s)
+
+
+def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", max_reply_bytes),
+        ("grpc.keepalive_time_ms", int(keepalive_s * 1e3)),
+        ("grpc.keepalive_timeout_ms", 5000),  # also how long the kernel waits before it gives up on sent bytes
+        # A server that comes back is found within a second; gRPC's own default is up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ]
+
+
+def _credentials(trusted: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials | None:
+    if not (trusted or certificate or key):
+        return None
+    if (certificate is None) != (key is None):
+        raise UserError("client_certificate and client_key belong together: give both or neither")
+    try:
+        return grpc.ssl_channel_credentials(
+            *(path.read_bytes() if path else None for path in (trusted, key, certificate))
+        )
+    except OSError as error:
+        raise UserError(f"a PEM file of the client cannot be read: {error}") from None

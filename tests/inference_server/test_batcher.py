@@ -1,0 +1,397 @@
+"""The batcher by its rules, on a clock that the test moves: what enters, what leaves, in which order and company."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from inference_server.batcher import Batcher, BatchSettings, Entry, Full
+
+
+def entries(call, *lengths, lane="a", cost=1.0, deadline=None, arrived=0.0):
+    return [Entry(lane, length, call, (call, i), arrived, deadline, cost) for i, length in enumerate(lengths)]
+
+
+def payloads(batch):
+    return [entry.payload for entry in batch.entries]
+
+
+def run_all(batcher, now=0.0, seconds=1.0):
+    """The batches that leave one after another, each taking `seconds`."""
+    batches = []
+    while (batch := batcher.next(now, idle=True).batch) is not None:
+        batches.append(batch)
+        now += seconds
+        batcher.done(batch, seconds)
+    return batches
+
+
+# Admission
+
+
+def test_a_call_is_admitted_whole_or_refused_whole():
+    batcher = Batcher(BatchSettings(max_pending=4))
+    batcher.add(entries("a", 8, 8, 8))
+    with pytest.raises(Full):
+        batcher.add(entries("b", 8, 8))
+    batcher.add(entries("c", 8))
+    assert batcher.pending == 4
+    assert {call for batch in run_all(batcher) for call, _ in payloads(batch)} == {"a", "c"}
+
+
+def test_what_runs_counts_as_pending_until_it_is_done():
+    batcher = Batcher(BatchSettings(max_pending=2))
+    batcher.add(entries("a", 8, 8))
+    batch = batcher.next(0, idle=True).batch
+    with pytest.raises(Full):
+        batcher.add(entries("b", 8))
+    batcher.done(batch, 1)
+    batcher.add(entries("b", 8))
+    assert batcher.pending == 1
+
+
+def test_an_entry_that_costs_nothing_is_an_error():
+    with pytest.raises(ValueError, match="cost must be above 0"):
+        Batcher(BatchSettings()).add(entries("a", 8, cost=0))
+
+
+# The shape of a batch
+
+
+@pytest.mark.parametrize(("length", "padded"), [(0, 16), (16, 16), (17, 32), (64, 64), (65, 128), (129, 192)])
+def test_lengths_round_up_to_a_bucket_and_beyond_the_last_to_its_multiples(length, padded):
+    assert BatchSettings(buckets=(16, 32, 64)).padded(length) == padded
+
+
+def test_a_batch_fills_from_its_heads_bucket_then_from_shorter_ones_and_never_from_longer_ones():
+    batcher = Batcher(BatchSettings(max_batch=5))
+    for call, length in enumerate([30, 10, 60, 70, 50, 12, 32, 31]):
+        batcher.add(entries(call, length))
+    batch = batcher.next(0, idle=True).batch
+    assert [entry.length for entry in batch.entries] == [30, 32, 31, 10, 12]
+    assert (batch.padded_length, batch.tokens, batch.padded_tokens) == (32, 115, 160)
+    assert [entry.length for entry in batcher.next(0, idle=True).batch.entries] == [60, 50]
+
+
+def test_the_token_budget_counts_padding_and_an_entry_larger_than_it_runs_alone():
+    batcher = Batcher(BatchSettings(max_batch_tokens=100, buckets=(16, 32, 64)))
+    batcher.add(entries("a", 17, 17, 17, 17, 400, 5))
+    shapes = [(batch.padded_length, len(batch.entries)) for batch in run_all(batcher)]
+    assert shapes == [(32, 3), (32, 2), (448, 1)]
+
+
+def test_lanes_do_not_mix():
+    batcher = Batcher(BatchSettings())
+    batcher.add(entries("x", 8, 8, lane=("v1", 50)))
+    batcher.add(entries("y", 8, 8, lane=("v1", 100)))
+    assert [(batch.lane, len(batch.entries)) for batch in run_all(batcher)] == [(("v1", 50), 2), (("v1", 100), 2)]
+
+
+# Who leaves without running
+
+
+def test_a_cancelled_call_leaves_with_all_that_waits_of_it():
+    batcher = Batcher(BatchSettings())
+    for call in "abc":
+        batcher.add(entries(call, 8, 100))
+    assert [entry.payload for entry in batcher.cancel("b")] == [("b", 0), ("b", 1)]
+    assert batcher.cancel("b") == []
+    assert {call for batch in run_all(batcher) for call, _ in payloads(batch)} == {"a", "c"}
+
+
+def test_an_entry_is_reported_as_expired_once_whether_or_not_the_compute_is_idle():
+    batcher = Batcher(BatchSettings())
+    batcher.add(entries("a", 8, deadline=5))
+    batcher.add(entries("b", 8, deadline=7))
+    batcher.add(entries("c", 8))
+    assert batcher.next(4, idle=False).again == 5
+    step = batcher.next(5, idle=False)
+    assert [entry.call for entry in step.expired] == ["a"]
+    assert step.again == 7
+    step = batcher.next(8, idle=True)
+    assert [entry.call for entry in step.expired] == ["b"]
+    assert [entry.call for entry in step.batch.entries] == ["c"]
+    assert step.again == math.inf
+
+
+def test_what_would_end_too_late_gives_way_to_what_can_still_be_in_time():
+    batcher = Batcher(BatchSettings())
+    batcher.add(entries("a", 8))
+    run_all(batcher, seconds=2)
+    batcher.add(entries("late", 8, deadline=11))
+    batcher.add(entries("early", 8, deadline=12))
+    step = batcher.next(10, idle=True)
+    assert [entry.call for entry in step.expired] == ["late"]
+    assert [entry.call for entry in step.batch.entries] == ["early"]
+
+
+def test_one_slow_batch_does_not_shut_the_door_to_everybody_in_a_hurry():
+    batcher = Batcher(BatchSettings())
+    batcher.add(entries("warmup", 8))
+    run_all(batcher, seconds=60)
+    answered = []
+    for call in range(20):
+        batcher.add(entries(call, 8, deadline=100 + call + 0.5))
+        answered += [entry.call for batch in run_all(batcher, 100 + call, 0.1) for entry in batch.entries]
+    assert answered == list(range(20))
+
+
+def test_under_overload_what_runs_is_still_in_time():
+    """Twice as many calls as the compute can take: in plain order all of them would end just too late."""
+    batcher = Batcher(BatchSettings(max_batch=4))
+    seconds, in_time, ran = 1.0, 0, 0
+    for now in range(100):
+        for call in range(8):
+            batcher.add(entries((now, call), 8, arrived=now, deadline=now + 5.5))
+        batch = batcher.next(now, idle=True).batch
+        batcher.done(batch, seconds)
+        ran += len(batch.entries)
+        in_time += sum(entry.deadline >= now + seconds for entry in batch.entries)
+    assert ran == 400
+    assert in_time == ran
+
+
+# When a batch leaves
+
+
+def test_without_linger_an_idle_compute_takes_what_is_there():
+    batcher = Batcher(BatchSettings())
+    assert batcher.next(0, idle=True).again == math.inf
+    batcher.add(entries("a", 8))
+    assert batcher.next(0, idle=False).batch is None
+    assert payloads(batcher.next(0, idle=True).batch) == [("a", 0)]
+
+
+def test_a_batch_lingers_for_company_until_the_oldest_has_waited_enough():
+    batcher = Batcher(BatchSettings(linger_s=2))
+    batcher.add(entries("a", 8, arrived=10))
+    batcher.add(entries("b", 8, arrived=11))
+    step = batcher.next(11, idle=True)
+    assert (step.batch, step.again) == (None, 12)
+    assert len(batcher.next(12, idle=True).batch.entries) == 2
+
+
+def test_a_full_batch_does_not_linger():
+    batcher = Batcher(BatchSettings(linger_s=2, max_batch=3))
+    batcher.add(entries("a", 8, 8, 8))
+    assert len(batcher.next(0, idle=True).batch.entries) == 3
+    batcher = Batcher(BatchSettings(linger_s=2, max_batch_tokens=40, buckets=(16,)))
+    batcher.add(entries("a", 8, 8))
+    assert len(batcher.next(0, idle=True).batch.entries) == 2
+
+
+def test_a_batch_does_not_linger_past_the_slack_of_one_of_its_calls():
+    batcher = Batcher(BatchSettings(linger_s=100))
+    batcher.add(entries("unknown pace", 8, deadline=50))
+    batcher.done(batcher.next(0, idle=True).batch, 4)
+    batcher.add(entries("a", 8, arrived=10, deadline=30))
+    assert batcher.next(10, idle=True).again == 30 - 2 * 4
+    batcher.forget()
+    assert batcher.next(10, idle=True).batch is not None
+
+
+def test_a_failed_batch_says_nothing_about_the_pace():
+    batcher = Batcher(BatchSettings(linger_s=100))
+    for seconds in (4, None):
+        batcher.add(entries("a", 8, deadline=1000, arrived=0))
+        batcher.done(batcher.next(900, idle=True).batch, seconds)
+    batcher.add(entries("b", 8, arrived=900, deadline=950))
+    assert batcher.next(900, idle=True).again == 950 - 2 * 4
+
+
+# Fairness
+
+
+def test_a_large_call_and_small_ones_share_the_compute():
+    batcher = Batcher(BatchSettings(max_batch=4))
+    batcher.add(entries("large", *[8] * 256))
+    ran, waits = [], []
+    for now in range(200):
+        batcher.add(entries(now, 8, arrived=now))
+        batch = batcher.next(now, idle=True).batch
+        batcher.done(batch, 1)
+        ran += payloads(batch)
+        waits += [now - entry.arrived for entry in batch.entries if entry.call != "large"]
+    assert max(waits) <= 1
+    assert sum(call == "large" for call, _ in ran) == 256
+
+
+def test_a_flood_of_small_calls_does_not_starve_a_large_one():
+    """The door is never without small calls that come in as soon as there is room."""
+    batcher = Batcher(BatchSettings(max_pending=40, max_batch=4))
+    batcher.add(entries("large", *[8] * 20))
+    for now in range(40 * 20 // 4):
+        while batcher.pending < 40:
+            batcher.add(entries(now, 8))
+        batch = batcher.next(now, idle=True).batch
+        batcher.done(batch, 1)
+        if ("large", 19) in payloads(batch):
+            return
+    pytest.fail("the large call waits still")
+
+
+def test_a_flood_in_one_lane_or_length_does_not_starve_the_others():
+    batcher = Batcher(BatchSettings(max_batch=4))
+    waiting = {"lane", "length"}
+    batcher.add(entries("lane", 8, lane="b"))
+    batcher.add(entries("length", 500))
+    for now in range(4):
+        batcher.add(entries(now, *[8] * 8))
+        batch = batcher.next(now, idle=True).batch
+        batcher.done(batch, 1)
+        waiting -= {entry.call for entry in batch.entries}
+    assert not waiting
+
+
+def test_a_costly_call_yields_to_cheap_ones():
+    batcher = Batcher(BatchSettings(max_batch=1))
+    batcher.add(entries("scores", 8, 8, cost=100.0))
+    for call in range(3):
+        batcher.add(entries(call, 8, 8))
+    calls = [entry.call for batch in run_all(batcher) for entry in batch.entries]
+    assert calls == [0, 1, 2, 0, 1, 2, "scores", "scores"]
+
+
+COSTS = st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=1, max_size=6)
+
+
+@given(st.lists(st.one_of(COSTS, st.none()), min_size=1, max_size=20))
+def test_the_order_bound_holds(events):
+    """An event is a call, by the costs of its entries, or None, the run of one entry."""
+    batcher = Batcher(BatchSettings(max_batch=1))
+    ran = []
+    arrivals = {}
+    for call, costs in enumerate(events):
+        if costs is None:
+            for batch in run_one(batcher):
+                ran += batch.entries
+        else:
+            arrivals[call] = len(ran)
+            batcher.add([Entry("a", 8, call, None, 0.0, None, cost) for cost in costs])
+    ran += [batch.entries[0] for batch in run_all(batcher)]
+    assert len(ran) == sum(len(costs) for costs in events if costs)
+    for call, arrival in arrivals.items():
+        own = list(itertools.accumulate(events[call]))
+        turns = [turn for turn, entry in enumerate(ran) if entry.call == call]
+        for q, turn in zip(own, turns, strict=True):
+            ahead = ran[arrival:turn]
+            for other in arrivals.keys() - {call}:
+                costs = [entry.cost for entry in ahead if entry.call == other]
+                if other < call:
+                    assert sum(costs) <= q + max(costs, default=0)
+                else:
+                    assert sum(costs) < q
+
+
+def run_one(batcher):
+    batch = batcher.next(0, idle=True).batch
+    if batch is not None:
+        batcher.done(batch, 1)
+        yield batch
+
+
+# Any sequence of events
+
+
+class Events(RuleBasedStateMachine):
+    """Calls come, leave and expire while batches run: every entry has one fate, and every batch keeps its bounds."""
+
+    calls = Bundle("calls")
+
+    @initialize(linger_s=st.sampled_from([0.0, 3.0]))
+    def start(self, linger_s):
+        self.settings = BatchSettings(
+            max_pending=12, max_batch=3, max_batch_tokens=64, linger_s=linger_s, buckets=(8, 16, 32)
+        )
+        self.batcher = Batcher(self.settings)
+        self.now = 0.0
+        self.waiting = set()
+        self.running = None
+        self.numbers = itertools.count()
+
+    @rule(
+        target=calls,
+        rows=st.lists(st.tuples(st.integers(0, 80), st.sampled_from("ab"), st.sampled_from([0.5, 1, 9])), max_size=6),
+        patience=st.none() | st.integers(0, 12),
+    )
+    def arrives(self, rows, patience):
+        call = next(self.numbers)
+        deadline = None if patience is None else self.now + patience
+        coming = [Entry(lane, length, call, None, self.now, deadline, cost) for length, lane, cost in rows]
+        pending = self.batcher.pending
+        if pending + len(coming) > self.settings.max_pending:
+            with pytest.raises(Full):
+                self.batcher.add(coming)
+            assert self.batcher.pending == pending
+        else:
+            self.batcher.add(coming)
+            self.waiting |= set(coming)
+        return call
+
+    @rule(call=calls)
+    def client_leaves(self, call):
+        gone = self.batcher.cancel(call)
+        assert set(gone) == {entry for entry in self.waiting if entry.call == call}
+        self.waiting -= set(gone)
+
+    @rule(seconds=st.integers(1, 6))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def turn(self):
+        step = self.batcher.next(self.now, idle=self.running is None)
+        expired = step.expired
+        assert len(set(expired)) == len(expired)
+        assert set(expired) <= self.waiting
+        assert all(entry.deadline is not None for entry in expired)
+        self.waiting -= set(expired)
+        assert all(entry.deadline is None or entry.deadline > self.now for entry in self.waiting)
+        if step.batch is not None:
+            assert self.running is None
+            self.check(step.batch)
+            self.waiting -= set(step.batch.entries)
+            self.running = step.batch
+        elif self.running is None and self.waiting:
+            assert self.now < step.again <= min(entry.arrived for entry in self.waiting) + self.settings.linger_s
+        assert step.again <= min((e.deadline for e in self.waiting if e.deadline is not None), default=math.inf)
+        self.again = step.again
+
+    @rule(seconds=st.none() | st.integers(1, 8))
+    def batch_ends(self, seconds):
+        if self.running is not None:
+            self.now += seconds or 0
+            self.batcher.done(self.running, seconds)
+            self.running = None
+
+    def check(self, batch):
+        assert len(set(batch.entries)) == len(batch.entries) > 0
+        assert set(batch.entries) <= self.waiting
+        assert {entry.lane for entry in batch.entries} == {batch.lane}
+        assert len(batch.entries) <= self.settings.max_batch
+        assert batch.padded_tokens <= self.settings.max_batch_tokens or len(batch.entries) == 1
+        assert max(entry.length for entry in batch.entries) <= batch.padded_length
+        assert batch.entries[0] is min(self.waiting, key=lambda entry: entry.order)
+
+    @invariant()
+    def nothing_is_lost(self):
+        if hasattr(self, "batcher"):
+            running = 0 if self.running is None else len(self.running.entries)
+            assert self.batcher.pending == len(self.waiting) + running
+
+    def teardown(self):
+        """Asked again when it said, the batcher leaves nobody behind."""
+        for _ in range(3 * self.settings.max_pending):
+            self.turn()
+            if self.running is not None:
+                self.batch_ends(1)
+            elif self.waiting:
+                self.now = self.again
+        assert not self.waiting
+
+
+Events.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestEvents = Events.TestCase

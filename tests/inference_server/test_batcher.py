@@ -255,42 +255,37 @@ def test_a_costly_call_yields_to_cheap_ones():
     assert calls == [0, 1, 2, 0, 1, 2, "scores", "scores"]
 
 
-COSTS = st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=1, max_size=6)
+ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, 1.0, 2.0, 5.0])), min_size=1, max_size=6)
 
 
-@given(st.lists(st.one_of(COSTS, st.none()), min_size=1, max_size=20))
-def test_the_order_bound_holds(events):
-    """An event is a call, by the costs of its entries, or None, the run of one entry."""
-    batcher = Batcher(BatchSettings(max_batch=1))
-    ran = []
-    arrivals = {}
-    for call, costs in enumerate(events):
-        if costs is None:
-            for batch in run_one(batcher):
-                ran += batch.entries
-        else:
-            arrivals[call] = len(ran)
-            batcher.add([Entry("a", 8, call, None, 0.0, None, cost) for cost in costs])
-    ran += [batch.entries[0] for batch in run_all(batcher)]
-    assert len(ran) == sum(len(costs) for costs in events if costs)
-    for call, arrival in arrivals.items():
-        own = list(itertools.accumulate(events[call]))
-        turns = [turn for turn, entry in enumerate(ran) if entry.call == call]
-        for q, turn in zip(own, turns, strict=True):
-            ahead = ran[arrival:turn]
-            for other in arrivals.keys() - {call}:
-                costs = [entry.cost for entry in ahead if entry.call == other]
-                if other < call:
-                    assert sum(costs) <= q + max(costs, default=0)
-                else:
-                    assert sum(costs) < q
+@given(st.lists(st.one_of(ROWS, st.none()), min_size=1, max_size=20), st.integers(1, 4))
+def test_the_order_bound_holds(events, max_batch):
+    """An event is a call, by the lanes and costs of its entries, or None, the run of one batch."""
+    batcher = Batcher(BatchSettings(max_batch=max_batch))
+    batches, calls = [], {}
 
+    def run():
+        batches.append(batcher.next(0, idle=True).batch)
+        batcher.done(batches[-1], 1)
 
-def run_one(batcher):
-    batch = batcher.next(0, idle=True).batch
-    if batch is not None:
-        batcher.done(batch, 1)
-        yield batch
+    for number, rows in enumerate(events):
+        if rows is not None:
+            call = [Entry(lane, 8, number, None, 0.0, None, cost) for lane, cost in rows]
+            batcher.add(call)
+            calls[number] = (len(batches), call)
+        elif batcher.pending:
+            run()
+    while batcher.pending:
+        run()
+
+    turn = {entry: at for at, batch in enumerate(batches) for entry in batch.entries}
+    heads = [batch.entries[0] for batch in batches]
+    for number, (arrived, call) in calls.items():
+        for entry, q in zip(call, itertools.accumulate(entry.cost for entry in call), strict=True):
+            ahead = heads[arrived : turn[entry]]
+            for other in calls.keys() - {number}:
+                costs = [head.cost for head in ahead if head.call == other]
+                assert sum(costs) <= q + max(costs, default=0) if other < number else sum(costs) < q
 
 
 # Any sequence of events

@@ -15,6 +15,7 @@ from genrecall.rpc.messages import Limits
 from genrecall.rpc.retry import Attempts, Budget, Retry
 
 REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
+UNANSWERED_S = 5.0
 
 
 class Connection:
@@ -27,8 +28,10 @@ class Connection:
         client_certificate, client_key: PEM files that show the server who calls (mutual TLS); they imply TLS, by the
             certificates that gRPC trusts where `trusted_certificates` names none.
         retry: how persistent a failed call is.
-        keepalive_s: a connection with a call under way is tested this often. The default is as often as a gRPC server
-            permits unasked; a shorter time needs its consent (`grpc.http2.min_ping_interval_without_data_ms`).
+        keepalive_s: a connection with a call under way is tested this often, and given up when the test, or bytes sent,
+            stay unanswered as long, 5 s at most; the call is then retried on a new one. The default is as often as a
+            gRPC server permits unasked; a shorter time needs its consent
+            (`grpc.http2.min_ping_interval_without_data_ms`).
         max_reply_bytes: a larger reply is refused.
 
     Raises:
@@ -74,10 +77,12 @@ class Connection:
 
 
 def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
+    unanswered_ms = int(min(keepalive_s, UNANSWERED_S) * 1e3)
     return [
         ("grpc.max_receive_message_length", max_reply_bytes),
         ("grpc.keepalive_time_ms", int(keepalive_s * 1e3)),
-        ("grpc.keepalive_timeout_ms", 5000),  # also how long the kernel waits before it gives up on sent bytes
+        ("grpc.keepalive_timeout_ms", unanswered_ms),  # in effect for sent bytes only, as TCP_USER_TIMEOUT
+        ("grpc.http2.ping_timeout_ms", unanswered_ms),  # this one is for the test; left alone it takes a minute
         # A server that comes back is found within a second; gRPC's own default is up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),

@@ -7,7 +7,7 @@ It does no I/O, so the blocking and the asynchronous client run the same one.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -58,7 +58,7 @@ class Item:
 class Limits:
     """The server's limits, asked once a client and only by a call of several entries."""
 
-    known: pb.Limits | None = field(default=None)
+    known: pb.Limits | None = None
 
     def cut(self, entries: list[Entry]) -> Calls[list[list[Entry]]]:
         """Parts of `entries`, in order, none with more entries or bytes than the server takes in one call."""
@@ -98,6 +98,8 @@ def generate(
         request = pb.GenerateRequest(codebook=codebook, queries=part, k=k, beam_width=beam_width)
         reply = yield "Generate", request
         codebook = _checked(reply.codebook, codebook, len(reply.results), len(part))  # the next part asks for the same
+        for result in reply.results:
+            _checked(reply.codebook, codebook, len(result.codes), LEVELS * len(result.scores))
         replies.append(reply)
     results = [result for reply in replies for result in reply.results]
     return Reply(
@@ -157,8 +159,8 @@ def _checked(answered: str, asked: str, found: int, wanted: int) -> str:
     """The codebook that answered, if it is the one asked for and the reply is complete: never a wrong answer."""
     if found != wanted or (asked and answered != asked):
         raise ServerError(
-            f"the inference server broke the contract: asked for {wanted} values of codebook {asked or 'any'!r}, "
-            f"answered {found} of {answered!r}: use a server of this client's version",
+            f"the inference server broke the contract: {wanted} values of codebook {asked or 'any'!r} expected, "
+            f"{found} of {answered!r} found: use a server of this client's version",
             grpc.StatusCode.INTERNAL,
         )
     return answered

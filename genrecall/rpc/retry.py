@@ -48,10 +48,11 @@ class Retry:
         retried = error.code() == grpc.StatusCode.UNAVAILABLE or (
             error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
         )
-        if not retried or attempt >= self.attempts or not (asked or "0").isdecimal():
+        pushed = 0 if asked is None else int(asked) if asked.isdecimal() else -1
+        if not retried or attempt >= self.attempts or pushed < 0:
             return None
         bound = min(self.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
-        return int(asked or 0) / 1e3 + random.uniform(0, bound)
+        return pushed / 1e3 + random.uniform(0, bound)
 
 
 class Budget:

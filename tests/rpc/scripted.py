@@ -1,6 +1,8 @@
 """A real gRPC server whose answers the test writes, and a client of either kind that the test drives without await."""
 
 import asyncio
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -78,6 +80,49 @@ def serving(servicer, port=0, credentials=None):
         yield port
     finally:
         server.stop(0).wait()
+
+
+class Cable:
+    """Passes bytes between clients and a server; `cut` loses all that the connections of before are sent, silently."""
+
+    def __init__(self, port):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._server, self._sound = port, []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        for sound in self._sound:
+            sound.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the wait in `_accept`
+        self._listener.close()
+
+    def _accept(self):
+        try:
+            while True:
+                near = self._listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._server))
+                sound = threading.Event()
+                sound.set()
+                self._sound.append(sound)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(*ends, sound), daemon=True).start()
+        except OSError:
+            pass  # the cable or the server is gone
+
+    def _pass(self, source, sink, sound):
+        try:
+            while data := source.recv(1 << 16):
+                if sound.is_set():
+                    sink.sendall(data)
+        except OSError:
+            pass
+        sink.close()
 
 
 class Driven:

@@ -118,17 +118,28 @@ def test_a_closed_client_says_so(connect):
 
 
 def test_an_answer_of_another_codebook_or_length_is_an_error(connect):
-    class Short(Scripted):
+    class Broken(Scripted):
         def Score(self, request, context):
             return pb.ScoreResponse(codebook="v1", scores=[0.0])
 
-    with serving(Short()) as port:
+        def Encode(self, request, context):
+            return pb.EncodeResponse(codebook="v1", codes=[1, 2])
+
+    class Uneven(Scripted):
+        def Generate(self, request, context):
+            return pb.GenerateResponse(codebook="v1", results=[pb.Generated(codes=[1, 2, 3], scores=[0.0, -1.0])])
+
+    with serving(Broken()) as port, serving(Uneven()) as uneven:
         client = connect(port)
-        with pytest.raises(ServerError, match="asked for 2 values of codebook 'v1', answered 1 of 'v1'") as caught:
-            client.score("a", [[0, 0, 0], [1, 1, 1]], codebook="v1")
-        assert caught.value.code == grpc.StatusCode.INTERNAL
-        with pytest.raises(ServerError, match="answered 1 of 'v1'"):
-            client.generate(["a"], codebook="v2")
+        for call, message in (
+            (lambda: client.score("a", [[0, 0, 0], [1, 1, 1]], codebook="v1"), "2 values of codebook 'v1'.* 1 of"),
+            (lambda: client.encode([Item("1", "a")], codebook="v1"), "3 values of codebook 'v1' expected, 2 of"),
+            (lambda: client.generate(["a"], codebook="v2"), "codebook 'v2' expected, 1 of 'v1' found"),
+            (lambda: connect(uneven).generate(["a"]), "6 values of codebook 'v1' expected, 3 of"),
+        ):
+            with pytest.raises(ServerError, match=message) as caught:
+                call()
+            assert caught.value.code == grpc.StatusCode.INTERNAL
 
 
 def test_calls_are_spread_over_the_addresses_of_an_endpoint(connect):

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from genrecall.rpc.client import Client, Retry, ServerError
-from tests.rpc.scripted import Scripted, serving
+from tests.rpc.scripted import Cable, Scripted, serving
 
 UNAVAILABLE, FULL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 QUICK = Retry(first_wait_s=0.01)
@@ -119,6 +119,14 @@ def test_a_call_made_while_the_server_is_away_waits_for_it(connect):
         time.sleep(0.5)
         with serving(Scripted(), port):
             assert answer.result(10).codes[0][0, 0] == 2
+
+
+def test_a_connection_that_died_without_a_word_is_noticed_and_the_call_retried(connect):
+    with serving(Scripted()) as port, Cable(port) as cable:
+        client = connect(cable.port, keepalive_s=0.3)
+        client.describe()
+        cable.cut()
+        assert client.generate(["ab"]).codes[0][0, 0] == 2
 
 
 class Failed(grpc.RpcError):

@@ -255,6 +255,15 @@ def test_a_costly_call_yields_to_cheap_ones():
     assert calls == [0, 1, 2, 0, 1, 2, "scores", "scores"]
 
 
+def test_what_rides_along_with_a_head_does_not_make_newcomers_wait():
+    batcher = Batcher(BatchSettings())
+    batcher.add(entries("large", *[8] * 32))
+    batcher.add([Entry(lane, 8, "other", None, 0.0) for lane in "bcde"])
+    assert len(batcher.next(0, idle=True).batch.entries) == 32
+    batcher.add(entries("new", 8, lane="z"))
+    assert [batch.lane for batch in run_all(batcher)] == ["b", "c", "z", "d", "e"]
+
+
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, 1.0, 2.0, 5.0])), min_size=1, max_size=6)
 
 

@@ -23,7 +23,7 @@ class Doubler:
     def run(self, payloads):
         self.batches.append(list(payloads))
         self.running.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(5)
         return self.answer(payloads)
 
 
@@ -38,6 +38,11 @@ class Notes:
 
     def left(self, reason):
         self.reasons.append(reason)
+
+
+def run(main):
+    """A call that is never answered is a failure, not a test that hangs."""
+    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def jobs(*numbers, length=8):
@@ -62,9 +67,11 @@ async def busy(made, lane):
     """The lane holds the compute thread with a call of its own (payload 0) until the block ends."""
     lane.gate.clear()
     first = submitted(made, lane, 0)
-    assert await asyncio.to_thread(lane.running.wait, 10)
-    yield first
-    lane.gate.set()
+    try:
+        assert await asyncio.to_thread(lane.running.wait, 5)
+        yield first
+    finally:
+        lane.gate.set()
     await first
 
 
@@ -77,7 +84,7 @@ def test_results_come_back_in_the_order_of_the_jobs_whatever_batches_they_ran_in
         assert lane.batches == [[0, 2, 1], [3, 4, 6], [5]]
         assert done.batch_sizes == [3, 3, 1]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_call_without_jobs_is_answered_at_once():
@@ -87,7 +94,7 @@ def test_a_call_without_jobs_is_answered_at_once():
             assert (await made.submit(lane, [])).results == []
         assert lane.batches == []
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_calls_that_arrive_together_share_a_batch_and_so_do_those_that_wait():
@@ -101,7 +108,7 @@ def test_calls_that_arrive_together_share_a_batch_and_so_do_those_that_wait():
             assert [(await call).results for call in waiting] == [[20, 22], [40, 42]]
         assert lane.batches == [[1, 2, 3], [0], [10, 20, 11, 21]]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_one_batch_runs_at_a_time_whatever_its_lane():
@@ -114,7 +121,7 @@ def test_one_batch_runs_at_a_time_whatever_its_lane():
                 assert lanes[1].batches == []
             assert (await other).results == [10]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_the_time_of_a_call_is_waiting_and_computing():
@@ -131,7 +138,7 @@ def test_the_time_of_a_call_is_waiting_and_computing():
         assert (first.queue_ms, first.compute_ms) == (0, 3000)
         assert (second.queue_ms, second.compute_ms) == (2000, 0)
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_call_beyond_max_pending_is_refused_whole_and_what_runs_counts():
@@ -152,7 +159,7 @@ def test_a_call_beyond_max_pending_is_refused_whole_and_what_runs_counts():
         assert lane.batches == [[0], [1, 4]]
         assert notes.reasons == ["refused"]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_call_that_expires_while_it_waits_is_told_while_the_compute_is_busy_and_never_runs():
@@ -168,7 +175,7 @@ def test_a_call_that_expires_while_it_waits_is_told_while_the_compute_is_busy_an
         assert lane.batches == [[0], [3]]
         assert notes.reasons == ["expired"]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_cancelled_call_takes_back_what_waits_and_leaves_others_alone():
@@ -186,7 +193,7 @@ def test_a_cancelled_call_takes_back_what_waits_and_leaves_others_alone():
         assert lane.batches == [[0], [3]]
         assert notes.reasons == ["cancelled"]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_call_cancelled_while_it_runs_does_not_disturb_those_in_its_batch():
@@ -204,7 +211,7 @@ def test_a_call_cancelled_while_it_runs_does_not_disturb_those_in_its_batch():
             assert (await made.submit(lane, jobs(5))).results == [10]
         assert lane.batches == [[1, 4], [5]]
 
-    asyncio.run(main())
+    run(main)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +234,7 @@ def test_what_a_lane_raises_reaches_every_call_of_that_batch_and_nobody_else(rai
             assert (await made.submit(lane, jobs(4))).results == [4]
         assert lane.batches == [[1, 2], [3], [4]]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_lane_that_answers_too_few_is_an_error_of_its_batch():
@@ -236,7 +243,37 @@ def test_a_lane_that_answers_too_few_is_an_error_of_its_batch():
             with pytest.raises(RuntimeError, match="gave 1 results for 2 payloads"):
                 await made.submit(Doubler(lambda payloads: payloads[:1]), jobs(1, 2))
 
-    asyncio.run(main())
+    run(main)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_pace_is_learned_from_what_succeeds_and_forgotten_where_an_engine_may_have_been_swapped(fails):
+    now = [0.0]
+
+    def slow_at_zero(payloads):
+        if 0 in payloads:
+            now[0] += 10
+            if fails:
+                raise ValueError
+        return payloads
+
+    async def main():
+        made, lane = Scheduler(BatchSettings(), clock=lambda: now[0]), Doubler(slow_at_zero)
+
+        async def in_a_hurry():
+            calls = made.submit(lane, jobs(1), now[0] + 5), made.submit(lane, jobs(2), now[0] + 60)
+            first, second = await asyncio.gather(*calls, return_exceptions=True)
+            assert second.results == [2]
+            return first
+
+        await asyncio.gather(made.submit(lane, jobs(0)), return_exceptions=True)
+        assert isinstance(await in_a_hurry(), Expired) != fails
+        await asyncio.gather(made.submit(lane, jobs(0)), return_exceptions=True)
+        await made.between_batches(lambda: None)
+        assert (await in_a_hurry()).results == [1]
+        await made.close()
+
+    run(main)
 
 
 def test_a_batch_lingers_for_company_until_it_is_full_or_the_time_is_up():
@@ -251,7 +288,7 @@ def test_a_batch_lingers_for_company_until_it_is_full_or_the_time_is_up():
             await made.submit(lane, jobs(3))
         assert lane.batches == [[1, 2], [3]]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_function_between_batches_runs_on_the_compute_thread_while_no_batch_does():
@@ -279,7 +316,7 @@ def test_a_function_between_batches_runs_on_the_compute_thread_while_no_batch_do
         assert lane.batches == [[0], [1]]
         assert order == [("compute_0", 1)]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_function_that_fails_between_batches_tells_its_owner_and_the_scheduler_goes_on():
@@ -289,7 +326,7 @@ def test_a_function_that_fails_between_batches_tells_its_owner_and_the_scheduler
                 await made.between_batches(lambda: 1 / 0)
             assert (await made.submit(Doubler(), jobs(1))).results == [2]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_drain_refuses_new_calls_and_finishes_what_was_accepted():
@@ -312,7 +349,7 @@ def test_a_drain_refuses_new_calls_and_finishes_what_was_accepted():
         assert lane.batches == [[0], [1]]
         assert notes.reasons == ["stopped"]
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_drain_ends_when_the_last_call_that_waits_is_cancelled():
@@ -327,7 +364,7 @@ def test_a_drain_ends_when_the_last_call_that_waits_is_cancelled():
             await asyncio.wait_for(draining, 5)
         assert lane.batches == []
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_a_close_drops_what_waits_and_finishes_what_runs():
@@ -349,7 +386,7 @@ def test_a_close_drops_what_waits_and_finishes_what_runs():
         assert lane.batches == [[0]]
         assert "compute_0" not in {thread.name for thread in threading.enumerate()}
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_an_observer_hears_of_every_batch():
@@ -368,7 +405,7 @@ def test_an_observer_hears_of_every_batch():
         assert all(seconds >= 0 for *_, seconds in notes.batches)
         assert notes.reasons == []
 
-    asyncio.run(main())
+    run(main)
 
 
 def test_hundreds_of_calls_that_come_and_go_each_get_their_own_answer():
@@ -388,4 +425,4 @@ def test_hundreds_of_calls_that_come_and_go_each_get_their_own_answer():
                 assert n % 3 == 0
         assert max(map(len, lane.batches)) <= 7
 
-    asyncio.run(main())
+    run(main)

@@ -14,13 +14,15 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 NEWEST = 0.2
 """Weight of the newest batch in the running mean of service times."""
+
+ORDER = attrgetter("order")
 
 
 class Full(Exception):
@@ -113,6 +115,7 @@ class Batcher:
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
         self._groups: dict[tuple[Any, int], list[Entry]] = {}  # by lane and padded length, each in order
+        self._calls: dict[Any, set[Entry]] = {}  # the same entries by call
         self._running = 0
         self._virtual_time = 0.0
         self._admitted = itertools.count()
@@ -126,26 +129,27 @@ class Batcher:
         return self._running + sum(len(group) for group in self._groups.values())
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Admit the entries of one call, all or none. Raises Full; ValueError where a cost is not above 0."""
-        if any(entry.cost <= 0 for entry in entries):
-            raise ValueError("cost must be above 0: it is what moves the order on")
+        """Admit the entries of one call, all or none. Raises Full; ValueError where a cost is 0, less or not finite."""
+        if not all(0 < entry.cost < math.inf for entry in entries):
+            raise ValueError("cost must be above 0 and finite: it is what moves the order on")
         if self.pending + len(entries) > self.settings.max_pending:
             raise Full
         tag = self._virtual_time
         for entry in entries:
             tag += entry.cost
             entry.order = (tag, next(self._admitted))
-            insort(self._groups.setdefault(self._group(entry), []), entry, key=attrgetter("order"))
+            insort(self._groups.setdefault(self._group(entry), []), entry, key=ORDER)
+            self._calls.setdefault(entry.call, set()).add(entry)
             if entry.deadline is not None:
                 self._soonest = min(self._soonest, entry.deadline)
 
     def cancel(self, call: Any) -> list[Entry]:
         """Remove the entries of `call` that wait; return them."""
-        return self._remove(lambda entry: entry.call == call)
+        return self._remove(self._calls.get(call, ()))
 
     def clear(self) -> list[Entry]:
         """Remove all entries that wait; return them."""
-        return self._remove(lambda _: True)
+        return self._remove(self._waiting())
 
     def next(self, now: float, idle: bool) -> Step:
         """Expire what is too late and, where the compute is `idle`, form a batch.
@@ -168,7 +172,7 @@ class Batcher:
         if leaves > now:
             return Step(expired, None, min(leaves, self._soonest))
         self._virtual_time = batch.entries[0].order[0]
-        self._remove(set(batch.entries).__contains__)
+        self._remove(batch.entries)
         self._running += len(batch.entries)
         return Step(expired, batch, self._soonest)
 
@@ -190,20 +194,22 @@ class Batcher:
     def _waiting(self) -> Iterator[Entry]:
         return itertools.chain.from_iterable(self._groups.values())
 
-    def _remove(self, leaves: Callable[[Entry], bool]) -> list[Entry]:
-        gone = [entry for entry in self._waiting() if leaves(entry)]
-        leaving = set(gone)
-        for key in {self._group(entry) for entry in gone}:
-            if stays := [entry for entry in self._groups[key] if entry not in leaving]:
-                self._groups[key] = stays
-            else:
-                del self._groups[key]
-        return gone
+    def _remove(self, entries: Iterable[Entry]) -> list[Entry]:
+        leaving = list(entries)
+        for entry in leaving:
+            group, call = self._groups[self._group(entry)], self._calls[entry.call]
+            del group[bisect_left(group, entry.order, key=ORDER)]
+            call.remove(entry)
+            if not group:
+                del self._groups[self._group(entry)]
+            if not call:
+                del self._calls[entry.call]
+        return leaving
 
     def _expire(self, now: float) -> list[Entry]:
         if now < self._soonest:
             return []
-        expired = self._remove(lambda entry: entry.deadline is not None and entry.deadline <= now)
+        expired = self._remove(e for e in self._waiting() if e.deadline is not None and e.deadline <= now)
         self._soonest = min((e.deadline for e in self._waiting() if e.deadline is not None), default=math.inf)
         return expired
 
@@ -215,7 +221,7 @@ class Batcher:
             too_late = [entry for entry in group if entry.deadline is not None and entry.deadline < ends]
             if len(too_late) < len(group):
                 late += too_late
-        return self._remove(set(late).__contains__) if late else []
+        return self._remove(late)
 
     def _form(self) -> tuple[Batch, bool]:
         """The head's batch and whether it is full: entries of its own padded length first, then ever shorter ones."""

@@ -24,6 +24,7 @@ def run_all(batcher, now=0.0, seconds=1.0):
     batches = []
     while (batch := batcher.next(now, idle=True).batch) is not None:
         batches.append(batch)
+        assert len(batches) < 1000, "entries that ran wait still"
         now += seconds
         batcher.done(batch, seconds)
     return batches
@@ -53,9 +54,10 @@ def test_what_runs_counts_as_pending_until_it_is_done():
     assert batcher.pending == 1
 
 
-def test_an_entry_that_costs_nothing_is_an_error():
+@pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf")])
+def test_a_cost_that_does_not_move_the_order_on_is_an_error(cost):
     with pytest.raises(ValueError, match="cost must be above 0"):
-        Batcher(BatchSettings()).add(entries("a", 8, cost=0))
+        Batcher(BatchSettings()).add(entries("a", 8, cost=cost))
 
 
 # The shape of a batch
@@ -97,7 +99,7 @@ def test_a_cancelled_call_leaves_with_all_that_waits_of_it():
     batcher = Batcher(BatchSettings())
     for call in "abc":
         batcher.add(entries(call, 8, 100))
-    assert [entry.payload for entry in batcher.cancel("b")] == [("b", 0), ("b", 1)]
+    assert {entry.payload for entry in batcher.cancel("b")} == {("b", 0), ("b", 1)}
     assert batcher.cancel("b") == []
     assert {call for batch in run_all(batcher) for call, _ in payloads(batch)} == {"a", "c"}
 

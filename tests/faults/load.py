@@ -22,13 +22,14 @@ LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 CANCELLED = grpc.StatusCode.CANCELLED
 
 HEAVY = pb.GenerateRequest(queries=LIGHT.queries, k=1000)  # some tenths of a second of computing
-LARGE = pb.GenerateRequest(queries=[*LIGHT.queries] * 256, k=50)  # a reply of 90 kB: what a connection takes unread
+LARGE = pb.GenerateRequest(queries=[*LIGHT.queries] * 256, k=50)  # a reply of 90 kB
+NARROW = (("grpc.http2.lookahead_bytes", 1 << 16), ("grpc.http2.bdp_probe", 0))  # takes 64 kB of a reply unread
 
 
 @contextmanager
-def connected(endpoint: str) -> Iterator[GenerativeRecallStub]:
+def connected(endpoint: str, *options: tuple[str, int]) -> Iterator[GenerativeRecallStub]:
     """A connection of its own; closing it cancels what is under way."""
-    with grpc.insecure_channel(endpoint, OPTIONS) as channel:
+    with grpc.insecure_channel(endpoint, [*OPTIONS, *options]) as channel:
         yield GenerativeRecallStub(channel)
 
 

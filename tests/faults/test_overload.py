@@ -80,8 +80,8 @@ def test_the_queue_empties_when_a_client_leaves(
 def test_a_deadline_that_is_past_or_too_short_is_exceeded_and_harms_nobody(server: Server, timeout_s: float) -> None:
     with connected(server.endpoint) as hasty, connected(server.endpoint) as patient:
         seen = codes(send(hasty, 50, LIGHT, timeout_s))
-        assert set(seen) <= {LATE, OK, REFUSED}
-        assert seen[LATE] == 50 or timeout_s > 0
+        # gRPC counts in whole milliseconds: a server may be the first to give up, and its client calls that CANCELLED.
+        assert set(seen) <= ({LATE, CANCELLED, OK, REFUSED} if timeout_s > 0 else {LATE})
         _wait_for_room(patient)
 
 

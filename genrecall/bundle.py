@@ -1,6 +1,8 @@
 """The artifact on disk: codes, generator and manifest of one codebook, published whole and never changed afterwards.
 
-Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What the files
+Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What is derived
+from a bundle for one runtime (`onnx/float32`, `tensorrt/...`) is attached later, each with a manifest of its own, and
+changes nothing that was published. What the files
 mean belongs to `genrecall.decoding` (generator/) and to the trainer (quantizer.safetensors). Pickle is never read.
 """
 
@@ -31,7 +33,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
 GENERATOR = "generator"
+QUANTIZER = "quantizer.safetensors"
+ENCODER = "encoder"  # the sentence encoder behind the item vectors; inside the generator where that one reads with it
 POINTERS = ("current", "previous")
+PUBLISHED = ("codebook", "model", "kind", "level_sizes", "files")  # what no manifest of a bundle lacks
+ATTACHED = ("onnx/*", "tensorrt/*/*")  # what may lie in a bundle beside its files
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,16 @@ class Bundle:
     @property
     def generator_dir(self) -> Path:
         return self.path / GENERATOR
+
+    @property
+    def quantizer_path(self) -> Path:
+        return self.path / QUANTIZER
+
+    @property
+    def encoder_dir(self) -> Path | None:
+        """Where the sentence encoder behind the item vectors lies; None in a bundle that was published without it."""
+        places = (ENCODER, f"{GENERATOR}/{ENCODER}")
+        return next((self.path / place for place in places if f"{place}/config.json" in self.manifest["files"]), None)
 
     @property
     def size(self) -> int:
@@ -107,7 +123,8 @@ def publish(
     """Write a bundle beside its final place, then rename it into `root/codebook`.
 
     Args:
-        write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`.
+        write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`,
+            and `encoder/` where the generator holds none.
         kind: of the generator, `lm` or `encoder`.
         make_current: move `current` to this bundle, and `previous` to the one that was current.
 
@@ -158,7 +175,7 @@ def open(path: Path, check: bool = True) -> Bundle:
     Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
     altered file.
     """
-    manifest = _manifest(path)
+    manifest = _manifest(path, PUBLISHED)
     if check:
         faults = list(verify(path, manifest))
         if faults:
@@ -168,7 +185,10 @@ def open(path: Path, check: bool = True) -> Bundle:
 
 def verify(path: Path, manifest: Mapping[str, Any] | None = None) -> Iterator[str]:
     """Yield a sentence for each fault found; none means that the bundle is as it was published."""
-    manifest = manifest or _manifest(path)
+    if manifest is None:
+        manifest = _manifest(path, PUBLISHED)
+        for folder in sorted(f for pattern in ATTACHED for f in path.glob(pattern) if not f.name.startswith(".")):
+            yield from (f"{folder.relative_to(path)}: {fault}" for fault in verify(folder, _manifest(folder)))
     for name, expected in manifest["files"].items():
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()):
@@ -179,6 +199,45 @@ def verify(path: Path, manifest: Mapping[str, Any] | None = None) -> Iterator[st
             yield f"{name} has {file.stat().st_size} bytes, {expected['size']} were published (truncated copy?)"
         elif _sha256(file) != expected["sha256"]:
             yield f"{name} was altered: its sha256 differs from the manifest"
+
+
+def attach(bundle: Bundle, name: str, write: Callable[[Path], Mapping[str, Any]]) -> Path:
+    """Put something derived from a bundle inside it, in place of an earlier one of that name, by atomic renames.
+
+    Args:
+        name: relative folder, such as `onnx/float32`.
+        write: called with the folder under construction; returns facts for its manifest.
+
+    Raises BundleError where it cannot be written; then nothing is attached.
+    """
+    final = bundle.path / name
+    with _construction(final.parent, final.name) as folder:
+        facts = write(folder)
+        files = {str(p.relative_to(folder)): _entry(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        manifest = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "files": files, **facts}
+        _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2, default=str) + "\n")
+        if final.exists():
+            final.rename(folder.with_suffix(".replaced"))
+        folder.rename(final)
+        _sync(final.parent)
+    shutil.rmtree(folder.with_suffix(".replaced"), ignore_errors=True)
+    return final
+
+
+def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
+    """The manifest of what is attached as `name`, its files verified.
+
+    Raises BundleError where there is none, a file differs, or it was made from another generator.
+    """
+    path = bundle.path / name
+    if not path.is_dir():
+        raise BundleError(f"bundle {bundle.path} has no {name}: make it with `genrecall export`")
+    manifest = _manifest(path)
+    if faults := list(verify(path, manifest)):
+        raise BundleError(f"{path} is damaged: " + "; ".join(faults))
+    if (manifest["codebook"], manifest["model"]) != (bundle.codebook, bundle.model):
+        raise BundleError(f"{path} was made from {manifest['codebook']}'s {manifest['model']}: export it again")
+    return manifest
 
 
 def resolve(root: Path, name: str = "current") -> Path:
@@ -239,7 +298,7 @@ def _construction(root: Path, codebook: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path, keys: Sequence[str] = ("codebook", "model", "files")) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -251,7 +310,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"bundle {path} has format {found!r}, this version reads {FORMAT}: upgrade genrecall or publish again"
         )
-    missing = [key for key in ("codebook", "model", "kind", "level_sizes", "files") if key not in manifest]
+    missing = [key for key in keys if key not in manifest]
     if missing:
         raise BundleError(f"{path / MANIFEST} lacks {', '.join(missing)}: the bundle is damaged, publish it again")
     return manifest

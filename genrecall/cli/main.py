@@ -8,7 +8,7 @@ import typer
 from genrecall.errors import UserError
 
 # verb (or verb group) -> module of genrecall.cli that defines `app`; a group with a single command is that command.
-VERBS = ["demo", "data", "train", "evaluate", "report", "serve", "generate", "bundle", "node", "index"]
+VERBS = ["demo", "data", "train", "evaluate", "report", "export", "serve", "generate", "bundle", "node", "index"]
 
 
 def build() -> typer.Typer:

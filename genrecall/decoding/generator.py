@@ -22,7 +22,7 @@ from genrecall.decoding.prefixer import EncoderPrefixer, PromptPrefixer
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.prompter import Prompt, Prompter
 from genrecall.decoding.score import CHUNK, Wanted, score
-from genrecall.decoding.search import Prefix, PrefixTree, beam_search
+from genrecall.decoding.search import DEAD, Prefix, PrefixTree, beam_search
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.transformer import Decoder, DecoderConfig
 from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
@@ -45,6 +45,21 @@ class Generated:
     codes: np.ndarray
     scores: np.ndarray
     valid: np.ndarray
+
+    @classmethod
+    def of(cls, space: SidSpace, sid: np.ndarray, score: np.ndarray, k: int) -> Generated:
+        """From beams: int64 rows of `space.sids` and float32 scores [B, at most k]; padded to k."""
+        batch, found = sid.shape
+        out = cls(
+            np.zeros((batch, k, LEVELS), dtype=np.int32),
+            np.full((batch, k), -np.inf, dtype=np.float32),
+            np.zeros((batch, k), dtype=bool),
+        )
+        valid = score > DEAD
+        out.valid[:, :found] = valid
+        out.codes[:, :found] = np.where(valid[..., None], space.sids[sid], 0)
+        out.scores[:, :found] = np.where(valid, score, -np.inf)
+        return out
 
 
 class Generator:
@@ -154,7 +169,7 @@ class Generator:
         prompts = self.prompter(texts, users)
         parts = [self.search(prompts[i : i + BATCH], width) for i in range(0, len(prompts), BATCH)]
         if not parts:
-            return _empty(0, k)
+            return Generated.of(self.space, np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32), k)
         return Generated(
             np.concatenate([p.codes[:, :k] for p in parts]),
             np.concatenate([p.scores[:, :k] for p in parts]),
@@ -166,12 +181,7 @@ class Generator:
         """The `width` likeliest SIDs of each prompt, in one batch."""
         found = min(width, len(self.space))  # a wider beam finds nothing more
         beams = beam_search(self.decoder, self.heads, self.tables, self.prefix(prompts), found)
-        out = _empty(len(prompts), width)
-        valid = beams.valid.cpu().numpy()
-        out.valid[:, :found] = valid
-        out.codes[:, :found] = np.where(valid[..., None], self.space.sids[beams.sid.cpu().numpy()], 0)
-        out.scores[:, :found] = np.where(valid, beams.scores.cpu().numpy(), -np.inf)
-        return out
+        return Generated.of(self.space, beams.sid.cpu().numpy(), beams.scores.cpu().numpy(), width)
 
     @torch.inference_mode()
     def score(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
@@ -211,14 +221,6 @@ def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, 
     scores, child = heads(0, PrefixTree.root(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
     return tables.code[0][child[:, 0].gather(1, best)]
-
-
-def _empty(batch: int, k: int) -> Generated:
-    return Generated(
-        np.zeros((batch, k, LEVELS), dtype=np.int32),
-        np.full((batch, k), -np.inf, dtype=np.float32),
-        np.zeros((batch, k), dtype=bool),
-    )
 
 
 def _assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

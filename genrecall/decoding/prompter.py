@@ -94,7 +94,7 @@ class Prompter:
             prompts = Prompts.load(folder, vocabulary, block.max_tokens, block.lowercase)
             return cls(lambda texts: prompts.ids(texts, "query"), block, space, vocabulary)
         if block.kind == "encoder":
-            tokenizer = _encoder_tokenizer(folder / ENCODER / "tokenizer.json", block.max_tokens)
+            tokenizer = encoder_tokenizer(folder / ENCODER, block.max_tokens)
             padding = (tokenizer.padding or {}).get("pad_id", 0)
             tokenizer.no_padding()
             return cls(lambda texts: [e.ids for e in tokenizer.encode_batch(list(texts))], block, space, None, padding)
@@ -154,11 +154,13 @@ def right_pad(ids: Sequence[Sequence[int]], value: int) -> tuple[np.ndarray, np.
     return out, mask
 
 
-def _encoder_tokenizer(path: Path, max_tokens: int) -> Any:
+def encoder_tokenizer(folder: Path, max_tokens: int) -> Any:
+    """The tokenizer of a sentence encoder that was saved in `folder`: texts -> at most `max_tokens` ids each."""
     from tokenizers import Tokenizer
 
+    path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: a generator of kind encoder needs its tokenizer")
+        raise UserError(f"{path} does not exist: a sentence encoder needs its tokenizer, publish the bundle again")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(max_tokens)
     return tokenizer

@@ -18,7 +18,7 @@ from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.transformer import MASKED, Decoder, KeyValues
 from genrecall.sid import LEVELS
 
-_DEAD = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
+DEAD = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
         if level < LEVELS - 1:
             token = heads.offsets[level] + tables.code[level][node]
             tree = tree.grow(token, pick // child.shape[-1] if level else None)
-    return Beams(node, score, score > _DEAD)
+    return Beams(node, score, score > DEAD)
 
 
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -79,16 +79,18 @@ class TextEncoder(nn.Module):
         states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return nn.functional.normalize(pool(states.float(), attention_mask, self.pooling), dim=-1)
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_tokens: int = 8192) -> Tensor:
         """float32 [n, dim] on the encoder's device, unit norm, in the order of `texts`.
 
         Texts are sorted by length and cut into batches of at most `batch_tokens` padded tokens (one text at least).
         """
-        out = torch.empty(len(texts), self.dim, device=next(self.model.parameters()).device)
-        if not texts:
-            return out
-        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"] if texts else []
+        return self.encode_tokens(ids, batch_tokens)
+
+    @torch.no_grad()
+    def encode_tokens(self, ids: Sequence[Sequence[int]], batch_tokens: int = 8192) -> Tensor:
+        """`encode` of texts that were tokenized already, to at most `max_tokens` ids each."""
+        out = torch.empty(len(ids), self.dim, device=next(self.model.parameters()).device)
         for rows in batches([len(x) for x in ids], batch_tokens):
             padded, mask = pad([ids[row] for row in rows], self.tokenizer.pad_token_id or 0)
             out[rows] = self(padded.to(out.device), mask.to(out.device))

@@ -168,7 +168,8 @@ class Decoder(nn.Module):
                 The others are not computed beyond what the last layer needs of them.
         """
         dtype, rows = embeds.dtype, embeds.shape[1]
-        mask = torch.where(visible, 0.0, MASKED).to(dtype).unsqueeze(1)
+        hidden = max(MASKED, torch.finfo(dtype).min)  # float16 has no -1e9, and an infinity would make NaN of padding
+        mask = torch.where(visible, 0.0, hidden).to(dtype).unsqueeze(1)
         per_group = self.config.num_attention_heads // self.config.num_key_value_heads
         every = mask.repeat(1, 1, per_group, 1)
         rope = rotary(positions, self.config.head_dim, self.config.rope_theta, dtype)

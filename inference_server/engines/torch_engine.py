@@ -9,20 +9,37 @@ import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import Generated, Generator
+from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.prompter import Prompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 class TorchEngine(Engine):
-    """Loads the generator of `bundle`. `dtype`: float32 or bfloat16, of the weights."""
+    """Loads the generator of `bundle`.
 
-    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32") -> None:
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of the weights, one of DTYPES.
+        normalizer: in place of the one trained with.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        dtype: str = "float32",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise UserError(f"server.dtype is {dtype!r}, but torch serves {', '.join(DTYPES)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, getattr(torch, dtype))
+        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype], normalizer)
         super().__init__(bundle, self._generator.prompter)
         self.name = f"torch-{device}-{dtype}"
 

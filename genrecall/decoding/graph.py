@@ -1,0 +1,127 @@
+"""The whole search, and the whole scoring, as one function of tensors: what is exported to ONNX and TensorRT.
+
+Owns the names, order and types of a graph's inputs and outputs, for the exporter and for the engines that feed it.
+Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new graph:
+  prompts  ids, mask; kind `encoder` with users also recent, profile (`Inputs`)
+  tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
+           vectors1..3, log_items1..3 where there is a prefix prior; sids where users are read beside the prompt
+  search   beams: 0 .. W-1, whose length alone is read           -> sid int64 [B, W], score float32 [B, W]
+  scoring  first, second, parent, sid, leaf (`Wanted`), B = 1    -> score float32 [n]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.generator import Generator
+from genrecall.decoding.layout import GeneratorBlock
+from genrecall.decoding.prompter import Inputs
+from genrecall.decoding.score import Wanted, score
+from genrecall.decoding.search import Prefix, PrefixTree, beam_search
+from genrecall.decoding.user import Users
+from genrecall.sid import LEVELS
+
+Arrays = dict[str, np.ndarray]
+SEARCH_OUTPUTS, SCORE_OUTPUTS = ("sid", "score"), ("score",)
+PROMPT_INPUTS = ("ids", "mask", "recent", "profile")
+WANTED = ("first", "second", "parent", "sid", "leaf")
+
+
+class Graph(nn.Module):
+    """What both graphs share: named tensors as prefix and tables."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.prefixer = generator.prefixer
+        self.decoder = generator.decoder
+        self.heads = generator.heads
+
+    def prefix(self, given: Mapping[str, Tensor]) -> Prefix:
+        users, tokens = None, given["ids"]
+        if "recent" in given:
+            users = Users(given["profile"], given["recent"])
+            tokens = given["sids"] + torch.tensor(self.heads.offsets)
+        return self.prefixer(given["ids"], given["mask"], users, tokens)
+
+    @staticmethod
+    def tables(given: Mapping[str, Tensor]) -> ConstraintTables:
+        code, start, slots = ([given[f"{name}{n}"] for n in (1, 2, 3)] for name in ("code", "start", "slots"))
+        return ConstraintTables(tuple(code), tuple(start), tuple(s.shape[0] for s in slots))  # type: ignore[arg-type]
+
+
+class SearchGraph(Graph):
+    """The beam search."""
+
+    outputs = SEARCH_OUTPUTS
+
+    def forward(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        width = given["beams"].shape[0]
+        beams = beam_search(self.decoder, self.heads, self.tables(given), self.prefix(given), width)
+        return beams.sid, beams.scores
+
+
+class ScoreGraph(Graph):
+    """The scoring of given SIDs."""
+
+    outputs = SCORE_OUTPUTS
+
+    def forward(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        prefix = self.prefix(given)
+        wanted = Wanted(*(given[name] for name in WANTED))
+        root = PrefixTree.root(self.decoder, prefix)
+        return (score(self.heads, self.tables(given), root, prefix.text, wanted),)
+
+
+class Named(nn.Module):
+    """A graph whose forward takes its tensors one after another, as an exporter wants it.
+
+    names: of the tensors, in order. Those of the prior's nodes stand in for the buffers that the generator came with.
+    """
+
+    def __init__(self, graph: SearchGraph | ScoreGraph, names: Sequence[str]) -> None:
+        super().__init__()
+        self.whole = graph
+        self.names = tuple(names)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.names, tensors, strict=True))
+        nodes = {f"heads.prior.{kind}_{level}": f"{kind}{level + 1}" for kind, level in NODE_ARRAYS}
+        return functional_call(self.whole, {key: given[name] for key, name in nodes.items() if name in given}, (given,))
+
+
+NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
+
+
+def prompt_arrays(inputs: Inputs, block: GeneratorBlock) -> Arrays:
+    """A batch."""
+    arrays = {"ids": inputs.ids, "mask": inputs.mask}
+    return {**arrays, "recent": inputs.recent, "profile": inputs.profile} if _reads_users(block) else arrays
+
+
+def table_arrays(tables: ConstraintTables, block: GeneratorBlock, prior: Mapping[str, Tensor]) -> Arrays:
+    """What belongs to the list of SIDs. prior: `vectors_0`, `log_items_0`, ... where there is one."""
+    arrays: Arrays = {}
+    for level in range(LEVELS):
+        arrays[f"code{level + 1}"] = tables.code[level].cpu().numpy()
+        arrays[f"start{level + 1}"] = tables.start[level].cpu().numpy()
+        arrays[f"slots{level + 1}"] = np.arange(tables.width[level])
+    for kind, level in NODE_ARRAYS if block.prior else ():
+        arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()
+    if _reads_users(block):
+        arrays["sids"] = tables.sids.cpu().numpy()
+    return arrays
+
+
+def wanted_arrays(wanted: Wanted) -> Arrays:
+    return {name: getattr(wanted, name).numpy() for name in WANTED}
+
+
+def _reads_users(block: GeneratorBlock) -> bool:
+    """Whether users stand beside the prompt rather than in it."""
+    return block.kind == "encoder" and block.user is not None

@@ -1,0 +1,114 @@
+"""The ONNX Runtime engine: `search.onnx` and `score.onnx` of a bundle, on CPU or CUDA.
+
+The constraint tables are put on the device once; a call brings its prompts, and one run answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrecall import bundle as bundles
+from genrecall.bundle import Bundle
+from genrecall.decoding import Generated
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.graph import Arrays, prompt_arrays, table_arrays, wanted_arrays
+from genrecall.decoding.layout import CONFIG, GeneratorBlock, check_space, read_folder
+from genrecall.decoding.prompter import Prompt, Prompter
+from genrecall.decoding.score import CHUNK, Wanted
+from genrecall.errors import UserError
+from inference_server.engines.base import Engine
+
+
+class OnnxEngine(Engine):
+    """Loads what `genrecall export --format onnx` attached to the bundle.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N; auto takes CUDA where this onnxruntime has it.
+        dtype: which export: float32, float16, bfloat16 or int8.
+        threads: of one run on the CPU; 0: one a core.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", threads: int = 0) -> None:
+        attached = f"onnx/{dtype}"
+        bundles.attached(bundle, attached)
+        config, weights = read_folder(bundle.generator_dir)
+        block = GeneratorBlock.read(config, bundle.generator_dir / CONFIG)
+        check_space(block, bundle.space, bundle.generator_dir)
+        super().__init__(bundle, Prompter.load(bundle.generator_dir, block, bundle.space))
+        self._tables = ConstraintTables.build(bundle.space)
+        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
+        arrays = table_arrays(self._tables, block, prior)
+        provider, number = _provider(device)
+        folder = bundle.path / attached
+        self._search = _Session(folder / "search.onnx", provider, number, threads, arrays)
+        self._score = _Session(folder / "score.onnx", provider, number, threads, arrays)
+        self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
+
+    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+        found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
+        sid, score = self._search.run({**self._inputs(prompts), "beams": np.arange(found)})
+        return Generated.of(self.bundle.space, sid, score, width)
+
+    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+        inputs = self._inputs([prompt])
+        parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+        wanted = [Wanted.of(self._tables.paths_of(part)) for part in parts]
+        return np.concatenate([self._score.run({**inputs, **wanted_arrays(w)})[0] for w in wanted])
+
+    def _inputs(self, prompts: Sequence[Prompt]) -> Arrays:
+        return prompt_arrays(self.prompter.inputs(prompts), self.prompter.block)
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class _Session:
+    """A graph whose table inputs are bound for good."""
+
+    def __init__(self, path: Path, provider: str, number: int, threads: int, tables: Arrays) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        given = [(CUDA, {"device_id": number}), CPU] if provider == CUDA else [CPU]
+        self._session: Any = ort.InferenceSession(path, options, providers=given)
+        self._device = ("cuda", number) if provider == CUDA else ("cpu", 0)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        names = {wanted.name for wanted in self._session.get_inputs()}
+        self._names = names - set(tables)
+        self._binding = self._session.io_binding()
+        self._tables = {n: ort.OrtValue.ortvalue_from_numpy(a, *self._device) for n, a in tables.items() if n in names}
+
+    def run(self, arrays: Arrays) -> list[np.ndarray]:
+        """The outputs. arrays: those inputs that are no tables; ones that the graph does not read are passed over."""
+        binding = self._binding
+        binding.clear_binding_inputs()
+        for name, table in self._tables.items():
+            binding.bind_ortvalue_input(name, table)
+        for name in self._names:
+            binding.bind_cpu_input(name, arrays[name])
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
+
+
+def _provider(device: str) -> tuple[str, int]:
+    """The execution provider and device number of `device`."""
+    import onnxruntime as ort
+
+    has = CUDA in ort.get_available_providers()
+    if device == "auto":
+        return (CUDA, 0) if has else (CPU, 0)
+    if device == "cpu":
+        return CPU, 0
+    if not has:
+        raise UserError(
+            f"server.device is {device!r}, but this onnxruntime has no CUDA: install genrecall[gpu], or use 'cpu'"
+        )
+    return CUDA, int(device.partition(":")[2] or 0)

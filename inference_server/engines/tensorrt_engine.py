@@ -1,0 +1,121 @@
+"""The TensorRT engine: the engines that `genrecall export --format tensorrt` attached for this platform.
+
+Buffers are torch tensors on the device; the constraint tables are put there once. A batch that no optimization profile
+takes is cut; a beam or prompt that none takes is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrecall import bundle as bundles
+from genrecall import tensorrt
+from genrecall.bundle import Bundle
+from genrecall.decoding import Generated
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.graph import Arrays, prompt_arrays, table_arrays, wanted_arrays
+from genrecall.decoding.layout import CONFIG, GeneratorBlock, check_space, read_folder
+from genrecall.decoding.prompter import Prompt, Prompter
+from genrecall.decoding.score import CHUNK, Wanted
+from genrecall.errors import UserError
+from inference_server.engines.base import Engine
+
+
+def attachment(dtype: str) -> str:
+    """Where in a bundle this platform's engines are."""
+    return f"tensorrt/{tensorrt.platform()}/{dtype}"
+
+
+class TensorRtEngine(Engine):
+    """Needs CUDA. dtype: of the export the engines were built from."""
+
+    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float16") -> None:
+        if not torch.cuda.is_available() or device == "cpu":
+            raise UserError("server.engine is 'tensorrt', which needs a CUDA device: use 'onnx' or 'torch' on a CPU")
+        attached = attachment(dtype)
+        bundles.attached(bundle, attached)
+        config, weights = read_folder(bundle.generator_dir)
+        block = GeneratorBlock.read(config, bundle.generator_dir / CONFIG)
+        check_space(block, bundle.space, bundle.generator_dir)
+        super().__init__(bundle, Prompter.load(bundle.generator_dir, block, bundle.space))
+        self._tables = ConstraintTables.build(bundle.space)
+        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
+        arrays = table_arrays(self._tables, block, prior)
+        where = torch.device("cuda" if device == "auto" else device)
+        self._search = _Plan(bundle.path / attached / "search.engine", where, arrays)
+        self._score = _Plan(bundle.path / attached / "score.engine", where, arrays)
+        self.name = f"tensorrt-{where}-{dtype}"
+
+    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+        found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
+        inputs = prompt_arrays(self.prompter.inputs(prompts), self.prompter.block)
+        most = self._search.largest("ids")
+        parts = [
+            self._search.run({**{k: a[i : i + most] for k, a in inputs.items()}, "beams": np.arange(found)})
+            for i in range(0, len(prompts), most)
+        ]
+        sid, score = (np.concatenate([part[name] for part in parts]) for name in ("sid", "score"))
+        return Generated.of(self.bundle.space, sid, score, width)
+
+    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+        inputs = prompt_arrays(self.prompter.inputs([prompt]), self.prompter.block)
+        parts = [Wanted.of(self._tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)]
+        return np.concatenate([self._score.run({**inputs, **wanted_arrays(part)})["score"] for part in parts])
+
+
+class _Plan:
+    """A deserialized engine with one context a profile, and its table inputs on the device."""
+
+    def __init__(self, path: Path, device: torch.device, tables: Arrays) -> None:
+        trt = tensorrt.library()
+        self._device = device
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise UserError(f"{path} does not load in {tensorrt.platform()}: export it again on this machine")
+        names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
+        self._inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        self._outputs = [n for n in names if n not in self._inputs]
+        self._tables = {n: torch.from_numpy(a).to(device) for n, a in tables.items() if n in self._inputs}
+        self._stream = torch.cuda.Stream(device)
+        self._contexts = []
+        for profile in range(self._engine.num_optimization_profiles):
+            context = self._engine.create_execution_context()
+            context.set_optimization_profile_async(profile, self._stream.cuda_stream)
+            self._contexts.append(context)
+
+    def largest(self, name: str) -> int:
+        """The most rows of an input that any profile takes."""
+        return max(int(self._engine.get_tensor_profile_shape(name, p)[2][0]) for p in range(len(self._contexts)))
+
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        given = {**self._tables, **{n: torch.from_numpy(a).to(self._device) for n, a in arrays.items()}}
+        context = self._contexts[self._profile(given)]
+        for name in self._inputs:
+            context.set_input_shape(name, tuple(given[name].shape))
+            context.set_tensor_address(name, given[name].data_ptr())
+        outputs = {name: self._empty(name, tuple(context.get_tensor_shape(name))) for name in self._outputs}
+        for name, tensor in outputs.items():
+            context.set_tensor_address(name, tensor.data_ptr())
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        context.execute_async_v3(self._stream.cuda_stream)
+        self._stream.synchronize()
+        return {name: tensor.cpu().numpy() for name, tensor in outputs.items()}
+
+    def _empty(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32 if name == "score" else torch.int64, device=self._device)
+
+    def _profile(self, given: dict[str, Tensor]) -> int:
+        """The first profile that takes the shapes: they were built from the smallest to the largest."""
+        for profile in range(len(self._contexts)):
+            most = {n: self._engine.get_tensor_profile_shape(n, profile)[2] for n in self._inputs}
+            if all(all(a <= b for a, b in zip(given[n].shape, most[n], strict=True)) for n in self._inputs):
+                return profile
+        shapes = {n: tuple(given[n].shape) for n in self._inputs if n not in self._tables}
+        raise UserError(f"no TensorRT profile takes {shapes}: export with a larger --profile BATCHxTOKENSxBEAMS")

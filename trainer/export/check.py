@@ -1,0 +1,78 @@
+"""An export against the generator it came from, on real queries: what differs, as figures for its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrecall.decoding import Generated, Generator
+from genrecall.decoding.graph import prompt_arrays, table_arrays, wanted_arrays
+from genrecall.decoding.prompter import Prompt
+from genrecall.decoding.score import CHUNK, Wanted
+from trainer.export.onnx import SCORE, SEARCH
+
+BATCH = 8
+TOP = 10
+
+
+def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int = 50) -> dict[str, Any]:
+    """Run the graphs in `folder` beside `generator` (float32, on the CPU).
+
+    Returns:
+        queries, beams; `same_first`: share of queries whose likeliest SID is the same; `overlap_10` and `overlap`: mean
+        share of the first ten and of all SIDs that both found; `largest_difference`: of the scores of SIDs that both
+        found; `largest_score_difference`: of `score.onnx`, over the SIDs that torch found.
+    """
+    import onnxruntime
+
+    search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
+    block, prior = generator.prompter.block, generator.heads.prior
+    tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
+    width = min(width, len(generator.space))
+    overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0
+    for prompts in _batches(generator.prompter(texts)):
+        inputs = {**prompt_arrays(generator.prompter.inputs(prompts), block), **tables, "beams": np.arange(width)}
+        expected = generator.search(prompts, width)
+        sid, scores = _run(search, inputs)
+        found = Generated.of(generator.space, sid, scores, width)
+        for row, prompt in enumerate(prompts):
+            ours, theirs = _ranked(generator, expected, row), _ranked(generator, found, row)
+            both = ours.keys() & theirs.keys()
+            overlap.append(len(both) / len(ours))
+            overlap10.append(len({*list(ours)[:TOP]} & {*list(theirs)[:TOP]}) / min(TOP, len(ours)))
+            first.append(next(iter(ours)) == next(iter(theirs)))
+            gap = max([gap, *(abs(ours[sid] - theirs[sid]) for sid in both)])
+            rows = np.sort(np.array(list(ours)))[:CHUNK]
+            alone = {**prompt_arrays(generator.prompter.inputs([prompt]), block), **tables}
+            wanted = wanted_arrays(Wanted.of(generator.tables.paths_of(rows)))
+            difference = _run(score, {**alone, **wanted})[0] - [ours[sid] for sid in rows.tolist()]
+            score_gap = max(score_gap, float(np.abs(difference).max()))
+    return {
+        "queries": len(texts),
+        "beams": width,
+        "same_first": round(float(np.mean(first)), 4),
+        "overlap_10": round(float(np.mean(overlap10)), 4),
+        "overlap": round(float(np.mean(overlap)), 4),
+        "largest_difference": float(f"{gap:.3g}"),
+        "largest_score_difference": float(f"{score_gap:.3g}"),
+    }
+
+
+def _batches(prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
+    for start in range(0, len(prompts), BATCH):
+        yield prompts[start : start + BATCH]
+
+
+def _run(session: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    names = {wanted.name for wanted in session.get_inputs()}
+    return list(session.run(None, {name: array for name, array in arrays.items() if name in names}))
+
+
+def _ranked(generator: Generator, found: Generated, row: int) -> dict[int, float]:
+    """SID row -> score, likeliest first."""
+    valid = found.valid[row]
+    rows = generator.space.index_of(found.codes[row, valid])
+    return dict(zip(rows.tolist(), found.scores[row, valid].tolist(), strict=True))

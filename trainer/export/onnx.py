@@ -1,0 +1,184 @@
+"""A generator -> `search.onnx` and `score.onnx` over one file of weights.
+
+Each is one graph without control flow: a single run answers a batch. Batch, prompt length, beam width and every size
+of the constraint tables are dynamic, and the tables are inputs (`genrecall.decoding.graph`), so a new list of SIDs
+needs no new graph. Weights are float32, float16 or bfloat16; int8 is float32 with the matrices quantized afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import numpy as np
+import torch
+
+from genrecall.bundle import Bundle
+from genrecall.decoding import Generator
+from genrecall.decoding.graph import (
+    Arrays,
+    Named,
+    ScoreGraph,
+    SearchGraph,
+    prompt_arrays,
+    table_arrays,
+    wanted_arrays,
+)
+from genrecall.decoding.score import Wanted
+from genrecall.errors import UserError
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+OPSET = 20  # 23 has RMSNormalization and Attention nodes, which ONNX Runtime 1.32 runs slower on a CPU than the parts
+SEARCH, SCORE, WEIGHTS = "search.onnx", "score.onnx", "weights.bin"
+_SMALL = 1024  # bytes
+_TEXTS = ("two texts", "of different length, so that no size is taken for a constant")
+
+
+def write(generator: Generator, folder: Path, precision: Precision = "float32") -> None:
+    """Write both graphs into `folder`.
+
+    Args:
+        generator: on the CPU, its weights of the precision (of float32 for int8).
+
+    Raises UserError for a generator whose search is not one graph.
+    """
+    user = generator.user
+    if user is not None and user.related:
+        raise UserError(
+            f"generator.user.related is {user.related}: which of a user's SIDs count takes a search of its own, "
+            "which is not part of the graph. Train with related=0, or serve with --engine torch"
+        )
+    with _quiet():
+        graphs = {
+            SEARCH: _export(SearchGraph(generator), search_arrays(generator)),
+            SCORE: _export(ScoreGraph(generator), score_arrays(generator)),
+        }
+    _save(graphs, folder)
+    if precision == "int8":
+        with _quiet():
+            _quantize(folder)
+
+
+def search_arrays(generator: Generator) -> Arrays:
+    """Inputs to trace the search with."""
+    return {**_prompts(generator, _TEXTS), "beams": np.arange(3)}
+
+
+def score_arrays(generator: Generator) -> Arrays:
+    """Inputs to trace the scoring with: rows of every table, no two of them equally many."""
+    rows = np.unique(np.linspace(0, len(generator.space) - 1, 7).astype(np.int64))
+    return {**_prompts(generator, _TEXTS[1:]), **wanted_arrays(Wanted.of(generator.tables.paths_of(rows)))}
+
+
+def _prompts(generator: Generator, texts: Sequence[str]) -> Arrays:
+    block, prior = generator.prompter.block, generator.heads.prior
+    inputs = generator.prompter.inputs(generator.prompter(texts))
+    tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
+    return {**prompt_arrays(inputs, block), **tables}
+
+
+def _export(graph: SearchGraph | ScoreGraph, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The graph as an `onnx_ir.Model`."""
+    names = list(arrays)
+    program = torch.onnx.export(
+        Named(graph, names).eval(),
+        tuple(torch.from_numpy(a) for a in arrays.values()),
+        input_names=names,
+        output_names=list(graph.outputs),
+        dynamic_shapes=(tuple(_dynamic(name) for name in names),),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    return program.model
+
+
+def _dynamic(name: str) -> dict[int, Any] | None:
+    """Which dimensions vary. `start1` always has the root alone."""
+    two = ("ids", "mask", "recent")
+    return None if name == "start1" else {d: torch.export.Dim.DYNAMIC for d in range(2 if name in two else 1)}
+
+
+def _save(graphs: Mapping[str, Any], folder: Path) -> None:
+    """Write the models with all their weights in one file, each matrix once however many graphs have it."""
+    import onnx_ir as ir
+
+    places: dict[bytes, tuple[int, int]] = {}
+    with (folder / WEIGHTS).open("wb") as file:
+        for model in graphs.values():
+            for node in model.graph:
+                node.metadata_props.clear()  # the exporter's stack traces
+            for value in model.graph.initializers.values():
+                tensor = value.const_value
+                if tensor.nbytes < _SMALL:  # constants that shapes are inferred from stay in the graph
+                    continue
+                offset, length = _place(tensor.tobytes(), places, file)
+                value.const_value = ir.ExternalTensor(
+                    WEIGHTS, offset, length, tensor.dtype, shape=tensor.shape, name=value.name, base_dir=folder
+                )
+    for name, model in graphs.items():
+        ir.save(model, folder / name)
+
+
+def _place(content: bytes, places: dict[bytes, tuple[int, int]], file: BinaryIO) -> tuple[int, int]:
+    """Offset and length of `content` in the file, written where it is not there yet, on a page of its own."""
+    key = hashlib.sha256(content).digest()
+    if key not in places:
+        file.seek(-file.tell() % 4096, os.SEEK_CUR)
+        places[key] = file.tell(), len(content)
+        file.write(content)
+    return places[key]
+
+
+def _quantize(folder: Path) -> None:
+    """Matrices to int8, one scale a column, activations quantized as they come. Seven bits of weights, because x86
+    without VNNI adds pairs of products in 16 bits."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    for name in (SEARCH, SCORE):
+        model = onnx.load(folder / name)
+        quantize_dynamic(
+            model,
+            folder / name,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    (folder / WEIGHTS).unlink()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and its notes on operators that we do not have to itself."""
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def precisions() -> tuple[str, ...]:
+    return get_args(Precision)
+
+
+def load(bundle: Bundle, precision: Precision) -> Generator:
+    """The generator of a bundle with weights to export."""
+    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
+    return Generator.load(bundle.generator_dir, bundle.space, "cpu", dtype)

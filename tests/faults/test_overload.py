@@ -15,15 +15,15 @@ from tests.faults.load import CANCELLED, GONE, HEAVY, LATE, OK, REFUSED, codes, 
 from tests.faults.process import LIGHT, Server
 from tests.faults.toxiproxy import Proxy
 
-BURST = 200
-MORE_MB = 200  # what 600 calls may add to the memory of a process of 800 MB
+BURST = 150
+MORE_MB = 200  # what 300 calls may add to the memory of a process of 800 MB
 
 
 def test_a_full_queue_refuses_at_once_answers_what_it_accepted_and_stays_small(server: Server) -> None:
     with connected(server.endpoint) as stub:
         codes(send(stub, MAX_PENDING, HEAVY))
         memory = server.memory_mb
-        for _ in range(3):
+        for _ in range(2):
             calls = send(stub, BURST, HEAVY)
             seen = codes(calls)
             assert seen[OK] >= MAX_PENDING

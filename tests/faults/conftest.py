@@ -16,7 +16,7 @@ from tests.faults import bundles as made
 from tests.faults import process, toxiproxy
 
 TOOLS = Path(__file__).parents[2] / ".cache" / "tools"
-MAX_PENDING, PUSHBACK_MS, MAX_REQUEST_BYTES = 8, 70, 1 << 17
+MAX_PENDING, PUSHBACK_MS, MAX_REQUEST_BYTES = 8, 70, 1 << 12
 
 StartServer = Callable[..., process.Server]
 Proxied = Callable[[process.Server], AbstractContextManager[toxiproxy.Proxy]]

@@ -21,9 +21,8 @@ GONE = grpc.StatusCode.UNAVAILABLE
 LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 CANCELLED = grpc.StatusCode.CANCELLED
 
-HEAVY = pb.GenerateRequest(queries=LIGHT.queries, k=1000)  # some tenths of a second of computing
-LARGE = pb.GenerateRequest(queries=[*LIGHT.queries] * 256, k=50)  # a reply of 90 kB
-NARROW = (("grpc.http2.lookahead_bytes", 1 << 16), ("grpc.http2.bdp_probe", 0))  # takes 64 kB of a reply unread
+HEAVY = pb.GenerateRequest(queries=LIGHT.queries, k=1000)  # a tenth of a second of computing, a reply of 7 kB
+NARROW = (("grpc.http2.lookahead_bytes", 1 << 12), ("grpc.http2.bdp_probe", 0))  # takes 4 kB of a reply unread
 
 
 @contextmanager

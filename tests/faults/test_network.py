@@ -13,7 +13,7 @@ import pytest
 
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from tests.faults.conftest import MAX_PENDING, Proxied
-from tests.faults.load import GONE, LARGE, LATE, NARROW, OK, codes, connected, send
+from tests.faults.load import GONE, HEAVY, LATE, NARROW, OK, codes, connected, send
 from tests.faults.process import LIGHT, OPTIONS, PATIENCE_S, Server
 from tests.faults.toxiproxy import Stream
 
@@ -36,7 +36,7 @@ def test_a_slow_client_slows_nobody_else(
     with proxied(server) as proxy, connected(proxy.endpoint, *NARROW) as slow, connected(server.endpoint) as other:
         slow.Generate(LIGHT, timeout=PATIENCE_S)
         proxy.poison(toxic, stream, **attributes)
-        waiting = send(slow, 4, LARGE)
+        waiting = send(slow, 4, HEAVY)
         for _ in range(20):
             other.Generate(LIGHT, timeout=PATIENCE_S)
         if toxic != "slow_close":

@@ -12,7 +12,6 @@ from tests.faults.conftest import MAX_PENDING, Proxied, StartServer
 from tests.faults.load import (
     GONE,
     HEAVY,
-    LARGE,
     LATE,
     NARROW,
     OK,
@@ -63,7 +62,7 @@ def test_a_client_that_does_not_read_cannot_keep_a_server_from_stopping(
     with proxied(server) as proxy, connected(proxy.endpoint, *NARROW) as stub:
         stub.Generate(LIGHT, timeout=PATIENCE_S)
         proxy.poison("bandwidth", "downstream", rate=0)
-        stuck = send(stub, 4, LARGE)
+        stuck = send(stub, 4, HEAVY)
         server.ask()  # those before it have been computed meanwhile
         server.signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from genrecall.sid import Sid
+from genrecall.sid import LEVELS, Sid
 
 
 class Invalid(Exception):
@@ -24,14 +26,21 @@ class Asked:
     beam_width: int
 
 
+@dataclass(frozen=True)
+class AskedScores:
+    """A checked `Score` request; codes: int64 [n, 3], n >= 1."""
+
+    codebook: str
+    text: str
+    user: pb.User | None
+    codes: np.ndarray
+
+
 def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Asked:
     """Apply defaults and limits; raises Invalid."""
     if not request.queries:
         raise Invalid("queries is empty: send at least one")
-    if len(request.queries) > limits.max_queries:
-        raise Invalid(
-            f"queries has {len(request.queries)} entries, at most {limits.max_queries} are allowed in one call"
-        )
+    _check_count("queries", len(request.queries), "entries", "max_queries", limits)
     for i, query in enumerate(request.queries):
         _check_query(f"queries[{i}]", query, limits)
     k = request.k or limits.default_k
@@ -42,8 +51,48 @@ def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Asked:
         raise Invalid(f"beam_width is {beam_width}, it must be at least k = {k}")
     if beam_width > limits.max_beam_width:
         raise Invalid(f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)")
-    users = [query.user if query.HasField("user") else None for query in request.queries]
+    users = [_user(query) for query in request.queries]
     return Asked(request.codebook, [query.text for query in request.queries], users, k, beam_width)
+
+
+def check_score(request: pb.ScoreRequest, limits: ServerSection) -> AskedScores:
+    """Apply limits; raises Invalid. Codes that no item has are no mistake: they are scored -inf."""
+    _check_query("query", request.query, limits)
+    codes = np.array(request.codes, dtype=np.int64)
+    if not len(codes) or len(codes) % LEVELS:
+        raise Invalid(f"codes has {len(codes)} entries: send {LEVELS} a SID, for one SID at least")
+    sids = codes.reshape(-1, LEVELS)
+    _check_count("codes", len(sids), "SIDs", "max_score_sids", limits)
+    return AskedScores(request.codebook, request.query.text, _user(request.query), sids)
+
+
+def check_encode(request: pb.EncodeRequest, limits: ServerSection) -> None:
+    """Apply limits; raises Invalid. Ids are not read: they may be missing, or occur twice."""
+    if not request.items:
+        raise Invalid("items is empty: send at least one")
+    _check_count("items", len(request.items), "entries", "max_items", limits)
+    for i, item in enumerate(request.items):
+        if not item.title.strip():
+            raise Invalid(f"items[{i}].title is empty: a SID is made of title, brand and category, and needs a title")
+        chars = {name: len(getattr(item, name)) for name in ("item_id", "title", "brand", "text")}
+        chars["category"] = sum(len(name) + 1 for name in item.category)  # an empty name counts too
+        for name, found in chars.items():
+            if found > limits.max_item_chars:
+                raise Invalid(
+                    f"items[{i}].{name} has {found} characters, at most {limits.max_item_chars} are allowed "
+                    "(server.max_item_chars)"
+                )
+
+
+def _check_count(field: str, found: int, what: str, setting: str, limits: ServerSection) -> None:
+    most = _limit(setting, limits)
+    if found > most:
+        bound = f"server.{setting}" if most == getattr(limits, setting) else "server.max_pending"
+        raise Invalid(f"{field} has {found} {what}, at most {most} are allowed in one call ({bound})")
+
+
+def _user(query: pb.Query) -> pb.User | None:
+    return query.user if query.HasField("user") else None
 
 
 def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
@@ -69,5 +118,11 @@ def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
 
 def describe(limits: ServerSection) -> pb.Limits:
     """The limits as `Describe` tells them."""
-    names = pb.Limits.DESCRIPTOR.fields_by_name
-    return pb.Limits(**{name: getattr(limits, name) for name in names})
+    return pb.Limits(**{name: _limit(name, limits) for name in pb.Limits.DESCRIPTOR.fields_by_name})
+
+
+def _limit(setting: str, limits: ServerSection) -> int:
+    """As it was set, but never more than can be pending at once: such a call would be refused for ever."""
+    pending = {"max_queries": 1, "max_items": 1, "max_score_sids": limits.max_beam_width}  # what an entry holds
+    found: int = getattr(limits, setting)
+    return min(found, limits.max_pending * pending[setting]) if setting in pending else found

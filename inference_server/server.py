@@ -1,4 +1,4 @@
-"""Starting and stopping: port, TLS, health, reflection, signals."""
+"""Starting and stopping: port, TLS, health, reflection, metrics, signals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,95 +20,121 @@ from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
 from inference_server import slots
+from inference_server.health import Health
+from inference_server.logs import event
+from inference_server.metrics import exposed
+from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
+from inference_server.tls import credentials
 
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a silent sharer
+    # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s after.
+    ("grpc.keepalive_time_ms", 120_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    # Clients may test their connections as often as every 10 s, calls under way or not.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Calls under way on one connection: further ones wait at the client, so that one cannot fill the memory.
+    ("grpc.max_concurrent_streams", 1024),
+)
 
 
-def serve(
-    root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[int, slots.Slots], None]
-) -> None:
+def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[Running], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
     Args:
-        root: the folder of bundles.
+        root: the folder of bundles. SIGHUP looks there for new ones, and so does the server by itself.
         codebooks: those to hold, the first answering calls that name none; empty: the newest `section.hold`.
-        on_ready: called with the port and the bundles once calls are answered.
+        on_ready: called once calls are answered.
     """
     if section.threads:
         import torch
 
         torch.set_num_threads(section.threads)
-    held = slots.load(root, codebooks, section.hold, section.device)
-    asyncio.run(_run(held, section, on_ready))
+    held = slots.load(root, codebooks, section)
+    asyncio.run(_run(root, codebooks, held, section, on_ready))
 
 
-async def _run(held: slots.Slots, section: ServerSection, on_ready: Callable[[int, slots.Slots], None]) -> None:
-    stopping = asyncio.Event()
+async def _run(
+    root: Path,
+    codebooks: Sequence[str],
+    held: slots.Slots,
+    section: ServerSection,
+    on_ready: Callable[[Running], None],
+) -> None:
+    stopping, look = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, look.set)
     running = await start(held, section)
-    on_ready(running.port, held)
+    watching = asyncio.create_task(Reloader(root, codebooks, running.service).watch(look))
+    on_ready(running)
     await stopping.wait()
-    log.info("stopping grace_s=%.1f", section.grace_s)
+    watching.cancel()
     await stop(running)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers on `port`."""
+    """A server that answers on `port`, and shows its metrics on `metrics_port` (None: nowhere)."""
 
     port: int
+    metrics_port: int | None
     section: ServerSection
-    server: grpc.aio.Server
     service: GenerativeRecall
-    checks: health.aio.HealthServicer
+    checks: Health
+    closing: AsyncExitStack
 
 
 async def start(held: slots.Slots, section: ServerSection) -> Running:
-    """Listen and answer; raises UserError when the address cannot be had or the TLS files cannot be read."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", section.max_request_bytes),
-            ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a silent sharer
-        ]
-    )
+    """Listen and answer; raises UserError when an address cannot be had or the TLS files cannot be used."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", section.max_request_bytes), *OPTIONS])
     service = GenerativeRecall(held, section)
     add_GenerativeRecallServicer_to_server(service, server)
-    checks = health.aio.HealthServicer()
+    checks = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if section.reflection:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listen(server, section)
-    await server.start()
-    for name in ("", SERVICE):
-        await checks.set(name, SERVING)
-    return Running(port, section, server, service, checks)
+    async with AsyncExitStack() as closing:
+        metrics_port = closing.enter_context(exposed(service.metrics, section.metrics_host, section.metrics_port))
+        closing.push_async_callback(service.scheduler.close)
+        closing.push_async_callback(server.stop, section.grace_s)
+        closing.callback(checks.end)
+        port = _listen(server, section)
+        await server.start()
+        for name in ("", SERVICE):
+            await checks.set(name, SERVING)
+        return Running(port, metrics_port, section, service, checks, closing.pop_all())
 
 
 async def stop(running: Running) -> None:
-    """Refuse new calls, let those in flight finish within `section.grace_s`, then end."""
-    await running.checks.enter_graceful_shutdown()  # load balancers look away first
-    await running.server.stop(running.section.grace_s)
-    running.service.queue.close()
+    """Say NOT_SERVING, take calls for `section.drain_s` more, then refuse new ones and let those in flight finish.
+
+    What has not finished after `section.grace_s` is cancelled.
+    """
+    section = running.section
+    event(log, logging.INFO, "stopping", drain_s=section.drain_s, grace_s=section.grace_s)
+    await running.checks.enter_graceful_shutdown()
+    await asyncio.sleep(section.drain_s)
+    await running.closing.aclose()
+    event(log, logging.INFO, "stopped")
 
 
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:
     address = f"{section.host}:{section.port}"
+    secure = credentials(section)
     try:
-        if section.tls_cert and section.tls_key:
-            pair = (section.tls_key.read_bytes(), section.tls_cert.read_bytes())
-            return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
-        if section.tls_cert or section.tls_key:
-            raise UserError("server.tls_cert and server.tls_key belong together: give both or neither")
+        if secure:
+            return server.add_secure_port(address, secure)
         if not _loopback(section.host):
-            log.warning("plaintext host=%s remedy=set server.tls_cert and server.tls_key", section.host)
+            event(log, logging.WARNING, "plaintext", host=section.host, remedy="set server.tls_cert and server.tls_key")
         return server.add_insecure_port(address)
-    except OSError as error:
-        raise UserError(f"server.tls_cert or server.tls_key cannot be read: {error}") from None
     except RuntimeError as error:
         raise UserError(
             f"cannot listen on {address} ({error}): choose another server.port or stop who uses it"

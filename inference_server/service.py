@@ -1,66 +1,108 @@
-"""The gRPC service: checks a request, waits for its turn, packs the answer. Every failure is a gRPC status."""
+"""The gRPC service: checks a request, has it computed in shared batches, packs the answer."""
 
 from __future__ import annotations
 
-import logging
-import time
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import grpc
 
 import genrecall
 from genrecall.config.server import ServerSection
-from genrecall.decoding import Generated
+from genrecall.decoding.prompter import Prompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallServicer
+from inference_server.batcher import BatchSettings
+from inference_server.calls import Call, Calls
 from inference_server.engines import Engine
-from inference_server.limits import Invalid, check_generate, describe
-from inference_server.queue import ComputeQueue, Expired, Full
-from inference_server.slots import NotHeld, Slots
+from inference_server.items import EncodeLanes
+from inference_server.lanes import ScoreLane, SearchLane
+from inference_server.limits import check_encode, check_generate, check_score, describe
+from inference_server.metrics import Metrics, lane_name
+from inference_server.overload import Gate, Pace
+from inference_server.scheduler import Job, Lane, Scheduler
+from inference_server.slots import Slots
 
-log = logging.getLogger(__name__)
+AT_ONCE = 8
+"""Prompts made on the event loop; more would keep other calls waiting and are made on a thread."""
 
 
 class GenerativeRecall(GenerativeRecallServicer):
-    """`Generate` and `Describe`; `Score` and `Encode` answer UNIMPLEMENTED, as the generated base class does."""
+    """The four calls of the contract.
+
+    Attributes:
+        slots: the bundles held. A call keeps to the engine that it began with, whatever is put here meanwhile.
+    """
 
     def __init__(self, slots: Slots, section: ServerSection) -> None:
         self.slots = slots
         self.section = section
-        self.queue = ComputeQueue(section.max_pending)
+        self.metrics = Metrics(lambda: self.slots)
+        pace = Pace(section.pushback_ms, section.max_pushback_ms, self.metrics)
+        self.scheduler = Scheduler(_batching(section), observer=pace)
+        self._calls = Calls(section, self.metrics, lambda: pace.pushback_ms(self.scheduler.pending))
+        self._encoders = EncodeLanes(section.device)
+        self._scores = Gate(section.max_concurrent_score, "server.max_concurrent_score")
 
     async def Generate(self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext) -> pb.GenerateResponse:
-        arrived = time.monotonic()
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else arrived + remaining
-        try:
-            asked = check_generate(request, self.section)
-            engine = self.slots.find(asked.codebook)
-            prompts = engine.prepare(asked.texts, asked.users)
-            prepared = time.monotonic()
-            result, queue_ms = await self.queue.run(lambda: engine.search(prompts, asked.beam_width), deadline)
-        except Invalid as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except NotHeld as error:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        except Expired:
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed while the call waited for its turn"
-            )
-        except Full:
-            pushback = (("grpc-retry-pushback-ms", str(self.section.pushback_ms)),)
-            message = f"{self.queue.max_pending} calls wait already (server.max_pending): try again later"
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message, pushback)
-        total_ms, encode_ms = (time.monotonic() - arrived) * 1e3, (prepared - arrived) * 1e3
-        log.info(
-            "generate codebook=%s queries=%d k=%d queue_ms=%.1f total_ms=%.1f",
-            *(engine.bundle.codebook, len(asked.texts), asked.k, queue_ms, total_ms),
-        )
-        timings = pb.Timings(
-            queue_ms=queue_ms, encode_ms=encode_ms, search_ms=total_ms - queue_ms - encode_ms, total_ms=total_ms
-        )
-        return _response(engine, result, asked.k, timings)
+        return await self._calls.answer("Generate", context, partial(self._generate, request))
+
+    async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:
+        return await self._calls.answer("Score", context, partial(self._score, request))
+
+    async def Encode(self, request: pb.EncodeRequest, context: grpc.aio.ServicerContext) -> pb.EncodeResponse:
+        return await self._calls.answer("Encode", context, partial(self._encode, request))
 
     async def Describe(self, request: pb.DescribeRequest, context: grpc.aio.ServicerContext) -> pb.DescribeResponse:
+        return await self._calls.answer("Describe", context, self._describe)
+
+    async def _generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
+        asked = check_generate(request, self.section)
+        engine = self.slots.find(asked.codebook)
+        bundle = engine.bundle
+        call.facts.update(codebook=bundle.codebook, queries=len(asked.texts), k=asked.k, beam_width=asked.beam_width)
+        call.texts = asked.texts
+        prompts = await _prepare(engine, asked.texts, asked.users, call)
+        lane = SearchLane(engine, asked.beam_width)
+        found = await self._run(lane, lane.jobs(prompts), call)
+        with call.stage("reply"):
+            results = [
+                pb.Generated(codes=one.codes[: asked.k].ravel().tolist(), scores=one.scores[: asked.k].tolist())
+                for one in found
+            ]
+        return pb.GenerateResponse(
+            codebook=bundle.codebook, model=bundle.model, results=results, timings=call.timings()
+        )
+
+    async def _score(self, request: pb.ScoreRequest, call: Call) -> pb.ScoreResponse:
+        asked = check_score(request, self.section)
+        engine = self.slots.find(asked.codebook)
+        bundle = engine.bundle
+        call.facts.update(codebook=bundle.codebook, sids=len(asked.codes))
+        call.texts = [asked.text]
+        with self._scores:
+            (prompt,) = await _prepare(engine, [asked.text], [asked.user], call)
+            lane = ScoreLane(engine)
+            parts = await self._run(lane, lane.jobs(prompt, asked.codes, self.section.max_beam_width), call)
+        with call.stage("reply"):
+            scores = [score for part in parts for score in part.tolist()]
+        return pb.ScoreResponse(codebook=bundle.codebook, model=bundle.model, scores=scores, timings=call.timings())
+
+    async def _encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
+        check_encode(request, self.section)
+        engine = self.slots.find(request.codebook)
+        call.facts.update(codebook=engine.bundle.codebook, items=len(request.items))
+        with call.stage("prepare"):
+            lane = await self._encoders.of(engine)
+            jobs = await asyncio.to_thread(lane.jobs, request.items)
+        found = await self._run(lane, jobs, call)
+        with call.stage("reply"):
+            codes = [code for sid in found for code in sid.tolist()]
+        return pb.EncodeResponse(codebook=engine.bundle.codebook, codes=codes)
+
+    async def _describe(self, call: Call) -> pb.DescribeResponse:
         return pb.DescribeResponse(
             server_version=genrecall.__version__,
             current_codebook=self.slots.current,
@@ -68,15 +110,33 @@ class GenerativeRecall(GenerativeRecallServicer):
             limits=describe(self.section),
         )
 
+    async def _run(self, lane: Lane, jobs: Sequence[Job], call: Call) -> list[Any]:
+        pending = self.metrics.pending.labels(lane_name(lane))
+        pending.inc(len(jobs))
+        try:
+            done = await self.scheduler.submit(lane, jobs, call.deadline)
+        finally:
+            pending.dec(len(jobs))
+        call.stages.update(queue=done.queue_ms, compute=done.compute_ms)
+        call.facts["batches"] = len(done.batch_sizes)
+        return done.results
 
-def _response(engine: Engine, found: Generated, k: int, timings: pb.Timings) -> pb.GenerateResponse:
-    results = [
-        pb.Generated(codes=codes[:n].ravel().tolist(), scores=scores[:n].tolist())
-        for codes, scores, n in zip(found.codes, found.scores, found.valid[:, :k].sum(axis=1), strict=True)
-    ]
-    return pb.GenerateResponse(
-        codebook=engine.bundle.codebook, model=engine.bundle.model, results=results, timings=timings
+
+def _batching(section: ServerSection) -> BatchSettings:
+    return BatchSettings(
+        max_pending=section.max_pending,
+        max_batch=section.max_batch,
+        max_batch_tokens=section.max_batch_tokens,
+        linger_s=section.linger_ms / 1e3,
+        buckets=section.buckets,
     )
+
+
+async def _prepare(engine: Engine, texts: Sequence[str], users: Sequence[pb.User | None], call: Call) -> list[Prompt]:
+    with call.stage("prepare"):
+        if len(texts) <= AT_ONCE:
+            return engine.prepare(texts, users)
+        return await asyncio.to_thread(engine.prepare, texts, users)
 
 
 def _codebook(engine: Engine) -> pb.Codebook:
@@ -88,4 +148,5 @@ def _codebook(engine: Engine) -> pb.Codebook:
         sids=manifest["sids"],
         items=manifest["items"],
         kind=manifest["kind"],
+        engine=engine.name,
     )

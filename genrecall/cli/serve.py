@@ -18,7 +18,7 @@ def serve(
     codebook: Annotated[
         list[str] | None, typer.Option(help="Hold this codebook (may be repeated; the first answers by default).")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each call (never the query text).")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each call.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Serve bundles over gRPC until SIGTERM or Ctrl-C; calls in flight are finished first.
@@ -27,21 +27,20 @@ def serve(
 
     Example: `genrecall serve server.port=50051`, then `genrecall generate "red shoes"`
     """
-    import logging
-
     from genrecall.config import Config, load
+    from inference_server import logs
+    from inference_server.server import Running
     from inference_server.server import serve as run
-    from inference_server.slots import Slots
 
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
     settings = load(Config, config, overrides or [])
+    logs.configure(settings.server.log_format, verbose)
 
-    def ready(port: int, held: Slots) -> None:
-        address = f"{settings.server.host}:{port}"
+    def ready(running: Running) -> None:
+        address = f"{settings.server.host}:{running.port}"
+        held = running.service.slots
         if as_json:
-            print(json.dumps({"endpoint": address, "port": port, "codebooks": list(held.engines)}), flush=True)
+            told = {"endpoint": address, "port": running.port, "codebooks": list(held.engines)}
+            print(json.dumps({**told, "metrics_port": running.metrics_port}), flush=True)
         else:
             print(f"listening on {address}, codebooks: {', '.join(held.engines)} (default {held.current})", flush=True)
 

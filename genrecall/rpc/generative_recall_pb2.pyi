@@ -81,14 +81,16 @@ class ScoreRequest(_message.Message):
     def __init__(self, codebook: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., codes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("codebook", "model", "scores")
+    __slots__ = ("codebook", "model", "scores", "timings")
     CODEBOOK_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
     codebook: str
     model: str
     scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    timings: Timings
+    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class Item(_message.Message):
     __slots__ = ("item_id", "title", "category", "brand", "text")
@@ -137,33 +139,41 @@ class DescribeResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., current_codebook: _Optional[str] = ..., codebooks: _Optional[_Iterable[_Union[Codebook, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Codebook(_message.Message):
-    __slots__ = ("codebook", "model", "level_sizes", "sids", "items", "kind")
+    __slots__ = ("codebook", "model", "level_sizes", "sids", "items", "kind", "engine")
     CODEBOOK_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LEVEL_SIZES_FIELD_NUMBER: _ClassVar[int]
     SIDS_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     codebook: str
     model: str
     level_sizes: _containers.RepeatedScalarFieldContainer[int]
     sids: int
     items: int
     kind: str
-    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., level_sizes: _Optional[_Iterable[int]] = ..., sids: _Optional[int] = ..., items: _Optional[int] = ..., kind: _Optional[str] = ...) -> None: ...
+    engine: str
+    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., level_sizes: _Optional[_Iterable[int]] = ..., sids: _Optional[int] = ..., items: _Optional[int] = ..., kind: _Optional[str] = ..., engine: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_queries", "max_query_chars", "max_k", "max_beam_width", "max_recent", "max_request_bytes")
+    __slots__ = ("max_queries", "max_query_chars", "max_k", "max_beam_width", "max_recent", "max_request_bytes", "max_score_sids", "max_items", "max_item_chars")
     MAX_QUERIES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUERY_CHARS_FIELD_NUMBER: _ClassVar[int]
     MAX_K_FIELD_NUMBER: _ClassVar[int]
     MAX_BEAM_WIDTH_FIELD_NUMBER: _ClassVar[int]
     MAX_RECENT_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCORE_SIDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ITEM_CHARS_FIELD_NUMBER: _ClassVar[int]
     max_queries: int
     max_query_chars: int
     max_k: int
     max_beam_width: int
     max_recent: int
     max_request_bytes: int
-    def __init__(self, max_queries: _Optional[int] = ..., max_query_chars: _Optional[int] = ..., max_k: _Optional[int] = ..., max_beam_width: _Optional[int] = ..., max_recent: _Optional[int] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...
+    max_score_sids: int
+    max_items: int
+    max_item_chars: int
+    def __init__(self, max_queries: _Optional[int] = ..., max_query_chars: _Optional[int] = ..., max_k: _Optional[int] = ..., max_beam_width: _Optional[int] = ..., max_recent: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_score_sids: _Optional[int] = ..., max_items: _Optional[int] = ..., max_item_chars: _Optional[int] = ...) -> None: ...

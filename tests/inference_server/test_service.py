@@ -1,81 +1,15 @@
 """The service over real gRPC, with an engine whose answers and pace the test decides."""
 
 import asyncio
-import subprocess
-import threading
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from genrecall.bundle import Bundle
-from genrecall.config.server import ServerSection
-from genrecall.decoding import Generated
+from genrecall.config import Config, load
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
-from genrecall.rpc.client import Client, ServerError
-from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.server import SERVICE, start, stop
-from inference_server.slots import Slots
-
-SIDS = np.array([[0, 1, 2], [3, 0, 0], [1, 1, 1]], np.int32)
-SCORES = np.array([-0.1, -2.0, -5.0], np.float32)
-
-
-class ThreeSids:
-    """Answers every text with the same three SIDs, once `gate` is open."""
-
-    def __init__(self, codebook="v1"):
-        manifest = {
-            "codebook": codebook,
-            "model": "lm-0",
-            "kind": "lm",
-            "level_sizes": [4, 4, 4],
-            "sids": 3,
-            "items": 5,
-        }
-        self.bundle = Bundle(Path("nowhere"), manifest)
-        self.gate = threading.Event()
-        self.gate.set()
-        self.running = threading.Event()
-        self.calls: list[list[str]] = []
-
-    def prepare(self, texts, users=None):
-        self.users = users
-        return list(texts)
-
-    def search(self, prompts, width):
-        self.calls.append(list(prompts))
-        self.running.set()
-        assert self.gate.wait(30)
-        n = min(width, len(SIDS))
-        codes = np.zeros((len(prompts), width, 3), np.int32)
-        scores, valid = np.full(codes.shape[:2], -np.inf, np.float32), np.zeros(codes.shape[:2], bool)
-        codes[:, :n], scores[:, :n], valid[:, :n] = SIDS[:n], SCORES[:n], True
-        return Generated(codes, scores, valid)
-
-
-@asynccontextmanager
-async def served(*engines, **settings):
-    section = ServerSection(port=0, grace_s=5, **settings)
-    running = await start(Slots({e.bundle.codebook: e for e in engines}, engines[0].bundle.codebook), section)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-        yield GenerativeRecallStub(channel), running, channel
-    await stop(running)
-
-
-def request(*texts, **fields):
-    return pb.GenerateRequest(queries=[pb.Query(text=text) for text in texts], **fields)
-
-
-async def refusal(call):
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
+from tests.inference_server.serving import SCORES, SIDS, ThreeSids, refusal, request, score_request, served
 
 
 def test_generate_answers_packed_codes_and_descending_scores_in_the_order_asked():
@@ -156,127 +90,124 @@ def test_a_request_one_byte_too_large_is_refused_and_the_server_goes_on():
     asyncio.run(main())
 
 
-def test_calls_beyond_max_pending_are_turned_away_with_a_pushback():
-    async def main():
-        engine = ThreeSids()
-        engine.gate.clear()
-        async with served(engine, max_pending=2, pushback_ms=70) as (stub, *_):
-            first = stub.Generate(request("a"))
-            await asyncio.to_thread(engine.running.wait, 10)
-            second = stub.Generate(request("b"))
-            await asyncio.sleep(0.2)
-            error = await refusal(stub.Generate(request("c")))
-            engine.gate.set()
-            await first
-            await second
-            await stub.Generate(request("d"))
-        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert ("grpc-retry-pushback-ms", "70") in list(error.trailing_metadata())
-        assert [texts for (texts,) in engine.calls] == ["a", "b", "d"]
-
-    asyncio.run(main())
-
-
-def test_a_call_that_expires_or_is_cancelled_while_it_waits_is_never_computed():
+def test_calls_of_one_moment_share_a_batch_and_each_gets_its_own_answer():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
         async with served(engine) as (stub, *_):
-            first = stub.Generate(request("a"))
+            first = stub.Generate(request("first"))
             await asyncio.to_thread(engine.running.wait, 10)
-            expired = stub.Generate(request("b"), timeout=0.2)
-            cancelled = stub.Generate(request("c"))
+            waiting = [stub.Generate(request(*texts, k=k)) for texts, k in ((["a"], 3), (["b", "c"], 3), (["d"], 2))]
             await asyncio.sleep(0.1)
-            cancelled.cancel()
-            error = await refusal(expired)
             engine.gate.set()
-            await first
-            await stub.Generate(request("d"))
-        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert [texts for (texts,) in engine.calls] == ["a", "d"]
+            replies = [await call for call in (first, *waiting)]
+        assert engine.calls == [["first"], ["a", "b", "c"], ["d"]]  # another width is another batch
+        assert [[len(one.scores) for one in reply.results] for reply in replies] == [[3], [3], [3, 3], [2]]
 
     asyncio.run(main())
 
 
-def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
+def test_a_large_call_is_cut_into_batches_and_answered_in_order():
+    async def main():
+        engine = ThreeSids()
+        async with served(engine, max_batch=4) as (stub, *_):
+            reply = await stub.Generate(request(*(f"text {n}" for n in range(10))))
+        assert [len(batch) for batch in engine.calls] == [4, 4, 2]
+        assert len(reply.results) == 10
+
+    asyncio.run(main())
+
+
+def test_score_answers_in_the_order_asked_and_a_sid_that_no_item_has_is_impossible():
+    async def main():
+        engine = ThreeSids()
+        async with served(engine, ThreeSids("v2")) as (stub, *_):
+            asked = score_request(SIDS[2], (9, 9, 9), SIDS[0], SIDS[0], codebook="v1")
+            reply = await stub.Score(asked)
+        assert (reply.codebook, reply.model) == ("v1", "lm-0")
+        assert list(reply.scores) == [SCORES[2], -np.inf, SCORES[0], SCORES[0]]
+        assert 0 < reply.timings.search_ms <= reply.timings.total_ms
+
+    asyncio.run(main())
+
+
+def test_a_large_score_is_cut_so_that_a_search_comes_in_between():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        running = await start(Slots({"v1": engine}, "v1"), ServerSection(port=0, grace_s=10))
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-            stub = GenerativeRecallStub(channel)
-            inflight = stub.Generate(request("a"))
+        async with served(engine, max_beam_width=100, max_batch_tokens=128, default_k=10) as (stub, *_):
+            scoring = stub.Score(score_request(*[SIDS[0]] * 399, SIDS[1], text="x"))
             await asyncio.to_thread(engine.running.wait, 10)
-            stopping = asyncio.create_task(stop(running))
-            await asyncio.sleep(0.2)
-            error = await refusal(stub.Generate(request("b"), timeout=1))
+            search = stub.Generate(request("a"))
+            await asyncio.sleep(0.1)
+            scored_before = list(engine.scored)
             engine.gate.set()
-            assert len((await inflight).results) == 1
-            await stopping
-        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-        assert engine.calls == [["a"]]
+            await search
+            scores = list((await scoring).scores)
+        assert scored_before == [100]
+        assert engine.scored == [100] * 4
+        assert scores == [SCORES[0]] * 399 + [SCORES[1]]
 
     asyncio.run(main())
 
 
-def test_health_and_reflection_name_the_service():
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (pb.ScoreRequest(query=pb.Query(text=" "), codes=[0, 1, 2]), "query.text is empty"),
+        (pb.ScoreRequest(query=pb.Query(text="a")), "codes has 0 entries: send 3 a SID"),
+        (pb.ScoreRequest(query=pb.Query(text="a"), codes=[0, 1, 2, 3]), "codes has 4 entries: send 3 a SID"),
+        (score_request(*[(0, 1, 2)] * 8193), "codes has 8193 SIDs, at most 8192"),
+        (score_request((0, 1, 2), text="a" * 1001), "query.text has 1001 characters, at most 1000"),
+    ],
+)
+def test_a_score_beyond_a_limit_is_refused_by_name_and_never_computed(bad, message):
     async def main():
-        async with served(ThreeSids()) as (_, __, channel):
-            checks = health_pb2_grpc.HealthStub(channel)
-            reply = await checks.Check(health_pb2.HealthCheckRequest(service=SERVICE))
-            assert reply.status == health_pb2.HealthCheckResponse.SERVING
-            asked = reflection_pb2.ServerReflectionRequest(list_services="")
-            calls = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
-            listed = [s.name async for answer in calls for s in answer.list_services_response.service]
-            assert SERVICE in listed
+        engine = ThreeSids()
+        async with served(engine) as (stub, *_):
+            error = await refusal(stub.Score(bad))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert message in error.details()
+        assert engine.scored == []
 
     asyncio.run(main())
 
 
-def test_score_and_encode_say_that_they_are_not_offered():
-    async def main():
-        async with served(ThreeSids()) as (stub, *_):
-            for call in (stub.Score(pb.ScoreRequest()), stub.Encode(pb.EncodeRequest())):
-                assert (await refusal(call)).code() == grpc.StatusCode.UNIMPLEMENTED
-
-    asyncio.run(main())
-
-
-def test_a_port_in_use_and_half_a_tls_pair_are_clear_errors(tmp_path):
-    async def main():
-        async with served(ThreeSids()) as (_, running, __):
-            with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{running.port}"):
-                await start(Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=running.port))
-        with pytest.raises(UserError, match="belong together"):
-            await start(Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=0, tls_cert=tmp_path / "c.pem"))
-        pair = {"tls_cert": tmp_path / "c.pem", "tls_key": tmp_path / "k.pem"}
-        with pytest.raises(UserError, match="cannot be read"):
-            await start(Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=0, **pair))
-
-    asyncio.run(main())
-
-
-def test_with_a_certificate_only_clients_that_trust_it_are_answered(tmp_path):
-    certificate, key = tmp_path / "server.pem", tmp_path / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *files], check=True, capture_output=True
-    )
+def test_an_engine_that_fails_fails_its_call_alone_and_the_client_learns_no_internals():
+    class Broken(ThreeSids):
+        def search(self, prompts, width):
+            if "broken" in prompts:
+                raise RuntimeError("/secret/path")
+            return super().search(prompts, width)
 
     async def main():
-        running = await start(
-            Slots({"v1": ThreeSids()}, "v1"), ServerSection(port=0, tls_cert=certificate, tls_key=key)
-        )
-        endpoint = f"127.0.0.1:{running.port}"
-
-        def ask(**trust):
-            with Client(endpoint, timeout_s=5, **trust) as client:
-                return client.generate(["a"], k=2)
-
-        assert len((await asyncio.to_thread(ask, trusted_certificates=certificate)).codes[0]) == 2
-        with pytest.raises(ServerError, match="no inference server answers"):
-            await asyncio.to_thread(ask)
-        await stop(running)
+        async with served(Broken()) as (stub, *_):
+            error = await refusal(stub.Generate(request("broken")))
+            assert len((await stub.Generate(request("a"))).results) == 1
+        assert error.code() == grpc.StatusCode.INTERNAL
+        assert "RuntimeError" in error.details()
+        assert "secret" not in error.details()
 
     asyncio.run(main())
+
+
+def test_one_call_never_holds_more_than_may_be_pending():
+    async def main():
+        engine = ThreeSids()
+        async with served(engine, max_pending=8, max_beam_width=100, default_k=10) as (stub, *_):
+            limits = (await stub.Describe(pb.DescribeRequest())).limits
+            error = await refusal(stub.Generate(request(*["a"] * 9)))
+            await stub.Generate(request(*["a"] * 8))
+            await stub.Score(score_request(*[SIDS[0]] * 800))
+        assert (limits.max_queries, limits.max_score_sids) == (8, 800)
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "queries has 9 entries, at most 8 are allowed in one call (server.max_pending)" in error.details()
+
+    asyncio.run(main())
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(UserError, match="pushback_ms is 5000, more than max_pushback_ms = 2000"):
+        load(Config, None, ["server.pushback_ms=5000"])
+    with pytest.raises(UserError, match=r"buckets are \[64, 32\]"):
+        load(Config, None, ["server.buckets=[64, 32]"])

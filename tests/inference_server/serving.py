@@ -1,0 +1,93 @@
+"""A real gRPC server in the test's process, with an engine whose answers and pace the test decides."""
+
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from genrecall.bundle import Bundle
+from genrecall.config.server import ServerSection
+from genrecall.decoding import Generated
+from genrecall.rpc import generative_recall_pb2 as pb
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.server import start, stop
+from inference_server.slots import Slots
+
+SIDS = np.array([[0, 1, 2], [3, 0, 0], [1, 1, 1]], np.int32)
+SCORES = np.array([-0.1, -2.0, -5.0], np.float32)
+
+
+class ThreeSids:
+    """Answers every text with the same three SIDs, once `gate` is open; a prompt is its text, a token a character."""
+
+    name = "three-sids"
+
+    def __init__(self, codebook="v1"):
+        manifest = {
+            "codebook": codebook,
+            "model": "lm-0",
+            "kind": "lm",
+            "level_sizes": [4, 4, 4],
+            "sids": 3,
+            "items": 5,
+        }
+        self.bundle = Bundle(Path("nowhere"), manifest)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.running = threading.Event()
+        self.calls: list[list[str]] = []
+        self.scored: list[int] = []
+
+    def prepare(self, texts, users=None):
+        self.users = users
+        return list(texts)
+
+    def length(self, prompt):
+        return len(prompt)
+
+    def search(self, prompts, width):
+        self.calls.append(list(prompts))
+        self._turn()
+        n = min(width, len(SIDS))
+        codes = np.zeros((len(prompts), width, 3), np.int32)
+        scores, valid = np.full(codes.shape[:2], -np.inf, np.float32), np.zeros(codes.shape[:2], bool)
+        codes[:, :n], scores[:, :n], valid[:, :n] = SIDS[:n], SCORES[:n], True
+        return Generated(codes, scores, valid)
+
+    def score(self, prompt, codes):
+        self.scored.append(len(codes))
+        self._turn()
+        known = {tuple(sid): score for sid, score in zip(SIDS.tolist(), SCORES, strict=True)}
+        return np.array([known.get(tuple(sid), -np.inf) for sid in codes.tolist()], np.float32)
+
+    def _turn(self):
+        self.running.set()
+        assert self.gate.wait(30)
+
+
+@asynccontextmanager
+async def served(*engines, **settings):
+    section = ServerSection(**{"port": 0, "grace_s": 5, "drain_s": 0, **settings})
+    running = await start(Slots({e.bundle.codebook: e for e in engines}, engines[0].bundle.codebook), section)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            yield GenerativeRecallStub(channel), running, channel
+    finally:
+        await stop(running)
+
+
+def request(*texts, **fields):
+    return pb.GenerateRequest(queries=[pb.Query(text=text) for text in texts], **fields)
+
+
+def score_request(*sids, text="red shoes", **fields):
+    return pb.ScoreRequest(query=pb.Query(text=text), codes=[code for sid in sids for code in sid], **fields)
+
+
+async def refusal(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value

@@ -1,0 +1,112 @@
+"""What is counted, read as Prometheus reads it."""
+
+import asyncio
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from genrecall.rpc import generative_recall_pb2 as pb
+from tests.inference_server.serving import SIDS, ThreeSids, refusal, request, score_request, served
+
+
+class Scraped:
+    """The samples of one scrape of `running`'s HTTP endpoint."""
+
+    def __init__(self, running):
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.metrics_port}/metrics", timeout=10) as reply:
+            families = text_string_to_metric_families(reply.read().decode())
+        self._samples = [sample for family in families for sample in family.samples]
+
+    def __call__(self, name, **labels):
+        found = [s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items()]
+        assert found, f"no {name} {labels}"
+        return sum(found)
+
+    def labels(self, name):
+        return [s.labels for s in self._samples if s.name == name]
+
+
+async def scrape(running):
+    return await asyncio.to_thread(Scraped, running)
+
+
+def test_answered_calls_show_by_stage_and_batches_by_size_and_padding():
+    async def main():
+        engine = ThreeSids()
+        async with served(engine, metrics_port=0, buckets=[16, 32]) as (stub, running, _):
+            await stub.Generate(request("a" * 20, "b" * 10))
+            await stub.Score(score_request(SIDS[0], SIDS[1]))
+            await stub.Describe(pb.DescribeRequest())
+            return await scrape(running)
+
+    seen = asyncio.run(main())
+    for stage in ("prepare", "queue", "compute", "reply", "total"):
+        assert seen("genrecall_stage_seconds_count", method="Generate", stage=stage) == 1
+    assert seen("genrecall_stage_seconds_count", method="Score", stage="compute") == 1
+    assert seen("genrecall_calls_total", method="Describe", code="OK") == 1
+    assert seen("genrecall_batch_entries_sum", lane="search") == 2
+    assert seen("genrecall_batch_entries_count", lane="search") == 1
+    assert seen("genrecall_batch_tokens_total", lane="search", use="text") == 30
+    assert seen("genrecall_batch_tokens_total", lane="search", use="padding") == 2 * 32 - 30
+    assert seen("process_resident_memory_bytes") > 0
+
+
+def test_calls_under_way_show_and_so_does_every_way_to_be_shed():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        async with served(engine, metrics_port=0, max_pending=4, max_concurrent_score=1) as (stub, running, _):
+            first = stub.Generate(request("a"))
+            await asyncio.to_thread(engine.running.wait, 10)
+            scoring = stub.Score(score_request(SIDS[0]))
+            late, left = stub.Generate(request("b"), timeout=0.3), stub.Generate(request("c"))
+            await asyncio.sleep(0.1)
+            during = await scrape(running)
+            await refusal(stub.Score(score_request(SIDS[0])))
+            await refusal(stub.Generate(request("d")))
+            left.cancel()
+            await refusal(late)
+            engine.gate.set()
+            await asyncio.gather(first, scoring)
+            return during, await scrape(running)
+
+    during, after = asyncio.run(main())
+    assert during("genrecall_calls_in_flight", method="Generate") == 3
+    assert during("genrecall_entries_pending") == 4
+    shed = {reason: after("genrecall_calls_shed_total", reason=reason) for reason in ("refused", "busy", "expired")}
+    assert shed == {"refused": 1, "busy": 1, "expired": 1}
+    assert after("genrecall_calls_shed_total", reason="cancelled") == 1
+    assert after("genrecall_calls_total", code="RESOURCE_EXHAUSTED") == 2
+    assert after("genrecall_calls_total", method="Generate", code="CANCELLED") == 1
+    assert after("genrecall_calls_in_flight") == 0
+    assert after("genrecall_entries_pending") == 0
+
+
+def test_the_bundles_held_show_as_labels():
+    async def main():
+        async with served(ThreeSids("v2"), ThreeSids("v1"), metrics_port=0) as (_, running, __):
+            return await scrape(running)
+
+    seen = asyncio.run(main())
+    found = {
+        labels["codebook"]: (labels["engine"], labels["current"]) for labels in seen.labels("genrecall_bundle_info")
+    }
+    assert found == {"v2": ("three-sids", "true"), "v1": ("three-sids", "false")}
+    assert seen("genrecall_server_info") == 1
+
+
+def test_there_is_no_endpoint_unless_asked_for_and_two_servers_count_apart():
+    async def main():
+        async with served(ThreeSids()) as (_, running, __):
+            assert running.metrics_port is None
+        async with (
+            served(ThreeSids(), metrics_port=0) as (stub, one, _),
+            served(ThreeSids(), metrics_port=0) as (__, other, ___),
+        ):
+            await stub.Generate(request("a"))
+            assert (await scrape(one))("genrecall_calls_total", code="OK") == 1
+            with pytest.raises(AssertionError, match="no genrecall_calls_total"):
+                (await scrape(other))("genrecall_calls_total")
+
+    asyncio.run(main())

@@ -1,0 +1,93 @@
+"""Too much at once: who is turned away, what is dropped, when to come back."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from inference_server.overload import Pace
+from tests.inference_server.serving import SIDS, ThreeSids, refusal, request, score_request, served
+
+
+def pushback_ms(error):
+    return int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"])
+
+
+def test_calls_beyond_max_pending_are_turned_away_with_a_pushback():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        async with served(engine, max_pending=8, max_batch=1, pushback_ms=70) as (stub, *_):
+            first = stub.Generate(request("a"))
+            await asyncio.to_thread(engine.running.wait, 10)
+            second = stub.Generate(request(*"bcdefg"))
+            await asyncio.sleep(0.2)
+            error = await refusal(stub.Generate(request(*"xy")))  # refused whole, though there is room for one
+            third = stub.Generate(request("h"))
+            await asyncio.sleep(0.2)
+            engine.gate.set()
+            await asyncio.gather(first, second, third)
+            await stub.Generate(request("i"))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "8 pending entries (server.max_pending)" in error.details()
+        assert pushback_ms(error) == 70
+        assert sorted(text for (text,) in engine.calls) == sorted("abcdefghi")
+
+    asyncio.run(main())
+
+
+class Silent:
+    def batch(self, *_):
+        pass
+
+    left = batch
+
+
+@pytest.mark.parametrize(("pending", "expected"), [(0, 50), (4, 50), (10, 100), (1000, 800)])
+def test_the_pushback_is_the_time_of_half_the_backlog_within_its_bounds(pending, expected):
+    pace = Pace(50, 800, Silent())
+    assert pace.pushback_ms(1000) == 50  # nothing is known yet
+    pace.batch(None, 4, 0, 0, 0.08)
+    assert pace.pushback_ms(pending) == expected
+
+
+def test_rerankers_leave_room_for_searches():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        async with served(engine, max_concurrent_score=2) as (stub, *_):
+            scoring = [stub.Score(score_request(SIDS[0])) for _ in range(2)]
+            await asyncio.to_thread(engine.running.wait, 10)
+            await asyncio.sleep(0.1)
+            error = await refusal(stub.Score(score_request(SIDS[0])))
+            search = stub.Generate(request("a"))
+            await asyncio.sleep(0.1)
+            engine.gate.set()
+            await asyncio.gather(search, *scoring)
+            await stub.Score(score_request(SIDS[0]))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "2 such calls are under way already (server.max_concurrent_score)" in error.details()
+        assert pushback_ms(error) >= 50
+
+    asyncio.run(main())
+
+
+def test_a_call_that_expires_or_is_cancelled_while_it_waits_is_never_computed():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        async with served(engine) as (stub, *_):
+            first = stub.Generate(request("a"))
+            await asyncio.to_thread(engine.running.wait, 10)
+            expired = stub.Generate(request("b"), timeout=0.2)
+            cancelled = stub.Generate(request("c"))
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            error = await refusal(expired)
+            engine.gate.set()
+            await first
+            await stub.Generate(request("d"))
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert [texts for (texts,) in engine.calls] == ["a", "d"]
+
+    asyncio.run(main())

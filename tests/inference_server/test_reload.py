@@ -1,0 +1,284 @@
+"""Bundles that appear, break and go back while a server answers: real bundles, tiny."""
+
+import asyncio
+import logging
+import shutil
+import weakref
+from contextlib import asynccontextmanager
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from genrecall import bundle
+from genrecall.bundle import codes_of
+from genrecall.config.server import ServerSection
+from genrecall.decoding import Generated
+from genrecall.errors import BundleError
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.reload import Reloader
+from inference_server.self_test import self_test
+from inference_server.server import start, stop
+from inference_server.slots import load, open_engine
+from tests.faults.bundles import publish
+from tests.inference_server.serving import refusal, request
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("bundles")
+    publish(root, "v1")
+    return root
+
+
+@pytest.fixture
+def root(first, tmp_path):
+    """A folder with the bundle v1, current."""
+    shutil.copytree(first, tmp_path / "bundles", symlinks=True)
+    return tmp_path / "bundles"
+
+
+@asynccontextmanager
+async def serving(root, *names, **settings):
+    """A stub and a reloader; `look()` of it answers what is held then."""
+    section = ServerSection(**{"port": 0, "drain_s": 0, "device": "cpu", **settings})
+    running = await start(load(root, names, section), section)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            yield GenerativeRecallStub(channel), Reloader(root, names, running.service), running.service
+    finally:
+        await stop(running)
+
+
+def held(service):
+    return [service.slots.current, *(name for name in service.slots.engines if name != service.slots.current)]
+
+
+def reloads(service):
+    names = ("swapped", "failed")
+    return {name: service.metrics.reloads.labels(name)._value.get() for name in names}
+
+
+def without_numbers(root, codebook):
+    """Publish a bundle that is as it was published, and whose weights are no numbers."""
+    whole = bundle.open(root / "v1")
+    items = whole.items()
+
+    def write(folder):
+        shutil.copytree(whole.generator_dir, folder / bundle.GENERATOR)
+        weights = load_file(folder / bundle.GENERATOR / "model.safetensors")
+        broken = {name: torch.full_like(w, torch.nan) for name, w in weights.items()}
+        save_file(broken, folder / bundle.GENERATOR / "model.safetensors")
+
+    bundle.publish(
+        root,
+        codebook,
+        items["item_id"].to_pylist(),
+        codes_of(items),
+        whole.level_sizes,
+        write,
+        kind="lm",
+        config={},
+        fingerprints={},
+        metrics={},
+    )
+
+
+def test_a_new_bundle_answers_by_default_and_the_one_before_stays_addressable(root):
+    async def main():
+        async with serving(root) as (stub, reloader, service):
+            await reloader.look()
+            assert reloads(service) == {"swapped": 0, "failed": 0}
+            publish(root, "v2")
+            await reloader.look()
+            assert held(service) == ["v2", "v1"]
+            answered = [
+                (await stub.Generate(request("red shoes", codebook=name))).codebook for name in ("", "v1", "v2")
+            ]
+            assert answered == ["v2", "v1", "v2"]
+            assert reloads(service) == {"swapped": 1, "failed": 0}
+
+    asyncio.run(main())
+
+
+def test_calls_never_notice_a_swap(root):
+    async def main():
+        async with serving(root) as (stub, reloader, _):
+            publish(root, "v2")
+            looking, seen = asyncio.create_task(reloader.look()), []
+            while not looking.done() or "v2" not in seen:
+                seen.append((await stub.Generate(request("red shoes"), timeout=20)).codebook)
+            assert seen == sorted(seen)  # v1, then v2, and nobody failed
+            assert seen[0] == "v1"
+
+    asyncio.run(main())
+
+
+def test_a_call_that_waits_is_answered_by_the_engine_it_began_with(root):
+    async def main():
+        async with serving(root, hold=1) as (stub, reloader, service):
+            publish(root, "v2")
+            release = asyncio.get_running_loop().create_future()
+            engine = service.slots.engines["v1"]
+            searched = asyncio.Event()
+            loop, search = asyncio.get_running_loop(), engine.search
+
+            def slow(prompts, width):
+                loop.call_soon_threadsafe(searched.set)
+                asyncio.run_coroutine_threadsafe(_wait(release), loop).result(30)
+                return search(prompts, width)
+
+            engine.search = slow
+            running = stub.Generate(request("red shoes"))
+            await searched.wait()
+            waiting = stub.Generate(request("lamp"))
+            looking = asyncio.create_task(reloader.look())
+            await asyncio.sleep(0.3)
+            release.set_result(None)
+            assert [(await call).codebook for call in (running, waiting)] == ["v1", "v1"]
+            await looking
+            assert held(service) == ["v2"]
+            assert (await refusal(stub.Generate(request("a", codebook="v1")))).code() == (
+                grpc.StatusCode.FAILED_PRECONDITION
+            )
+
+    asyncio.run(main())
+
+
+async def _wait(future):
+    await future
+
+
+def test_a_bundle_that_is_dropped_leaves_the_memory(root):
+    async def main():
+        async with serving(root, hold=1) as (stub, reloader, service):
+            await stub.Generate(request("red shoes"))
+            gone = weakref.ref(service.slots.engines["v1"])
+            publish(root, "v2")
+            await reloader.look()
+            await stub.Generate(request("red shoes"))
+            assert gone() is None
+
+    asyncio.run(main())
+
+
+def _cut(root):
+    path = root / "v2" / "generator" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _manifest(root):
+    (root / "v2" / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize(("damage", "told"), [(_cut, "truncated copy"), (_manifest, "is not JSON")])
+def test_a_damaged_bundle_changes_nothing_is_told_once_and_served_when_it_is_whole(root, caplog, damage, told):
+    async def main():
+        async with serving(root) as (stub, reloader, service):
+            engine = service.slots.engines["v1"]
+            publish(root, "v2")
+            shutil.copytree(root / "v2", root.parent / "whole")
+            damage(root)
+            for _ in range(3):
+                await reloader.look()
+            assert held(service) == ["v1"]
+            assert service.slots.engines["v1"] is engine
+            assert reloads(service) == {"swapped": 0, "failed": 1}
+            assert (await stub.Generate(request("red shoes"))).codebook == "v1"
+            shutil.copytree(root.parent / "whole", root / "v2", dirs_exist_ok=True)
+            await reloader.look()
+            assert held(service) == ["v2", "v1"]
+
+    asyncio.run(main())
+    (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert refused.getMessage() == "reload failed"
+    assert told in refused.keys["reason"]
+
+
+def test_a_bundle_whose_answers_make_no_sense_is_never_served(root):
+    async def main():
+        async with serving(root) as (_, reloader, service):
+            without_numbers(root, "v2")
+            await reloader.look()
+            assert held(service) == ["v1"]
+            assert reloads(service) == {"swapped": 0, "failed": 1}
+
+    asyncio.run(main())
+    with pytest.raises(BundleError, match="'v2' is not served: its answer to 'red running shoes'"):
+        load(root, ["v2"], ServerSection(device="cpu"))
+
+
+def test_going_back_needs_no_loading(root):
+    async def main():
+        async with serving(root) as (_, reloader, service):
+            publish(root, "v2")
+            await reloader.look()
+            engines = dict(service.slots.engines)
+            bundle.point(root, "v1")
+            await reloader.look()
+            assert held(service) == ["v1", "v2"]
+            assert all(service.slots.engines[name] is engine for name, engine in engines.items())
+
+    asyncio.run(main())
+
+
+def test_named_codebooks_stay_and_a_named_pointer_is_followed(root):
+    async def main():
+        async with serving(root, "v1") as (_, fixed, service), serving(root, "current") as (__, following, other):
+            publish(root, "v2")
+            await fixed.look()
+            await following.look()
+            assert held(service) == ["v1"]
+            assert held(other) == ["v2", "v1"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("watch_s", [0, 0.05])
+def test_the_server_looks_by_itself_and_when_asked(root, watch_s):
+    async def main():
+        async with serving(root, watch_s=watch_s) as (_, reloader, service):
+            asked = asyncio.Event()
+            watching = asyncio.create_task(reloader.watch(asked))
+            publish(root, "v2")
+            if not watch_s:
+                await asyncio.sleep(0.2)
+                assert held(service) == ["v1"]
+                asked.set()
+            async with asyncio.timeout(30):
+                while held(service) != ["v2", "v1"]:
+                    await asyncio.sleep(0.02)
+            watching.cancel()
+
+    asyncio.run(main())
+
+
+SIDS, SCORES = [[0, 0, 1], [0, 1, 2]], [-1.0, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("codes", "scores", "fault"),
+    [
+        (SIDS, [-1.0, np.nan], "has the score nan"),
+        (SIDS, [-2.0, -1.0], "is not in order"),
+        ([SIDS[0], SIDS[0]], SCORES, "has a SID twice"),
+        ([SIDS[0], [99, 0, 0]], SCORES, r"has \[99, 0, 0\], which no item has"),
+        ([], [], "has no SID"),
+    ],
+)
+def test_the_self_test_names_what_is_wrong(root, codes, scores, fault):
+    engine = open_engine(root / "v1", ServerSection(device="cpu"))
+    known = engine.bundle.space.sids
+    codes = np.array([known[code[2]] if code in SIDS else code for code in codes], np.int32).reshape(-1, 3)
+
+    def search(prompts, width):
+        rows = len(prompts)
+        valid = np.ones((rows, len(codes)), bool)
+        return Generated(np.stack([codes] * rows), np.array([scores] * rows, np.float32), valid)
+
+    engine.search = search
+    with pytest.raises(BundleError, match=fault):
+        self_test(engine)

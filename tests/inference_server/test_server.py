@@ -1,0 +1,115 @@
+"""Starting, stopping, and what stands beside the service: health, reflection, addresses."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from genrecall.config.server import ServerSection
+from genrecall.errors import UserError
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.server import SERVICE, start, stop
+from inference_server.slots import Slots
+from tests.inference_server.serving import ThreeSids, refusal, request, served
+
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def slots(engine):
+    return Slots({"v1": engine}, "v1")
+
+
+def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        running = await start(slots(engine), ServerSection(port=0, grace_s=10, drain_s=0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            stub = GenerativeRecallStub(channel)
+            inflight = stub.Generate(request("a"))
+            await asyncio.to_thread(engine.running.wait, 10)
+            stopping = asyncio.create_task(stop(running))
+            await asyncio.sleep(0.2)
+            error = await refusal(stub.Generate(request("b"), timeout=1))
+            engine.gate.set()
+            assert len((await inflight).results) == 1
+            await stopping
+        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert engine.calls == [["a"]]
+
+    asyncio.run(main())
+
+
+def test_a_stop_says_not_serving_before_it_refuses_anybody():
+    async def main():
+        running = await start(slots(ThreeSids()), ServerSection(port=0, drain_s=1.0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            stub, checks = GenerativeRecallStub(channel), health_pb2_grpc.HealthStub(channel)
+            states = checks.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+            await states.read()
+            stopping = asyncio.create_task(stop(running))
+            state = await states.read()
+            reply = await stub.Generate(request("a"))
+            assert not stopping.done()
+            await stopping
+        assert state.status == NOT_SERVING
+        assert len(reply.results) == 1
+
+    asyncio.run(main())
+
+
+def test_a_call_that_outlasts_the_grace_is_ended():
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        running = await start(slots(engine), ServerSection(port=0, grace_s=0.1, drain_s=0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            inflight = GenerativeRecallStub(channel).Generate(request("a"))
+            await asyncio.to_thread(engine.running.wait, 10)
+            stopping = asyncio.create_task(stop(running))
+            error = await refusal(inflight)
+            engine.gate.set()
+            await stopping
+        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+    asyncio.run(main())
+
+
+def test_health_and_reflection_name_the_service():
+    async def main():
+        async with served(ThreeSids()) as (_, __, channel):
+            checks = health_pb2_grpc.HealthStub(channel)
+            reply = await checks.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+            asked = reflection_pb2.ServerReflectionRequest(list_services="")
+            calls = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+            listed = [s.name async for answer in calls for s in answer.list_services_response.service]
+            assert SERVICE in listed
+
+    asyncio.run(main())
+
+
+def test_hundreds_of_idle_connections_are_no_burden():
+    async def main():
+        async with served(ThreeSids()) as (stub, running, _):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            target = f"127.0.0.1:{running.port}"
+            idle = [grpc.aio.insecure_channel(target, options) for _ in range(200)]
+            await asyncio.gather(*(asyncio.wait_for(channel.channel_ready(), 30) for channel in idle))
+            assert len((await stub.Generate(request("a"), timeout=10)).results) == 1
+            await asyncio.gather(*(channel.close() for channel in idle))
+
+    asyncio.run(main())
+
+
+def test_a_port_in_use_is_a_clear_error():
+    async def main():
+        async with served(ThreeSids(), metrics_port=0) as (_, running, __):
+            with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{running.port}"):
+                await start(slots(ThreeSids()), ServerSection(port=running.port))
+            with pytest.raises(UserError, match=rf"metrics cannot listen on 127\.0\.0\.1:{running.metrics_port}"):
+                await start(slots(ThreeSids()), ServerSection(port=0, metrics_port=running.metrics_port))
+
+    asyncio.run(main())

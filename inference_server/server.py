@@ -103,6 +103,8 @@ async def start(held: slots.Slots, section: ServerSection) -> Running:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as closing:
         metrics_port = closing.enter_context(exposed(service.metrics, section.metrics_host, section.metrics_port))
+        if service.spans:
+            closing.callback(service.spans.close)
         closing.push_async_callback(service.scheduler.close)
         closing.push_async_callback(server.stop, section.grace_s)
         closing.callback(checks.end)

@@ -15,7 +15,8 @@ from genrecall.decoding.prompter import Prompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallServicer
 from inference_server.batcher import BatchSettings
-from inference_server.calls import Call, Calls
+from inference_server.call import Call
+from inference_server.calls import Calls
 from inference_server.engines import Engine
 from inference_server.items import EncodeLanes
 from inference_server.lanes import ScoreLane, SearchLane
@@ -24,6 +25,7 @@ from inference_server.metrics import Metrics, lane_name
 from inference_server.overload import Gate, Pace
 from inference_server.scheduler import Job, Lane, Scheduler
 from inference_server.slots import Slots
+from inference_server.spans import Spans
 
 AT_ONCE = 8
 """Prompts made on the event loop; more would keep other calls waiting and are made on a thread."""
@@ -42,7 +44,8 @@ class GenerativeRecall(GenerativeRecallServicer):
         self.metrics = Metrics(lambda: self.slots)
         pace = Pace(section.pushback_ms, section.max_pushback_ms, self.metrics)
         self.scheduler = Scheduler(_batching(section), observer=pace)
-        self._calls = Calls(section, self.metrics, lambda: pace.pushback_ms(self.scheduler.pending))
+        self.spans = Spans(section.otel_endpoint) if section.otel_endpoint else None
+        self._calls = Calls(section, self.metrics, lambda: pace.pushback_ms(self.scheduler.pending), self.spans)
         self._encoders = EncodeLanes(section.device)
         self._scores = Gate(section.max_concurrent_score, "server.max_concurrent_score")
 

@@ -84,6 +84,12 @@ class ServerSection(Section):
     log_format: Literal["text", "json"] = Field("text", description="one event a line, either way")
     log_queries: bool = Field(False, description="whether the log of calls (-v) tells what people searched for")
 
+    otel_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="OpenTelemetry collector for a span a call (OTLP over gRPC), such as http://127.0.0.1:4317",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> "ServerSection":
         if self.pushback_ms > self.max_pushback_ms:

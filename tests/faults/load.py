@@ -83,11 +83,15 @@ class Load:
         self._stopped.set()
         self._thread.join()
 
-    def wait_for(self, code: grpc.StatusCode, more: int = 1) -> None:
-        """Until `more` further calls have ended so."""
+    def wait_for(self, *ends: grpc.StatusCode, more: int = 1) -> None:
+        """Until `more` further calls have ended so, in one of these ways."""
+
+        def ended() -> int:
+            return sum(self._seen[code] for code in ends)
+
         with self._changed:
-            wanted = self._seen[code] + more
-            assert self._changed.wait_for(lambda: self._seen[code] >= wanted, PATIENCE_S), self._seen
+            wanted = ended() + more
+            assert self._changed.wait_for(lambda: ended() >= wanted, PATIENCE_S), self._seen
 
     @property
     def codes(self) -> Counter[grpc.StatusCode]:

@@ -21,7 +21,6 @@ from tests.faults.load import (
     connected,
     fill,
     send,
-    until,
 )
 from tests.faults.process import LIGHT, PATIENCE_S, Server, steady_port
 
@@ -30,27 +29,28 @@ def test_kill_9_under_load_fails_the_calls_in_flight_and_the_next_process_takes_
     port = f"server.port={steady_port()}"
     server = start_server(port)
     with Load(server.endpoint) as load, connected(server.endpoint) as stub:
-        load.wait_for(OK, 5)
+        load.wait_for(OK, more=5)
         in_flight = send(stub, MAX_PENDING, HEAVY)
         server.signal(signal.SIGKILL)
         assert GONE in codes(in_flight)
         load.wait_for(GONE)
         after = start_server(port)
         assert len(after.ask()) == 15
-        load.wait_for(OK, 5)  # the same client, over the connection that it makes anew
+        load.wait_for(OK, more=5)  # the same client, over the connection that it makes anew
     assert set(load.codes) <= {OK, GONE, REFUSED}
 
 
 def test_sigterm_under_load_answers_every_accepted_call_and_refuses_new_ones(start_server: StartServer) -> None:
     server = start_server()
-    with connected(server.endpoint) as stub, connected(server.endpoint) as other:
-        other.Generate(LIGHT, timeout=PATIENCE_S)
+    with connected(server.endpoint) as stub:
         calls = fill(stub, MAX_PENDING)
-        server.signal(signal.SIGTERM)
-        late = until(other, lambda seen: seen[GONE] > 0)
+        with Load(server.endpoint, rate=200) as load:
+            load.wait_for(OK, REFUSED)
+            server.signal(signal.SIGTERM)
+            load.wait_for(GONE)
         seen = codes(calls)
     assert seen[OK] >= MAX_PENDING
-    assert set(seen) | set(late) <= {OK, REFUSED, GONE}
+    assert set(seen) | set(load.codes) <= {OK, REFUSED, GONE}
     assert server.process.wait(PATIENCE_S) == 0
     assert "Traceback" not in server.stderr
 

@@ -17,15 +17,19 @@ or a tree: centroids1 [n1, d], centroids2 [n2, d], centroids3 [m, d] float32, on
 from __future__ import annotations
 
 import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from genrecall.errors import BundleError
+
 Arrays = Mapping[str, np.ndarray]
 Path = Sequence[str]
 CHUNK = 65536  # vectors encoded at a time
+FITTED = "fitted."  # how the file names what only the trainer reads again
 
 
 @dataclass(frozen=True)
@@ -44,37 +48,63 @@ class Level:
 
 
 def assign(arrays: Arrays, vectors: np.ndarray, categories: Sequence[Path]) -> np.ndarray:
-    """int32 [n, 3]: a SID of the codebook for each item.
+    """int32 [n, 3]: a SID of the codebook for each item, as `Assigner` gives it to many calls."""
+    return Assigner(arrays)(vectors, categories)
+
+
+class Assigner:
+    """Places items in one codebook; what follows from its arrays alone is made once. Safe to call from any thread.
 
     Args:
         arrays: what `trainer.quantizer.fit` returned as `Fitted.arrays`.
-        vectors: float32 [n, D] of the same encoder.
-        categories: the category path of each item, general to specific, empty where unknown; a path that the codebook
-            does not know counts as its longest known beginning.
     """
-    leaf = nearest_leaf(arrays, vectors, category_codes(text(arrays["categories"]), categories))
-    codes = arrays["leaves"][leaf].astype(np.int32)
-    codes[:, 2] = arrays["third"][leaf]
-    return codes
 
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        self._tree = levels(arrays)
+        self._categories = text(arrays["categories"])
 
-def nearest_leaf(arrays: Arrays, vectors: np.ndarray, forced: np.ndarray) -> np.ndarray:
-    """int64 [n]: row of `leaves` for each vector. forced: int64 [n], the level-1 code, or -1 to take the nearest."""
-    residual = "codebook1" in arrays
-    tree = levels(arrays)
-    out = np.empty(len(vectors), dtype=np.int64)
-    for start in range(0, len(vectors), CHUNK):
-        part = slice(start, start + CHUNK)
-        x = encode(arrays, vectors[part])
-        node = _forced_nodes(tree[0], forced[part])
-        free = node < 0
-        node[free] = nearest_child(tree[0], np.zeros(free.sum(), dtype=np.int64), x[free])
-        for above, level in pairwise(tree):
-            if residual:
-                x = x - above.vectors[node]
-            node = nearest_child(level, node, x)
-        out[part] = node
-    return out
+    @classmethod
+    def load(cls, path: pathlib.Path) -> Assigner:
+        """From `quantizer.safetensors`. Raises BundleError for a file that is missing or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "numpy") as file:
+                names = file.keys()
+                return cls({name: file.get_tensor(name) for name in names if not name.startswith(FITTED)})
+        except (OSError, SafetensorError, KeyError) as error:
+            raise BundleError(f"{path} is no quantizer ({error!r}): publish the bundle again") from None
+
+    def __call__(self, vectors: np.ndarray, categories: Sequence[Path]) -> np.ndarray:
+        """int32 [n, 3]: a SID of the codebook for each item.
+
+        Args:
+            vectors: float32 [n, D] of the same encoder.
+            categories: the category path of each item, general to specific, empty where unknown; a path that the
+                codebook does not know counts as its longest known beginning.
+        """
+        leaf = self._nearest_leaf(vectors, category_codes(self._categories, categories))
+        codes = self._arrays["leaves"][leaf].astype(np.int32)
+        codes[:, 2] = self._arrays["third"][leaf]
+        return codes
+
+    def _nearest_leaf(self, vectors: np.ndarray, forced: np.ndarray) -> np.ndarray:
+        """int64 [n]: row of `leaves` for each vector. forced: int64 [n], the level-1 code, or -1 for the nearest."""
+        residual = "codebook1" in self._arrays
+        out = np.empty(len(vectors), dtype=np.int64)
+        for start in range(0, len(vectors), CHUNK):
+            part = slice(start, start + CHUNK)
+            x = encode(self._arrays, vectors[part])
+            node = _forced_nodes(self._tree[0], forced[part])
+            free = node < 0
+            node[free] = nearest_child(self._tree[0], np.zeros(free.sum(), dtype=np.int64), x[free])
+            for above, level in pairwise(self._tree):
+                if residual:
+                    x = x - above.vectors[node]
+                node = nearest_child(level, node, x)
+            out[part] = node
+        return out
 
 
 def nearest_child(level: Level, parents: np.ndarray, x: np.ndarray) -> np.ndarray:

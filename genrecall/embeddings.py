@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,9 @@ import pyarrow.parquet as pq
 from genrecall.checkpoints import fingerprint, resolve
 from genrecall.config.encoder import EncoderSection
 from genrecall.errors import UserError
+
+if TYPE_CHECKING:
+    from genrecall.decoding.text_encoder import TextEncoder
 
 CHUNK = 2048  # texts encoded between two writes
 
@@ -42,6 +46,15 @@ def embed(texts: Sequence[str], section: EncoderSection, cache_dir: Path, progre
     return np.stack([known[key] for key in keys])
 
 
+def load_encoder(section: EncoderSection, device: str = "cpu") -> TextEncoder:
+    """The encoder whose vectors `embed` returns, in its precision. Raises UserError for what cannot be read."""
+    import torch
+
+    from genrecall.decoding.text_encoder import TextEncoder
+
+    return TextEncoder.load(section.checkpoint, section.max_tokens, device, getattr(torch, section.dtype))
+
+
 def _folder(section: EncoderSection, cache_dir: Path) -> Path:
     return cache_dir / "embeddings" / fingerprint(resolve(section.checkpoint), section.max_tokens, section.dtype)
 
@@ -50,13 +63,10 @@ def _encode(
     keys: Sequence[bytes], texts: dict[bytes, str], section: EncoderSection, progress: bool
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """Encode the texts of `keys`, `CHUNK` at a time."""
-    import torch
     from rich.console import Console
     from rich.progress import Progress
 
-    from genrecall.decoding.text_encoder import TextEncoder
-
-    encoder = TextEncoder.load(section.checkpoint, section.max_tokens, dtype=getattr(torch, section.dtype))
+    encoder = load_encoder(section)
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
         task = bar.add_task(f"embedding {len(keys):,} texts", total=len(keys))
         for start in range(0, len(keys), CHUNK):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +146,14 @@ def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tupl
 
 
 def item_text(items: pa.Table) -> list[str]:
-    """What of an item is embedded: "title . brand . last categories", absent parts left out. items: ITEMS."""
+    """What of each item is embedded. items: ITEMS."""
     columns = (items[name].to_pylist() for name in ("title", "brand", "category"))
-    return [
-        " . ".join(part for part in (title, brand, " ".join(category[-TEXT_CATEGORIES:])) if part)
-        for title, brand, category in zip(*columns, strict=True)
-    ]
+    return [embedded_text(*parts) for parts in zip(*columns, strict=True)]
+
+
+def embedded_text(title: str, brand: str, category: Sequence[str]) -> str:
+    """What of one item is embedded: "title . brand . last categories", absent parts left out."""
+    return " . ".join(part for part in (title, brand, " ".join(category[-TEXT_CATEGORIES:])) if part)
 
 
 def rows_of(section: DataSection, source: Source, names: tuple[str, ...], what: str) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from genrecall.bundle import Bundle
 from genrecall.config import Config
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
-from genrecall.embeddings import embed
+from genrecall.embeddings import embed, load_encoder
 from genrecall.readers import item_text
 from genrecall.records import Dataset, Split
 from genrecall.sid import SidSpace
@@ -128,7 +128,7 @@ def quantize(
     progress: bool,
 ) -> Fitted:
     """Items -> codes, with the report of how well the codes are used."""
-    done = folder / "quantizer.safetensors"
+    done = folder / bundle.QUANTIZER
     if done.exists():
         return Fitted.load(done)
     fitted = fit(
@@ -200,8 +200,8 @@ def publish(
     candidates: dict[Any, Any],
     folder: Path,
 ) -> Bundle:
-    """Move the winner into a bundle: codes, quantizer, generator, model card."""
-    fitted = Fitted.load(folder / "quantizer.safetensors")
+    """Move the winner into a bundle: codes, quantizer, generator, sentence encoder, model card."""
+    fitted = Fitted.load(folder / bundle.QUANTIZER)
     metrics = {
         "quantizer": chosen,
         "candidates": candidates,
@@ -213,7 +213,9 @@ def publish(
 
     def write(target: Path) -> None:
         shutil.copytree(folder / bundle.GENERATOR, target / bundle.GENERATOR)
-        shutil.copy2(folder / "quantizer.safetensors", target)
+        shutil.copy2(folder / bundle.QUANTIZER, target)
+        if config.generator.kind == "lm":  # the other kind keeps it inside the generator, which reads with it
+            load_encoder(config.encoder).save(target / bundle.ENCODER)
         (target / "MODEL_CARD.md").write_text(model_card.render(name, config, dataset, metrics), encoding="utf-8")
 
     return bundle.publish(

@@ -60,13 +60,16 @@ class Limits:
 
     known: pb.Limits | None = None
 
-    def cut(self, entries: list[Entry]) -> Calls[list[list[Entry]]]:
-        """Parts of `entries`, in order, none with more entries or bytes than the server takes in one call."""
+    def cut(self, entries: list[Entry], most: str) -> Calls[list[list[Entry]]]:
+        """Parts of `entries`, in order, none with more entries or bytes than the server takes in one call.
+
+        most: which limit is that of entries, `max_queries` or `max_items`.
+        """
         if len(entries) < 2:
             return [entries]
         if self.known is None:
             self.known = (yield from describe()).limits
-        return parts(entries, self.known.max_queries, self.known.max_request_bytes)
+        return parts(entries, getattr(self.known, most), self.known.max_request_bytes)
 
 
 def parts(entries: list[Entry], most: int, most_bytes: int) -> list[list[Entry]]:
@@ -94,7 +97,7 @@ def generate(
         )
     queries = [pb.Query(text=text, user=users[i] if users else None) for i, text in enumerate(texts)]
     replies: list[pb.GenerateResponse] = []
-    for part in (yield from limits.cut(queries)):
+    for part in (yield from limits.cut(queries, "max_queries")):
         request = pb.GenerateRequest(codebook=codebook, queries=part, k=k, beam_width=beam_width)
         reply = yield "Generate", request
         codebook = _checked(reply.codebook, codebook, len(reply.results), len(part))  # the next part asks for the same
@@ -131,7 +134,7 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
 def encode(limits: Limits, items: Sequence[Item | Mapping[str, Any]], codebook: str) -> Calls[np.ndarray]:
     encoded = [np.empty((0, LEVELS), np.int32)]
     entries = [_item(item) for item in items]
-    for part in (yield from limits.cut(entries)) if entries else ():
+    for part in (yield from limits.cut(entries, "max_items")) if entries else ():
         reply = yield "Encode", pb.EncodeRequest(codebook=codebook, items=part)
         _checked(reply.codebook, codebook, len(reply.codes), LEVELS * len(part))
         encoded.append(_codes(reply.codes))

@@ -53,14 +53,16 @@ def test_describe_tells_what_the_server_holds(connect):
         assert connect(port).describe().current_codebook == "v7"
 
 
-@pytest.mark.parametrize("limit", [{"max_queries": 3}, {"max_request_bytes": 128 + 3 * 25}])
+@pytest.mark.parametrize("limit", [{"max_queries": 3, "max_items": 2}, {"max_request_bytes": 128 + 3 * 25}])
 def test_a_large_call_is_cut_by_the_server_s_limits_and_put_together(connect, limit):
     texts = ["x" * (10 + i) for i in range(7)]
     server = Scripted(**limit)
     with serving(server) as port:
         client = connect(port)
         reply = client.generate(texts, users=[{"recent_sids": ["s"] * (i % 3)} for i in range(7)])
-        client.encode([Item(str(i), text) for i, text in enumerate(texts)], codebook="v1")
+        encoded = client.encode([Item(str(i), text) for i, text in enumerate(texts)], codebook="v1")
+    assert encoded[:, 0].tolist() == [10, 11, 12, 13, 14, 15, 16]
+    assert server.kinds().count("Encode") == (4 if "max_items" in limit else 3)
     assert [codes[0, 0] for codes in reply.codes] == [10, 11, 12, 13, 14, 15, 16]
     assert [codes[1, 0] for codes in reply.codes] == [0, 1, 2, 0, 1, 2, 0]
     generates = server.kinds().count("Generate")

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from genrecall.assignment import as_array, category_codes
+from genrecall.assignment import FITTED, as_array, category_codes
 from genrecall.config.quantizer import QuantizerKind, QuantizerSection
 from trainer.quantizer.categories import category_table
 from trainer.quantizer.hierarchical import fit_hierarchical
@@ -49,9 +49,9 @@ class Fitted:
         from safetensors.numpy import save_file
 
         own = {
-            "fitted.codes": self.codes,
-            "fitted.level_sizes": np.array(self.level_sizes, dtype=np.int64),
-            "fitted.report": as_array(self.report),
+            f"{FITTED}codes": self.codes,
+            f"{FITTED}level_sizes": np.array(self.level_sizes, dtype=np.int64),
+            f"{FITTED}report": as_array(self.report),
         }
         temporary = path.with_suffix(".tmp")
         save_file({name: np.ascontiguousarray(a) for name, a in {**self.arrays, **own}.items()}, temporary)
@@ -62,7 +62,7 @@ class Fitted:
         from safetensors.numpy import load_file
 
         arrays = load_file(path)
-        codes, sizes, report = (arrays.pop(f"fitted.{name}") for name in ("codes", "level_sizes", "report"))
+        codes, sizes, report = (arrays.pop(f"{FITTED}{name}") for name in ("codes", "level_sizes", "report"))
         level_sizes = (int(sizes[0]), int(sizes[1]), int(sizes[2]))
         kind = arrays["kind"].tobytes().decode()
         return cls(kind, codes, level_sizes, arrays, json.loads(report.tobytes().decode()))

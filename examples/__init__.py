@@ -1,0 +1,1 @@
+"""Programs short enough to copy: what one does with a running inference server."""

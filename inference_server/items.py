@@ -1,0 +1,102 @@
+"""New and changed items -> SIDs of a bundle: the text that training embedded, the same encoder, the same descent.
+
+Tokenizing happens wherever a call is prepared, the rest on the compute thread, where items share batches with no other
+work. An encoder is loaded when the first item comes, since most servers never see one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from genrecall.assignment import Assigner
+from genrecall.bundle import Bundle
+from genrecall.config.encoder import EncoderSection
+from genrecall.decoding.prompter import encoder_tokenizer
+from genrecall.decoding.text_encoder import TextEncoder
+from genrecall.embeddings import load_encoder
+from genrecall.parse import categories_of, text_of
+from genrecall.readers import embedded_text
+from genrecall.rpc import generative_recall_pb2 as pb
+from inference_server.engines import Engine
+from inference_server.scheduler import Job
+from inference_server.slots import NotHeld
+
+
+class EncoderNotHeld(NotHeld):
+    """The bundle answers queries, but cannot encode items."""
+
+
+class Tokens(NamedTuple):
+    """An item as the encoder and the quantizer read it."""
+
+    ids: list[int]
+    category: list[str]
+
+
+class EncodeLane:
+    """Encodes items of one bundle. Payloads are `Tokens`, results int32 [3]; calls share batches."""
+
+    method = "Encode"
+
+    def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, assign: Assigner) -> None:
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self._assign = assign
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: str = "auto") -> EncodeLane:
+        """Raises EncoderNotHeld for a bundle of a version that kept no encoder, UserError for damaged files."""
+        if bundle.encoder_dir is None:
+            raise EncoderNotHeld(
+                f"codebook {bundle.codebook!r} cannot encode items: it was published without its sentence encoder; "
+                "publish it again under a new name (`genrecall train CONFIG run.codebook=NAME`, which keeps the "
+                "steps that are done)"
+            )
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        # the checkpoint of training may be out of reach here, its other settings hold
+        trained = {**bundle.manifest["config"]["encoder"], "checkpoint": str(bundle.encoder_dir)}
+        section = EncoderSection.model_validate(trained)
+        tokenizer = encoder_tokenizer(bundle.encoder_dir, section.max_tokens)
+        return cls(tokenizer, load_encoder(section, device), Assigner.load(bundle.quantizer_path))
+
+    def jobs(self, items: Sequence[pb.Item]) -> list[Job]:
+        """One an item, read as `genrecall.readers` reads a catalogue. May be called from any thread."""
+        categories = [categories_of(list(item.category), separator="") for item in items]
+        texts = [
+            embedded_text(text_of(item.title, "title"), text_of(item.brand, "brand"), category)
+            for item, category in zip(items, categories, strict=True)
+        ]
+        encoded = self._tokenizer.encode_batch(texts)
+        return [Job(Tokens(one.ids, category), len(one.ids)) for one, category in zip(encoded, categories, strict=True)]
+
+    def run(self, payloads: list[Tokens]) -> list[np.ndarray]:
+        vectors = self._encoder.encode_tokens([tokens.ids for tokens in payloads]).cpu().numpy()
+        return list(self._assign(vectors, [tokens.category for tokens in payloads]))
+
+
+class EncodeLanes:
+    """The lane of each engine's bundle: made when first asked for, gone with the engine."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._loading: WeakKeyDictionary[Engine, asyncio.Task[EncodeLane]] = WeakKeyDictionary()
+
+    async def of(self, engine: Engine) -> EncodeLane:
+        """Loads on a thread, once however many calls wait; a failure is told to those, and tried again by the next."""
+        if engine not in self._loading:
+            load = asyncio.to_thread(EncodeLane.load, engine.bundle, self._device)
+            self._loading[engine] = asyncio.create_task(load)
+        try:
+            return await asyncio.shield(self._loading[engine])
+        except Exception:
+            self._loading.pop(engine, None)
+            raise

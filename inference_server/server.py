@@ -23,6 +23,7 @@ from inference_server import slots
 from inference_server.health import Health
 from inference_server.logs import event
 from inference_server.metrics import exposed
+from inference_server.parsing import Parsing
 from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
 from inference_server.tls import credentials
@@ -56,6 +57,7 @@ def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready
         import torch
 
         torch.set_num_threads(section.threads)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asked to look for bundles while loading them: it does
     held = slots.load(root, codebooks, section)
     asyncio.run(_run(root, codebooks, held, section, on_ready))
 
@@ -94,7 +96,8 @@ class Running:
 
 async def start(held: slots.Slots, section: ServerSection) -> Running:
     """Listen and answer; raises UserError when an address cannot be had or the TLS files cannot be used."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", section.max_request_bytes), *OPTIONS])
+    options = [("grpc.max_receive_message_length", section.max_request_bytes), *OPTIONS]
+    server = grpc.aio.server(interceptors=[Parsing()], options=options)
     service = GenerativeRecall(held, section)
     add_GenerativeRecallServicer_to_server(service, server)
     checks = Health()

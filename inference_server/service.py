@@ -48,6 +48,7 @@ class GenerativeRecall(GenerativeRecallServicer):
         self._calls = Calls(section, self.metrics, lambda: pace.pushback_ms(self.scheduler.pending), self.spans)
         self._encoders = EncodeLanes(section.device)
         self._scores = Gate(section.max_concurrent_score, "server.max_concurrent_score")
+        self._encodes = Gate(section.max_concurrent_encode, "server.max_concurrent_encode")
 
     async def Generate(self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext) -> pb.GenerateResponse:
         return await self._calls.answer("Generate", context, partial(self._generate, request))
@@ -97,10 +98,11 @@ class GenerativeRecall(GenerativeRecallServicer):
         check_encode(request, self.section)
         engine = self.slots.find(request.codebook)
         call.facts.update(codebook=engine.bundle.codebook, items=len(request.items))
-        with call.stage("prepare"):
-            lane = await self._encoders.of(engine)
-            jobs = await asyncio.to_thread(lane.jobs, request.items)
-        found = await self._run(lane, jobs, call)
+        with self._encodes:
+            with call.stage("prepare"):
+                lane = await self._encoders.of(engine)
+                jobs = await asyncio.to_thread(lane.jobs, request.items)
+            found = await self._run(lane, jobs, call)
         with call.stage("reply"):
             codes = [code for sid in found for code in sid.tolist()]
         return pb.EncodeResponse(codebook=engine.bundle.codebook, codes=codes)

@@ -22,7 +22,8 @@ def inference_server(settings: Config, codebooks: Sequence[str], log: Path) -> I
     overrides = [
         f"server.{key}={json.dumps(value, default=str)}" for key, value in settings.server.model_dump().items()
     ]
-    overrides += [f"run.bundles_dir={settings.run.bundles_dir}", "server.port=0"]
+    overrides += [f"run.bundles_dir={settings.run.bundles_dir}", "server.port=0", "server.metrics_port=null"]
+    overrides += ["server.drain_s=0"]  # nobody else is to look away
     command = [sys.executable, "-m", "genrecall.cli.main", "serve", *overrides, "--json", "--verbose"]
     command += [part for name in codebooks for part in ("--codebook", name)]
     log.parent.mkdir(parents=True, exist_ok=True)

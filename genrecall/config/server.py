@@ -59,7 +59,10 @@ class ServerSection(Section):
         1024, ge=1, description="entries waiting or running; a call that would exceed it is answered RESOURCE_EXHAUSTED"
     )
     max_concurrent_score: int = Field(
-        64, ge=1, description="calls of Score under way, so that rerankers leave room for searches"
+        32, ge=1, description="calls of Score under way, so that rerankers leave room for searches"
+    )
+    max_concurrent_encode: int = Field(
+        2, ge=1, description="calls of Encode under way, so that ingest jobs leave room for searches"
     )
     pushback_ms: int = Field(50, ge=1, description="least wait asked of a client that was turned away")
     max_pushback_ms: int = Field(2000, ge=1, description="longest wait asked of it, however long the backlog")

@@ -90,6 +90,18 @@ def test_a_request_one_byte_too_large_is_refused_and_the_server_goes_on():
     asyncio.run(main())
 
 
+def test_bytes_that_are_no_request_are_the_callers_mistake():
+    async def main():
+        async with served(ThreeSids()) as (stub, _, channel):
+            call = channel.unary_unary("/genrecall.v1.GenerativeRecall/Generate")
+            error = await refusal(call(b"\x12" * 100))
+            assert len((await stub.Generate(request("a"))).results) == 1
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "the request cannot be read" in error.details()
+
+    asyncio.run(main())
+
+
 def test_calls_of_one_moment_share_a_batch_and_each_gets_its_own_answer():
     async def main():
         engine = ThreeSids()

@@ -52,7 +52,7 @@ plugin: ## the plugin's zip, in plugin/target/releases
 
 lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra serve --extra tracing --extra opensearch --extra eval --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra export --extra serve --extra tracing --extra opensearch --extra eval --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## what was built and measured; .venv stays
 	@rm -rf runs bundles plugin/target .cache

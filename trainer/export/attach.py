@@ -21,12 +21,20 @@ EXACT = 1e-3  # largest difference of a score that float32 may show
 def attach_onnx(bundle: Bundle, precision: Precision, texts: Sequence[str]) -> tuple[Path, Mapping[str, Any]]:
     """Export, compare with torch on `texts`, attach as `onnx/<precision>`. Returns where, and the comparison.
 
+    int8 is made from the float32 export, which is attached first where there is none.
+
     Raises UserError for a generator that cannot be exported, RuntimeError where a float32 export is not exact.
     """
     compared: dict[str, Any] = {}
+    exact = bundle.path / "onnx" / "float32"
+    if precision == "int8" and not exact.is_dir():
+        attach_onnx(bundle, "float32", texts)
 
     def write(folder: Path) -> Mapping[str, Any]:
-        onnx.write(onnx.load(bundle, precision), folder, precision)
+        if precision == "int8":
+            onnx.quantize(exact, folder)
+        else:
+            onnx.write(onnx.load(bundle, precision), folder)
         compared.update(check.compare(onnx.load(bundle, "float32"), folder, texts))
         gap = max(compared["largest_difference"], compared["largest_score_difference"])
         if precision == "float32" and (gap > EXACT or compared["overlap"] < 0.99):

@@ -2,7 +2,7 @@
 
 Each is one graph without control flow: a single run answers a batch. Batch, prompt length, beam width and every size
 of the constraint tables are dynamic, and the tables are inputs (`genrecall.decoding.graph`), so a new list of SIDs
-needs no new graph. Weights are float32, float16 or bfloat16; int8 is float32 with the matrices quantized afterwards.
+needs no new graph. Weights are float32, float16 or bfloat16; int8 is a float32 export whose matrices are quantized.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -41,11 +41,11 @@ _SMALL = 1024  # bytes
 _TEXTS = ("two texts", "of different length, so that no size is taken for a constant")
 
 
-def write(generator: Generator, folder: Path, precision: Precision = "float32") -> None:
+def write(generator: Generator, folder: Path) -> None:
     """Write both graphs into `folder`.
 
     Args:
-        generator: on the CPU, its weights of the precision (of float32 for int8).
+        generator: on the CPU, its weights of the precision wanted.
 
     Raises UserError for a generator whose search is not one graph.
     """
@@ -61,9 +61,6 @@ def write(generator: Generator, folder: Path, precision: Precision = "float32") 
             SCORE: _export(ScoreGraph(generator), score_arrays(generator)),
         }
     _save(graphs, folder)
-    if precision == "int8":
-        with _quiet():
-            _quantize(folder)
 
 
 def search_arrays(generator: Generator) -> Arrays:
@@ -138,30 +135,32 @@ def _place(content: bytes, places: dict[bytes, tuple[int, int]], file: BinaryIO)
     return places[key]
 
 
-def _quantize(folder: Path) -> None:
-    """Matrices to int8, one scale a column, activations quantized as they come. Seven bits of weights, because x86
-    without VNNI adds pairs of products in 16 bits."""
+def quantize(exact: Path, folder: Path) -> None:
+    """The graphs of a float32 export with their matrices in int8: one scale a column, activations scaled as they come.
+
+    Seven bits of weights, because x86 without VNNI adds pairs of products in 16 bits. On a CPU with VNNI the eighth
+    would be free; nobody wants two files for it.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     for name in (SEARCH, SCORE):
-        model = onnx.load(folder / name)
-        quantize_dynamic(
-            model,
-            folder / name,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True},
-        )
-    (folder / WEIGHTS).unlink()
+        with _quiet():
+            quantize_dynamic(
+                onnx.load(exact / name),
+                folder / name,
+                op_types_to_quantize=["MatMul"],
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True},
+            )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress and its notes on operators that we do not have to itself."""
-    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -172,10 +171,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def precisions() -> tuple[str, ...]:
-    return get_args(Precision)
 
 
 def load(bundle: Bundle, precision: Precision) -> Generator:

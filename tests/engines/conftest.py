@@ -1,0 +1,59 @@
+"""Two trained bundles, one a kind of generator, both of users, with every export that the engines are tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genrecall import bundle
+from genrecall.bundle import Bundle
+from genrecall.config.generator import TINY
+from tests.generator.conftest import cache, encoder, train
+from tests.generator.shop import Train, catalogue, requests
+from trainer.export.attach import attach_onnx
+
+__all__ = ["cache", "encoder", "train"]
+
+QUERIES = ["red shoe", "blue acme classic lamp for the home", "mug", "green zenith chair", "orbit 🧦 black shoe"]
+
+
+def publish(kind: str, train: Train, folder: Path, layers: int = 1) -> Bundle:
+    """A bundle of the shop whose generator was trained on texts, then on requests of users."""
+    decoder = TINY.decoder.model_copy(update={"layers": layers})
+    section = TINY.model_copy(update={"kind": kind, "decoder": decoder})
+    train(folder, section, requests=(requests(200), requests(40, 1)))
+    items, codes, space = catalogue()
+    return bundle.publish(
+        folder / "bundles",
+        "v1",
+        items["item_id"].to_pylist(),
+        codes,
+        space.level_sizes,
+        lambda target: (folder / "generator").rename(target / "generator") and None,
+        kind=kind,
+        config={},
+        fingerprints={},
+        metrics={},
+    )
+
+
+@pytest.fixture(scope="session")
+def lm_bundle(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    made = publish("lm", train, tmp_path_factory.mktemp("lm-bundle"), layers=2)
+    for precision in ("float32", "float16", "int8"):
+        attach_onnx(made, precision, QUERIES)
+    return made
+
+
+@pytest.fixture(scope="session")
+def encoder_bundle(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    made = publish("encoder", train, tmp_path_factory.mktemp("encoder-bundle"))
+    attach_onnx(made, "float32", QUERIES)
+    return made
+
+
+@pytest.fixture(scope="session", params=["lm", "encoder"])
+def exported(request: pytest.FixtureRequest) -> Bundle:
+    made: Bundle = request.getfixturevalue(f"{request.param}_bundle")
+    return made

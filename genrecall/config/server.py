@@ -52,7 +52,7 @@ class ServerSection(Section):
     buckets: tuple[int, ...] = Field(
         (16, 32, 64, 128, 256, 512, 1024),
         min_length=1,
-        description="tokens that prompts are padded to, ascending; beyond the last, multiples of it",
+        description="padded lengths by which prompts share batches, ascending; beyond the last, multiples of it",
     )
 
     max_pending: int = Field(

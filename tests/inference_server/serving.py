@@ -1,5 +1,6 @@
 """A real gRPC server in the test's process, with an engine whose answers and pace the test decides."""
 
+import asyncio
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +78,13 @@ async def served(*engines, **settings):
             yield GenerativeRecallStub(channel), running, channel
     finally:
         await stop(running)
+
+
+async def pending(running, count):
+    """Until so many entries wait or run."""
+    async with asyncio.timeout(10):
+        while running.service.scheduler.pending != count:
+            await asyncio.sleep(0.005)
 
 
 def request(*texts, **fields):

@@ -1,13 +1,18 @@
 """What is counted, read as Prometheus reads it."""
 
 import asyncio
+import re
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from tests.inference_server.serving import SIDS, ThreeSids, refusal, request, score_request, served
+from inference_server.metrics import Metrics
+from inference_server.slots import Slots
+from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 
 class Scraped:
@@ -56,24 +61,26 @@ def test_calls_under_way_show_and_so_does_every_way_to_be_shed():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine, metrics_port=0, max_pending=4, max_concurrent_score=1) as (stub, running, _):
+        async with served(engine, metrics_port=0, max_pending=3, max_concurrent_score=1) as (stub, running, _):
             first = stub.Generate(request("a"))
             await asyncio.to_thread(engine.running.wait, 10)
             scoring = stub.Score(score_request(SIDS[0]))
-            late, left = stub.Generate(request("b"), timeout=0.3), stub.Generate(request("c"))
-            await asyncio.sleep(0.1)
+            left = stub.Generate(request("b"))
+            await pending(running, 3)
             during = await scrape(running)
             await refusal(stub.Score(score_request(SIDS[0])))
-            await refusal(stub.Generate(request("d")))
+            await refusal(stub.Generate(request("c")))
             left.cancel()
-            await refusal(late)
+            await pending(running, 2)
+            await refusal(stub.Generate(request("d"), timeout=0.2))
+            await pending(running, 2)
             engine.gate.set()
             await asyncio.gather(first, scoring)
             return during, await scrape(running)
 
     during, after = asyncio.run(main())
-    assert during("genrecall_calls_in_flight", method="Generate") == 3
-    assert during("genrecall_entries_pending") == 4
+    assert during("genrecall_calls_in_flight", method="Generate") == 2
+    assert during("genrecall_entries_pending") == 3
     shed = {reason: after("genrecall_calls_shed_total", reason=reason) for reason in ("refused", "busy", "expired")}
     assert shed == {"refused": 1, "busy": 1, "expired": 1}
     assert after("genrecall_calls_shed_total", reason="cancelled") == 1
@@ -110,3 +117,16 @@ def test_there_is_no_endpoint_unless_asked_for_and_two_servers_count_apart():
                 (await scrape(other))("genrecall_calls_total")
 
     asyncio.run(main())
+
+
+def test_the_manual_names_every_setting_and_every_metric():
+    manual = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in manual.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    metrics = {
+        f"{metric.name}_{metric.type}" if metric.type == "info" else metric.name + "_total" * (metric.type == "counter")
+        for metric in Metrics(lambda: Slots({"v1": ThreeSids()}, "v1")).registry.collect()
+        if metric.name.startswith("genrecall_")
+    }
+    assert set(ServerSection.model_fields) <= named
+    assert metrics == {name for name in named if name.startswith("genrecall_")}

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from inference_server.overload import Pace
-from tests.inference_server.serving import SIDS, ThreeSids, refusal, request, score_request, served
+from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 
 def pushback_ms(error):
@@ -17,14 +17,14 @@ def test_calls_beyond_max_pending_are_turned_away_with_a_pushback():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine, max_pending=8, max_batch=1, pushback_ms=70) as (stub, *_):
+        async with served(engine, max_pending=8, max_batch=1, pushback_ms=70) as (stub, running, _):
             first = stub.Generate(request("a"))
             await asyncio.to_thread(engine.running.wait, 10)
             second = stub.Generate(request(*"bcdefg"))
-            await asyncio.sleep(0.2)
+            await pending(running, 7)
             error = await refusal(stub.Generate(request(*"xy")))  # refused whole, though there is room for one
             third = stub.Generate(request("h"))
-            await asyncio.sleep(0.2)
+            await pending(running, 8)
             engine.gate.set()
             await asyncio.gather(first, second, third)
             await stub.Generate(request("i"))
@@ -55,13 +55,12 @@ def test_rerankers_leave_room_for_searches():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine, max_concurrent_score=2) as (stub, *_):
+        async with served(engine, max_concurrent_score=2) as (stub, running, _):
             scoring = [stub.Score(score_request(SIDS[0])) for _ in range(2)]
-            await asyncio.to_thread(engine.running.wait, 10)
-            await asyncio.sleep(0.1)
+            await pending(running, 2)
             error = await refusal(stub.Score(score_request(SIDS[0])))
             search = stub.Generate(request("a"))
-            await asyncio.sleep(0.1)
+            await pending(running, 3)
             engine.gate.set()
             await asyncio.gather(search, *scoring)
             await stub.Score(score_request(SIDS[0]))
@@ -76,14 +75,15 @@ def test_a_call_that_expires_or_is_cancelled_while_it_waits_is_never_computed():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine) as (stub, *_):
+        async with served(engine) as (stub, running, _):
             first = stub.Generate(request("a"))
             await asyncio.to_thread(engine.running.wait, 10)
-            expired = stub.Generate(request("b"), timeout=0.2)
-            cancelled = stub.Generate(request("c"))
-            await asyncio.sleep(0.1)
+            cancelled = stub.Generate(request("b"))
+            await pending(running, 2)
             cancelled.cancel()
-            error = await refusal(expired)
+            await pending(running, 1)
+            error = await refusal(stub.Generate(request("c"), timeout=0.2))
+            await pending(running, 1)
             engine.gate.set()
             await first
             await stub.Generate(request("d"))

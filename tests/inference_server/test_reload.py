@@ -135,6 +135,8 @@ def test_a_call_that_waits_is_answered_by_the_engine_it_began_with(root):
             running = stub.Generate(request("red shoes"))
             await searched.wait()
             waiting = stub.Generate(request("lamp"))
+            while service.scheduler.pending < 2:
+                await asyncio.sleep(0.01)
             looking = asyncio.create_task(reloader.look())
             await asyncio.sleep(0.3)
             release.set_result(None)

@@ -44,7 +44,7 @@ def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
 
 def test_a_stop_says_not_serving_before_it_refuses_anybody():
     async def main():
-        running = await start(slots(ThreeSids()), ServerSection(port=0, drain_s=1.0))
+        running = await start(slots(ThreeSids()), ServerSection(port=0, drain_s=2.0))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             stub, checks = GenerativeRecallStub(channel), health_pb2_grpc.HealthStub(channel)
             states = checks.Watch(health_pb2.HealthCheckRequest(service=SERVICE))

@@ -9,7 +9,7 @@ import pytest
 from genrecall.config import Config, load
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
-from tests.inference_server.serving import SCORES, SIDS, ThreeSids, refusal, request, score_request, served
+from tests.inference_server.serving import SCORES, SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 
 def test_generate_answers_packed_codes_and_descending_scores_in_the_order_asked():
@@ -106,11 +106,11 @@ def test_calls_of_one_moment_share_a_batch_and_each_gets_its_own_answer():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine) as (stub, *_):
+        async with served(engine) as (stub, running, _):
             first = stub.Generate(request("first"))
             await asyncio.to_thread(engine.running.wait, 10)
             waiting = [stub.Generate(request(*texts, k=k)) for texts, k in ((["a"], 3), (["b", "c"], 3), (["d"], 2))]
-            await asyncio.sleep(0.1)
+            await pending(running, 5)
             engine.gate.set()
             replies = [await call for call in (first, *waiting)]
         assert engine.calls == [["first"], ["a", "b", "c"], ["d"]]  # another width is another batch
@@ -147,11 +147,11 @@ def test_a_large_score_is_cut_so_that_a_search_comes_in_between():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine, max_beam_width=100, max_batch_tokens=128, default_k=10) as (stub, *_):
+        async with served(engine, max_beam_width=100, max_batch_tokens=128, default_k=10) as (stub, running, _):
             scoring = stub.Score(score_request(*[SIDS[0]] * 399, SIDS[1], text="x"))
             await asyncio.to_thread(engine.running.wait, 10)
             search = stub.Generate(request("a"))
-            await asyncio.sleep(0.1)
+            await pending(running, 5)
             scored_before = list(engine.scored)
             engine.gate.set()
             await search

@@ -15,6 +15,7 @@ from genrecall import bundle
 from genrecall.assignment import assign
 from genrecall.bundle import Bundle
 from genrecall.config import Config
+from genrecall.config.data import DataSection
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY
 from genrecall.config.quantizer import CqSidSection, QuantizerSection
@@ -57,6 +58,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     checkpoint = tiny_encoder(folder / "checkpoint")
     config = Config(
         run=RunSection(runs_dir=folder / "runs", bundles_dir=folder / "bundles", cache_dir=folder / "cache"),
+        data=DataSection(folder=folder),
         encoder=EncoderSection(checkpoint=str(checkpoint), max_tokens=12),
         quantizer=QuantizerSection(
             candidates=(quantizer,),

@@ -24,7 +24,6 @@ LIGHT = pb.GenerateRequest(queries=[pb.Query(text="red shoes")], k=5)
 OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # channels to one address share a connection otherwise
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.enable_retries", 0),  # what the server answers is what the test sees
 ]

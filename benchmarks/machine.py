@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
+
+_PACKAGES = {"transformers": "transformers", "onnxruntime": "onnxruntime", "grpcio": "grpc"}
 
 
 def describe() -> dict[str, Any]:
@@ -19,7 +22,11 @@ def describe() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "transformers": version("transformers"),
+        **{
+            name: version(name)
+            for name in ("transformers", "onnxruntime", "grpcio")
+            if find_spec(_MODULES.get(name, name))
+        },
     }
 
 

@@ -1,11 +1,18 @@
-"""The constrained search against Hugging Face's, one query at a time on random weights of one shape.
+"""The constrained search alone, against Hugging Face `generate` in the ways that people use it for SIDs.
 
-    python -m benchmarks.search [--layers 2 --hidden 256 --repeats 15]
+    python -m benchmarks.search                                  the small model, over batches, prompts and beams
+    python -m benchmarks.search --model 0.5b --shape 1x32x50     Qwen2.5-0.5B's size, random weights
 
-All sides run in this process, in turns, on the same prompts: ours, with the scores of `generate`; ours as served by
-default (probabilities over valid children: other scores); `generate` with `prefix_allowed_tokens_fn`, which gives the
-same SIDs as the first; `generate` without a constraint, whose answers are thrown away where no item has them.
-Prints a table, and writes benchmarks/results/search-<layers>x<hidden>.json.
+All sides run in this process, in turns, on the same prompts and weights:
+  torch            ours, eager, with the scores of `generate` (probabilities over the whole vocabulary)
+  onnx             ours, one ONNX graph in ONNX Runtime, the same scores
+  onnx, children   the same as it is served by default: probabilities over the valid children, so other scores
+  onnx, int8       that with int8 matrices
+  hf allowed fn    `generate(prefix_allowed_tokens_fn=...)`: the same SIDs as the first two
+  hf trie          `generate` with a trie in a `LogitsProcessor`
+  hf free + filter `generate` without a constraint; beams that no item has are thrown away
+A side that takes long is repeated less (--seconds a cell and side). Prints a table, and writes
+benchmarks/results/search-MODEL.json.
 """
 
 from __future__ import annotations
@@ -13,8 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,157 +29,162 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks import hugging_face
 from benchmarks.machine import describe
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.heads import LevelHeads, Normalizer
-from genrecall.decoding.search import Prefix, beam_search
-from genrecall.decoding.transformer import Decoder, DecoderConfig
+from benchmarks.models import SHAPES, generator, random_model, random_space
+from genrecall.decoding import Generator
+from genrecall.decoding.graph import prompt_arrays, table_arrays
+from genrecall.decoding.prompter import Prompt
 from genrecall.sid import SidSpace
+from inference_server.engines.onnx_engine import CPU, Session
+from trainer.export import onnx
 
-TEXT_TOKENS = 8000
-LEVEL_SIZES = (128, 32, 32)
-SIDS = 13_000
-SHAPES = ((16, 20), (16, 50), (32, 100))  # prompt tokens, beams
+Side = Callable[[torch.Tensor, int], np.ndarray]
+"""(prompt ids [B, S], width) -> rows of the SIDs [B, W], -1 where there is none"""
 
-Search = Callable[[torch.Tensor, int], np.ndarray]
-"""(prompt ids [1, S], width) -> SIDs [W, 3]"""
-
-
-def random_model(layers: int, hidden: int) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=TEXT_TOKENS + sum(LEVEL_SIZES),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        tie_word_embeddings=True,
-        initializer_range=0.1,
-        pad_token_id=0,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    return Qwen2ForCausalLM(config).eval()
+CELLS = {
+    "small": ["1x16x50", "1x32x20", "1x32x50", "1x32x100", "1x128x50", "1x256x50", "8x32x50", "32x32x50", "64x32x20"],
+    "0.5b": ["1x32x20", "1x32x50", "1x128x50"],
+}
+BASELINE = "hf allowed fn"
 
 
-def random_space() -> SidSpace:
-    rng = np.random.default_rng(0)
-    every = np.stack(np.unravel_index(rng.choice(np.prod(LEVEL_SIZES), SIDS, replace=False), LEVEL_SIZES), axis=1)
-    return SidSpace.of(every, LEVEL_SIZES)
+def torch_side(made: Generator) -> Side:
+    return lambda ids, width: made.space.index_of(made.search(_prompts(ids), width).codes)
 
 
-def ours(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Search:
-    decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
-    decoder.load_state_dict(model.model.state_dict())
-    decoder.eval()
-    heads = LevelHeads(model.lm_head.weight, _offsets(), LEVEL_SIZES, normalizer)
-    tables = ConstraintTables.build(space)
+def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
+    block = made.prompter.block
+    session = Session(folder / onnx.SEARCH, CPU, 0, threads, table_arrays(made.tables, block, {}))
 
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
-        prefix = Prefix(decoder.embed_tokens(ids), torch.ones_like(ids, dtype=torch.bool))
-        return space.sids[beam_search(decoder, heads, tables, prefix, width).sid[0].numpy()]
+        inputs = prompt_arrays(made.prompter.inputs(_prompts(ids)), block)
+        return session.run({**inputs, "beams": np.arange(width)})[0]
 
     return search
 
 
-def hugging_face(model: Qwen2ForCausalLM, space: SidSpace | None) -> Search:
-    """`generate`, constrained to `space` where it is given."""
-    after: dict[tuple[int, ...], list[int]] = {}
-    if space is not None:
-        children: dict[tuple[int, ...], set[int]] = defaultdict(set)
-        for tokens in (space.sids + np.array(_offsets())).tolist():
-            for level in range(3):
-                children[tuple(tokens[:level])].add(tokens[level])
-        after = {prefix: sorted(tokens) for prefix, tokens in children.items()}
-
-    def search(ids: torch.Tensor, width: int) -> np.ndarray:
-        length = ids.shape[1]
-        allowed = (lambda _, seen: after[tuple(seen[length:].tolist())]) if space is not None else None
-        out = model.generate(  # type: ignore[misc]  # its decorator confuses the checker
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=3,
-            min_new_tokens=3,
-            num_beams=width,
-            num_return_sequences=width,
-            do_sample=False,
-            length_penalty=0.0,
-            prefix_allowed_tokens_fn=allowed,
-        )
-        return out[:, length:].numpy() - np.array(_offsets())
-
-    return search
+def hugging_face_side(search: hugging_face.Search, space: SidSpace, offsets: tuple[int, int, int]) -> Side:
+    return lambda ids, width: space.index_of(search(ids, width) - np.array(offsets))
 
 
-def measure(sides: dict[str, Search], length: int, width: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds of each side over the same prompts, sides in turns so that a slow spell hits all."""
-    prompts = torch.randint(0, TEXT_TOKENS, (repeats + 2, 1, length), generator=torch.Generator().manual_seed(1))
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    same = 0
+def sides(name: str, folder: Path, threads: int, progress: Progress) -> dict[str, Side]:
+    """Every side over the same random weights. `folder` takes the exports."""
+    shape = SHAPES[name]
+    model, space = random_model(shape), random_space(shape)
+    as_hf, served = (generator(model, space, n) for n in ("vocabulary", "children"))
+    task = progress.add_task("exporting", total=3)
+    for made, target in ((as_hf, "vocabulary"), (served, "children")):
+        (folder / target).mkdir()
+        onnx.write(made, folder / target)
+        progress.advance(task)
+    (folder / "int8").mkdir()
+    onnx.quantize(folder / "children", folder / "int8")
+    progress.advance(task)
+    offsets = as_hf.heads.offsets
+    after = hugging_face.trie(space, offsets)
+    searches = {
+        "hf allowed fn": hugging_face.allowed_fn(model, after),
+        "hf trie": hugging_face.trie_processor(model, after),
+        "hf free + filter": hugging_face.filtered(model, space, offsets),
+    }
+    return {
+        "torch": torch_side(as_hf),
+        "onnx": onnx_side(as_hf, folder / "vocabulary", threads),
+        "onnx, children": onnx_side(served, folder / "children", threads),
+        "onnx, int8": onnx_side(served, folder / "int8", threads),
+        **{name: hugging_face_side(search, space, offsets) for name, search in searches.items()},
+    }
+
+
+def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds of each side over the same prompts, in turns, so that a slow spell hits all."""
+    batch, length, width = map(int, cell.split("x"))
+    random = torch.Generator().manual_seed(1)
+    prompts = [torch.randint(0, tokens, (batch, length), generator=random) for _ in range(repeats + 1)]
+    taken: dict[str, list[float]] = {name: [] for name in every}
+    alike: dict[str, list[float]] = {name: [] for name in every}
     for turn, ids in enumerate(prompts):
-        found = {}
-        for name, search in sides.items():
+        found: dict[str, np.ndarray] = {}
+        for name, search in every.items():
+            if sum(taken[name]) > seconds * 1e3 and len(taken[name]) >= 2:
+                continue
             started = time.perf_counter()
             found[name] = search(ids, width)
-            if turn >= 2:  # the first two warm up
+            if turn:  # the first warms up
                 taken[name].append((time.perf_counter() - started) * 1e3)
-        same += {*map(tuple, found["ours"])} == {*map(tuple, found["hf constrained"])}
+        if BASELINE in found:
+            for name, rows in found.items():
+                alike[name] += [_overlap(a, b) for a, b in zip(rows, found[BASELINE], strict=True)]
     return {
+        "batch": batch,
         "prompt": length,
         "beams": width,
-        "same_sids": f"{same}/{len(prompts)}",
         "ms": {
             name: {
                 "median": round(statistics.median(values), 2),
                 "p10": round(float(np.quantile(values, 0.1)), 2),
                 "p90": round(float(np.quantile(values, 0.9)), 2),
+                "runs": len(values),
             }
             for name, values in taken.items()
         },
+        "overlap_with_hf": {name: round(float(np.mean(values)), 3) for name, values in alike.items()},
     }
 
 
-def _offsets() -> tuple[int, int, int]:
-    return TEXT_TOKENS, TEXT_TOKENS + LEVEL_SIZES[0], TEXT_TOKENS + LEVEL_SIZES[0] + LEVEL_SIZES[1]
+def _overlap(rows: np.ndarray, baseline: np.ndarray) -> float:
+    wanted = {*baseline.tolist()} - {-1}
+    return len(wanted & {*rows.tolist()}) / max(1, len(wanted))
+
+
+def _prompts(ids: torch.Tensor) -> list[Prompt]:
+    return [Prompt(row) for row in ids.tolist()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--model", choices=[*SHAPES], default="small")
+    parser.add_argument("--shape", action="append", help="BATCHxTOKENSxBEAMS, may be repeated", metavar="1x32x50")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=15, help="a side of a cell stops repeating after so long")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
 
-    model, space = random_model(asked.layers, asked.hidden), random_space()
-    sides = {
-        "ours": ours(model, space, "vocabulary"),
-        "ours, children": ours(model, space, "children"),
-        "hf constrained": hugging_face(model, space),
-        "hf unconstrained": hugging_face(model, None),
-    }
-    with torch.inference_mode():
-        rows = [measure(sides, *shape, asked.repeats) for shape in track(SHAPES, "measuring")]
+    torch.set_num_threads(asked.threads)
+    rows = []
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
+        every = sides(asked.model, Path(folder), asked.threads, progress)
+        cells = asked.shape or CELLS[asked.model]
+        for cell in progress.track(cells, description="measuring"):
+            with torch.inference_mode():
+                rows.append(measure(every, cell, SHAPES[asked.model].text_tokens, asked.repeats, asked.seconds))
     result = {
-        "model": {"layers": asked.layers, "hidden": asked.hidden, "parameters": model.num_parameters(), "sids": SIDS},
-        "repeats": asked.repeats,
+        "model": {"name": asked.model, **SHAPES[asked.model].__dict__},
+        "threads": asked.threads,
         "machine": describe(),
         "rows": rows,
     }
-    path = Path(__file__).parent / "results" / f"search-{asked.layers}x{asked.hidden}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = Path(__file__).parent / "results" / f"search-{asked.model}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console.print(table(rows), f"{result['machine']}\nwritten to {path}")
 
-    table = Table("prompt / beams", *sides, "constrained : ours", "same SIDs", title="ms a query: median (p10 to p90)")
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    names = list(rows[0]["ms"])
+    shown = Table("B x S x W", *names, title=f"ms a batch: median, and how many times as fast as {BASELINE}")
     for row in rows:
-        cells = [f"{ms['median']:.1f} ({ms['p10']:.1f} to {ms['p90']:.1f})" for ms in row["ms"].values()]
-        ratio = row["ms"]["hf constrained"]["median"] / row["ms"]["ours"]["median"]
-        table.add_row(f"{row['prompt']} / {row['beams']}", *cells, f"{ratio:.1f}x", row["same_sids"])
-    Console().print(table, f"{result['machine']}\nwritten to {path}")
+        slow = row["ms"][BASELINE]["median"]
+        cells = [
+            f"{ms['median']:.1f} ({ms['p10']:.1f} to {ms['p90']:.1f})\n{slow / ms['median']:.1f}x"
+            for ms in row["ms"].values()
+        ]
+        shown.add_row(f"{row['batch']} x {row['prompt']} x {row['beams']}", *cells)
+    return shown
 
 
 if __name__ == "__main__":

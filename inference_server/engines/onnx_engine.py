@@ -44,8 +44,8 @@ class OnnxEngine(Engine):
         arrays = table_arrays(self._tables, block, prior)
         provider, number = _provider(device)
         folder = bundle.path / attached
-        self._search = _Session(folder / "search.onnx", provider, number, threads, arrays)
-        self._score = _Session(folder / "score.onnx", provider, number, threads, arrays)
+        self._search = Session(folder / "search.onnx", provider, number, threads, arrays)
+        self._score = Session(folder / "score.onnx", provider, number, threads, arrays)
         self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
 
     def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
@@ -66,7 +66,7 @@ class OnnxEngine(Engine):
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-class _Session:
+class Session:
     """A graph whose table inputs are bound for good."""
 
     def __init__(self, path: Path, provider: str, number: int, threads: int, tables: Arrays) -> None:

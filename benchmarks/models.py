@@ -1,0 +1,87 @@
+"""Random weights of two sizes, and one valid codebook: what the speed benchmarks run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from genrecall.decoding import Generator
+from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.heads import LevelHeads, Normalizer
+from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
+from genrecall.decoding.prefixer import PromptPrefixer
+from genrecall.decoding.prompter import Prompter
+from genrecall.decoding.prompts import Vocabulary
+from genrecall.decoding.transformer import Decoder, DecoderConfig
+from genrecall.sid import SidSpace
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder's sizes, and those of its vocabulary and codebook."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    text_tokens: int
+    level_sizes: tuple[int, int, int]
+    sids: int
+
+
+SHAPES = {
+    "small": Shape(2, 256, 512, 4, 4, 8_000, (128, 32, 32), 13_000),
+    "0.5b": Shape(24, 896, 4864, 14, 2, 151_936, (2048, 1024, 1024), 1_000_000),  # Qwen2.5-0.5B
+}
+
+
+def random_space(shape: Shape) -> SidSpace:
+    rng = np.random.default_rng(0)
+    keys = np.unique(rng.integers(0, np.prod(shape.level_sizes), shape.sids + shape.sids // 4))
+    keys = np.sort(rng.permutation(keys)[: shape.sids])
+    return SidSpace(shape.level_sizes, np.stack(np.unravel_index(keys, shape.level_sizes), axis=1).astype(np.int32))
+
+
+def random_model(shape: Shape) -> Qwen2ForCausalLM:
+    """Hugging Face's model; weights large enough that beams differ."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=Vocabulary(shape.text_tokens, shape.level_sizes).size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        tie_word_embeddings=True,
+        initializer_range=0.1 if shape.layers < 8 else 0.04,
+        pad_token_id=0,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Generator:
+    """Our generator over the same weights; a "text" is its token ids in decimal, a blank between two."""
+    block = GeneratorBlock(
+        "lm",
+        space.level_sizes,
+        model.config.vocab_size - sum(space.level_sizes) - 2,
+        normalizer,
+        False,
+        1024,
+        space_fingerprint(space),
+    )
+    vocabulary = Vocabulary(block.base, space.level_sizes)
+    prompter = Prompter(lambda texts: [[int(t) for t in text.split()] for text in texts], block, space, vocabulary)
+    with torch.device("meta"):
+        decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
+    decoder.load_state_dict(model.model.state_dict(), assign=True)
+    heads = LevelHeads(decoder.embed_tokens.weight, block.offsets, space.level_sizes, normalizer)
+    for module in (decoder, heads):
+        module.eval().requires_grad_(False)
+    return Generator(prompter, PromptPrefixer(decoder.embed_tokens), decoder, heads, ConstraintTables.build(space))

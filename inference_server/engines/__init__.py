@@ -8,6 +8,7 @@ from genrecall.bundle import Bundle
 from genrecall.decoding.heads import Normalizer
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
+from inference_server.logs import event
 
 __all__ = ["Engine", "EngineName", "create_engine"]
 
@@ -57,7 +58,7 @@ def create_engine(
     else:
         raise UserError(f"server.engine is {engine!r}: use auto, torch, onnx or tensorrt")
     made.search(made.prepare(["warm up"]), width=1)
-    log.info("engine codebook=%s engine=%s", bundle.codebook, made.name)
+    event(log, logging.INFO, "engine", codebook=bundle.codebook, engine=made.name)
     return made
 
 

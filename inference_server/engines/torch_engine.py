@@ -1,4 +1,4 @@
-"""The torch engine: `genrecall.decoding` on CPU or CUDA."""
+"""The torch engine: `genrecall.decoding`, eager on a CPU, as captured graphs on CUDA."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.prompter import Prompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
+from inference_server.engines.cuda_graphs import CapturedSearch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,10 +42,13 @@ class TorchEngine(Engine):
             raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
         self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype], normalizer)
         super().__init__(bundle, self._generator.prompter)
+        self._find: CapturedSearch | None = None
+        if self._generator.device.type == "cuda":
+            self._find = CapturedSearch(self._generator)
         self.name = f"torch-{device}-{dtype}"
 
     def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
-        return self._generator.search(prompts, width)
+        return self._generator.search(prompts, width, self._find)
 
     def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
         return self._generator.score(prompt, rows)

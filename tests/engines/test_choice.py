@@ -32,6 +32,11 @@ def test_a_normalizer_of_ones_own_is_torchs_alone(lm_bundle: Bundle) -> None:
         create_engine(lm_bundle, "cpu", "onnx", normalizer="level")
 
 
+def test_a_generator_with_a_prior_has_one_normalizer(encoder_bundle: Bundle) -> None:
+    with pytest.raises(UserError, match="normalizer 'level' cannot go with the prefix prior"):
+        create_engine(encoder_bundle, "cpu", normalizer="level")
+
+
 def test_what_is_not_there_is_said_with_the_remedy(encoder_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"has no onnx/int8: make it with `genrecall export`"):
         create_engine(encoder_bundle, "cpu", "onnx", "int8")

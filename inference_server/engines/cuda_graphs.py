@@ -1,0 +1,90 @@
+"""The search on CUDA as captured graphs, one a batch, prompt length and beam width, replayed in one launch.
+
+Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches and lengths
+are rounded up to a few sizes; a graph is captured when its sizes are first met and kept until the memory of `KEPT`
+others is wanted. One thread owns it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrecall.decoding import Generator
+from genrecall.decoding.search import Beams, Prefix, beam_search
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+KEPT = 48
+_WARM_UPS = 3  # eager runs before a capture, so that libraries have made what they make at first use
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A graph, the buffers that it reads and those that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    prefix: Prefix
+    beams: Beams
+
+    def replay(self, prefix: Prefix) -> Beams:
+        """Valid until the next replay. Shorter prefixes stand at the right; nobody looks at rows too many."""
+        batch, length = prefix.mask.shape
+        self.prefix.mask.zero_()
+        self.prefix.mask[:batch, -length:].copy_(prefix.mask)
+        self.prefix.embeds[:batch, -length:].copy_(prefix.embeds)
+        if self.prefix.text is not None and prefix.text is not None:
+            self.prefix.text[:batch].copy_(prefix.text)
+        self.graph.replay()
+        return Beams(self.beams.sid[:batch], self.beams.scores[:batch], self.beams.valid[:batch])
+
+
+class CapturedSearch:
+    """`beam_search` of one generator: prefix and width -> beams."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._captured: OrderedDict[tuple[int, int, int], _Captured] = OrderedDict()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @torch.inference_mode()
+    def __call__(self, prefix: Prefix, width: int) -> Beams:
+        batch, length = prefix.mask.shape
+        key = (_rounded(batch, BATCHES), _rounded(length, LENGTHS), width)
+        if key not in self._captured:
+            while len(self._captured) >= KEPT:
+                self._captured.popitem(last=False)
+            self._captured[key] = self._capture(prefix, *key)
+        self._captured.move_to_end(key)
+        return self._captured[key].replay(prefix)
+
+    def _capture(self, like: Prefix, batch: int, length: int, width: int) -> _Captured:
+        embeds = like.embeds.new_zeros((batch, length, like.embeds.shape[-1]))
+        mask = torch.ones((batch, length), dtype=torch.bool, device=embeds.device)
+        text: Tensor | None = None if like.text is None else like.text.new_zeros((batch, like.text.shape[-1]))
+        prefix = Prefix(embeds, mask, text)
+        aside = torch.cuda.Stream(embeds.device)
+        aside.wait_stream(torch.cuda.current_stream(embeds.device))
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UPS):
+                self._run(prefix, width)
+        torch.cuda.current_stream(embeds.device).wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may be at work on the device: a new bundle is warmed while the held one answers.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            beams = self._run(prefix, width)
+        return _Captured(graph, prefix, beams)
+
+    def _run(self, prefix: Prefix, width: int) -> Beams:
+        made = self._generator
+        return beam_search(made.decoder, made.heads, made.tables, prefix, width)
+
+
+def _rounded(size: int, sizes: tuple[int, ...]) -> int:
+    """The next of `sizes`; beyond the last, the size itself."""
+    at = bisect_left(sizes, size)
+    return sizes[at] if at < len(sizes) else size

@@ -22,11 +22,7 @@ def describe() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        **{
-            name: version(name)
-            for name in ("transformers", "onnxruntime", "grpcio")
-            if find_spec(_MODULES.get(name, name))
-        },
+        **{name: version(name) for name, module in _PACKAGES.items() if find_spec(module)},
     }
 
 

@@ -39,8 +39,11 @@ format: $(INSTALLED) ## apply formatting and what lint can mend
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-bench: $(INSTALLED) ## speed, side by side with what one would use instead
+bench: $(INSTALLED) ## speed, side by side with what one would use instead (about half an hour; a quiet machine)
 	@$(PY) -m benchmarks.search
+	@$(PY) -m benchmarks.constraint
+	@$(PY) -m benchmarks.stages
+	@$(PY) -m benchmarks.serving
 
 proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,9 @@ def random_model(shape: Shape) -> Qwen2ForCausalLM:
 
 
 def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Generator:
-    """Our generator over the same weights; a "text" is its token ids in decimal, a blank between two."""
+    """Our generator over the same weights; a "text" is its token ids in decimal, a blank between two (a word: its
+    length).
+    """
     block = GeneratorBlock(
         "lm",
         space.level_sizes,
@@ -77,7 +80,11 @@ def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) 
         space_fingerprint(space),
     )
     vocabulary = Vocabulary(block.base, space.level_sizes)
-    prompter = Prompter(lambda texts: [[int(t) for t in text.split()] for text in texts], block, space, vocabulary)
+
+    def tokenize(texts: Sequence[str]) -> list[list[int]]:
+        return [[int(word) if word.isdigit() else len(word) for word in text.split()] for text in texts]
+
+    prompter = Prompter(tokenize, block, space, vocabulary)
     with torch.device("meta"):
         decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
     decoder.load_state_dict(model.model.state_dict(), assign=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
 from inference_server import slots
+from inference_server.door import Door
 from inference_server.health import Health
 from inference_server.logs import event
 from inference_server.metrics import exposed
-from inference_server.parsing import Parsing
 from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
 from inference_server.tls import credentials
@@ -53,6 +54,7 @@ def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready
         codebooks: those to hold, the first answering calls that name none; empty: the newest `section.hold`.
         on_ready: called once calls are answered.
     """
+    _raise_file_limit()
     if section.threads:
         import torch
 
@@ -97,7 +99,8 @@ class Running:
 async def start(held: slots.Slots, section: ServerSection) -> Running:
     """Listen and answer; raises UserError when an address cannot be had or the TLS files cannot be used."""
     options = [("grpc.max_receive_message_length", section.max_request_bytes), *OPTIONS]
-    server = grpc.aio.server(interceptors=[Parsing()], options=options)
+    door = Door()
+    server = grpc.aio.server(interceptors=[door], options=options)
     service = GenerativeRecall(held, section)
     add_GenerativeRecallServicer_to_server(service, server)
     checks = Health()
@@ -109,7 +112,8 @@ async def start(held: slots.Slots, section: ServerSection) -> Running:
         if service.spans:
             closing.callback(service.spans.close)
         closing.push_async_callback(service.scheduler.close)
-        closing.push_async_callback(server.stop, section.grace_s)
+        closing.push_async_callback(server.stop, None)  # at once: what comes in between would end as CANCELLED
+        closing.push_async_callback(door.close, section.grace_s)
         closing.callback(checks.end)
         port = _listen(server, section)
         await server.start()
@@ -129,6 +133,13 @@ async def stop(running: Running) -> None:
     await asyncio.sleep(section.drain_s)
     await running.closing.aclose()
     event(log, logging.INFO, "stopped")
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file: as many as the system allows, where shells start processes with 1024 for old programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS calls it unlimited, and takes less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:

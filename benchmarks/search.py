@@ -22,14 +22,15 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 from rich.table import Table
 
 from benchmarks import hugging_face
@@ -37,8 +38,8 @@ from benchmarks.machine import describe
 from benchmarks.models import SHAPES, generator, random_model, random_space
 from genrecall.decoding import Generator
 from genrecall.decoding.graph import prompt_arrays, table_arrays
+from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.prompter import Prompt
-from genrecall.sid import SidSpace
 from inference_server.engines.onnx_engine import CPU, Session
 from trainer.export import onnx
 
@@ -50,6 +51,7 @@ CELLS = {
     "0.5b": ["1x32x20", "1x32x50", "1x128x50"],
 }
 BASELINE = "hf allowed fn"
+SIDES = ("torch", "onnx", "onnx, children", "onnx, int8", BASELINE, "hf trie", "hf free + filter")
 
 
 def torch_side(made: Generator) -> Side:
@@ -67,37 +69,42 @@ def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
     return search
 
 
-def hugging_face_side(search: hugging_face.Search, space: SidSpace, offsets: tuple[int, int, int]) -> Side:
-    return lambda ids, width: space.index_of(search(ids, width) - np.array(offsets))
-
-
-def sides(name: str, folder: Path, threads: int, progress: Progress) -> dict[str, Side]:
-    """Every side over the same random weights. `folder` takes the exports."""
+def sides(name: str, wanted: Sequence[str], folder: Path, threads: int) -> dict[str, Side]:
+    """The wanted sides over the same random weights. `folder` takes the exports that they need."""
     shape = SHAPES[name]
     model, space = random_model(shape), random_space(shape)
-    as_hf, served = (generator(model, space, n) for n in ("vocabulary", "children"))
-    task = progress.add_task("exporting", total=3)
-    for made, target in ((as_hf, "vocabulary"), (served, "children")):
-        (folder / target).mkdir()
-        onnx.write(made, folder / target)
-        progress.advance(task)
-    (folder / "int8").mkdir()
-    onnx.quantize(folder / "children", folder / "int8")
-    progress.advance(task)
-    offsets = as_hf.heads.offsets
-    after = hugging_face.trie(space, offsets)
-    searches = {
-        "hf allowed fn": hugging_face.allowed_fn(model, after),
-        "hf trie": hugging_face.trie_processor(model, after),
-        "hf free + filter": hugging_face.filtered(model, space, offsets),
+    made = {n: generator(model, space, n) for n in ("vocabulary", "children")}
+    exports: dict[str, Path] = {}
+
+    def exported(normalizer: Normalizer) -> Path:
+        if normalizer not in exports:
+            exports[normalizer] = folder / normalizer
+            exports[normalizer].mkdir()
+            onnx.write(made[normalizer], exports[normalizer], (onnx.SEARCH,))
+        return exports[normalizer]
+
+    def int8() -> Path:
+        target = folder / "int8"
+        target.mkdir()
+        onnx.quantize(exported("children"), target)
+        return target
+
+    offsets = made["children"].heads.offsets
+    after = cache(lambda: hugging_face.trie(space, offsets))
+
+    def by_hugging_face(search: hugging_face.Search) -> Side:
+        return lambda ids, width: space.index_of(search(ids, width) - np.array(offsets))
+
+    makers: dict[str, Callable[[], Side]] = {
+        "torch": lambda: torch_side(made["vocabulary"]),
+        "onnx": lambda: onnx_side(made["vocabulary"], exported("vocabulary"), threads),
+        "onnx, children": lambda: onnx_side(made["children"], exported("children"), threads),
+        "onnx, int8": lambda: onnx_side(made["children"], int8(), threads),
+        BASELINE: lambda: by_hugging_face(hugging_face.allowed_fn(model, after())),
+        "hf trie": lambda: by_hugging_face(hugging_face.trie_processor(model, after())),
+        "hf free + filter": lambda: by_hugging_face(hugging_face.filtered(model, space, offsets)),
     }
-    return {
-        "torch": torch_side(as_hf),
-        "onnx": onnx_side(as_hf, folder / "vocabulary", threads),
-        "onnx, children": onnx_side(served, folder / "children", threads),
-        "onnx, int8": onnx_side(served, folder / "int8", threads),
-        **{name: hugging_face_side(search, space, offsets) for name, search in searches.items()},
-    }
+    return {side: makers[side]() for side in track(wanted, "opening")}
 
 
 def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, seconds: float) -> dict[str, Any]:
@@ -149,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[*SHAPES], default="small")
     parser.add_argument("--shape", action="append", help="BATCHxTOKENSxBEAMS, may be repeated", metavar="1x32x50")
+    parser.add_argument("--side", action="append", choices=SIDES, help="may be repeated; all without it")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=15, help="a side of a cell stops repeating after so long")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -156,11 +164,9 @@ def main() -> None:
 
     torch.set_num_threads(asked.threads)
     rows = []
-    console = Console()
-    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
-        every = sides(asked.model, Path(folder), asked.threads, progress)
-        cells = asked.shape or CELLS[asked.model]
-        for cell in progress.track(cells, description="measuring"):
+    with tempfile.TemporaryDirectory() as folder:
+        every = sides(asked.model, asked.side or SIDES, Path(folder), asked.threads)
+        for cell in track(asked.shape or CELLS[asked.model], "measuring"):
             with torch.inference_mode():
                 rows.append(measure(every, cell, SHAPES[asked.model].text_tokens, asked.repeats, asked.seconds))
     result = {
@@ -171,19 +177,24 @@ def main() -> None:
     }
     path = Path(__file__).parent / "results" / f"search-{asked.model}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    console.print(table(rows), f"{result['machine']}\nwritten to {path}")
+    Console().print(table(rows), f"{result['machine']}\nwritten to {path}")
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    names = list(rows[0]["ms"])
-    shown = Table("B x S x W", *names, title=f"ms a batch: median, and how many times as fast as {BASELINE}")
+    shown = Table(
+        "batch x tokens x beams", "side", "ms a batch (p10 to p90)", f"times as fast as {BASELINE}", "same SIDs"
+    )
     for row in rows:
-        slow = row["ms"][BASELINE]["median"]
-        cells = [
-            f"{ms['median']:.1f} ({ms['p10']:.1f} to {ms['p90']:.1f})\n{slow / ms['median']:.1f}x"
-            for ms in row["ms"].values()
-        ]
-        shown.add_row(f"{row['batch']} x {row['prompt']} x {row['beams']}", *cells)
+        slow = row["ms"].get(BASELINE, {}).get("median", float("nan"))
+        for name, ms in row["ms"].items():
+            shown.add_row(
+                f"{row['batch']} x {row['prompt']} x {row['beams']}" if name == next(iter(row["ms"])) else "",
+                name,
+                f"{ms['median']:.1f} ({ms['p10']:.1f} to {ms['p90']:.1f})",
+                f"{slow / ms['median']:.1f}",
+                f"{row['overlap_with_hf'][name]:.1%}",
+            )
+        shown.add_section()
     return shown
 
 

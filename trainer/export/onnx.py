@@ -37,15 +37,17 @@ from genrecall.errors import UserError
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 OPSET = 20  # 23 has RMSNormalization and Attention nodes, which ONNX Runtime 1.32 runs slower on a CPU than the parts
 SEARCH, SCORE, WEIGHTS = "search.onnx", "score.onnx", "weights.bin"
+GRAPHS = (SEARCH, SCORE)
 _SMALL = 1024  # bytes
 _TEXTS = ("two texts", "of different length, so that no size is taken for a constant")
 
 
-def write(generator: Generator, folder: Path) -> None:
-    """Write both graphs into `folder`.
+def write(generator: Generator, folder: Path, names: Sequence[str] = GRAPHS) -> None:
+    """Write the graphs into `folder`.
 
     Args:
         generator: on the CPU, its weights of the precision wanted.
+        names: of GRAPHS.
 
     Raises UserError for a generator whose search is not one graph.
     """
@@ -55,12 +57,12 @@ def write(generator: Generator, folder: Path) -> None:
             f"generator.user.related is {user.related}: which of a user's SIDs count takes a search of its own, "
             "which is not part of the graph. Train with related=0, or serve with --engine torch"
         )
+    made = {
+        SEARCH: lambda: _export(SearchGraph(generator), search_arrays(generator)),
+        SCORE: lambda: _export(ScoreGraph(generator), score_arrays(generator)),
+    }
     with _quiet():
-        graphs = {
-            SEARCH: _export(SearchGraph(generator), search_arrays(generator)),
-            SCORE: _export(ScoreGraph(generator), score_arrays(generator)),
-        }
-    _save(graphs, folder)
+        _save({name: made[name]() for name in names}, folder)
 
 
 def search_arrays(generator: Generator) -> Arrays:
@@ -141,14 +143,14 @@ def quantize(exact: Path, folder: Path) -> None:
     Seven bits of weights, because x86 without VNNI adds pairs of products in 16 bits. On a CPU with VNNI the eighth
     would be free; nobody wants two files for it.
     """
-    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    for name in (SEARCH, SCORE):
+    for name in filter(lambda name: (exact / name).is_file(), GRAPHS):
         with _quiet():
             quantize_dynamic(
-                onnx.load(exact / name),
+                exact / name,
                 folder / name,
+                use_external_data_format=True,  # a protobuf ends at 2 GB
                 op_types_to_quantize=["MatMul"],
                 per_channel=True,
                 reduce_range=True,

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genrecall.errors import BundleError
@@ -32,6 +33,7 @@ from genrecall.sid import SidSpace, check_codebook
 FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
+CONSTRAINT = "constraint.safetensors"  # the valid SIDs, sorted, and their prefixes: derived from the items
 GENERATOR = "generator"
 QUANTIZER = "quantizer.safetensors"
 ENCODER = "encoder"  # the sentence encoder behind the item vectors; inside the generator where that one reads with it
@@ -86,7 +88,9 @@ class Bundle:
 
     @cached_property
     def space(self) -> SidSpace:
-        """The valid SIDs: those that some item has."""
+        """The valid SIDs: those that some item has. Mapped from disk; sorted here in a bundle that has no such file."""
+        if CONSTRAINT in self.manifest["files"]:
+            return SidSpace.load(self.path / CONSTRAINT, self.level_sizes)
         return SidSpace.of(codes_of(self.items()), self.level_sizes)
 
 
@@ -101,9 +105,9 @@ def assignments_table(item_ids: Sequence[str], codes: np.ndarray) -> pa.Table:
     codes = np.ascontiguousarray(codes, dtype=np.int32)
     if codes.shape != (len(item_ids), 3):
         raise ValueError(f"codes must have shape [{len(item_ids)}, 3], found {codes.shape}")
-    paths = ["/".join(map(str, row)) for row in codes.tolist()]
+    paths = pc.binary_join_element_wise(*(pa.array(level).cast(pa.string()) for level in codes.T), "/")
     column = pa.FixedSizeListArray.from_arrays(pa.array(codes.ravel()), 3)
-    return pa.table([pa.array(item_ids, pa.string()), column, pa.array(paths, pa.string())], schema=ASSIGNMENTS)
+    return pa.table([pa.array(item_ids, pa.string()), column, paths], schema=ASSIGNMENTS)
 
 
 def publish(
@@ -139,8 +143,9 @@ def publish(
         raise BundleError(f"bundle {final} exists and is never changed: publish under a new codebook name")
     with _construction(root, codebook) as folder:
         table = assignments_table(item_ids, codes)
-        SidSpace.of(codes, level_sizes)  # refuses codes outside the levels before anything is published
+        space = SidSpace.of(codes, level_sizes)  # refuses codes outside the levels before anything is published
         pq.write_table(table, folder / ITEMS, compression="zstd")
+        space.save(folder / CONSTRAINT)
         write(folder)
         files = {str(p.relative_to(folder)): _entry(p) for p in sorted(folder.rglob("*")) if p.is_file()}
         weights = files.get(f"{GENERATOR}/model.safetensors")
@@ -154,7 +159,7 @@ def publish(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "level_sizes": list(level_sizes),
             "items": len(item_ids),
-            "sids": len(np.unique(codes, axis=0)),
+            "sids": len(space),
             "files": files,
             "config": config,
             "fingerprints": dict(fingerprints),

@@ -1,20 +1,33 @@
 """The semantic id: three codes, its term in the index, and the sorted list of valid SIDs of one codebook.
 
-Owns the codec between codes, packed keys and terms. What is derived from the list of valid SIDs for the search
-(constraint tables) belongs to `genrecall.decoding`.
+Owns the codec between codes, packed keys and terms, the prefixes that the valid SIDs span, and the file of both. What
+a search makes of them on a device (constraint tables) belongs to `genrecall.decoding`.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 LEVELS = 3
 _CODEBOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TERM = re.compile(rf"({_CODEBOOK.pattern})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})")
+
+
+T = TypeVar("T")
+
+
+def by_level(values: Iterable[T]) -> tuple[T, T, T]:
+    """What stands for the three levels, as the tuple that it is."""
+    one, two, three = values
+    return one, two, three
 
 
 def check_codebook(name: str) -> str:
@@ -57,6 +70,32 @@ class Sid:
 
 
 @dataclass(frozen=True)
+class Prefixes:
+    """The prefixes of sorted SIDs, as numbered nodes. The children of a node are neighbours, so a range says them.
+
+    Attributes:
+        code: of each level, int32 [nodes], the code that leads to each node. Level 3's nodes are the SIDs, in order.
+        start: of each level, int32 [parents + 1], first child of each parent; the only parent of level 1 is the root.
+    """
+
+    code: tuple[np.ndarray, np.ndarray, np.ndarray]
+    start: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, sids: np.ndarray) -> Prefixes:
+        """From int32 [n, 3], sorted and unique: 0.1 s for five million."""
+        sids = np.asarray(sids, dtype=np.int32)
+        new = np.ones((2, len(sids)), dtype=bool)  # at which rows a node of level 1, of level 2 begins
+        new[0, 1:] = sids[1:, 0] != sids[:-1, 0]
+        new[1, 1:] = new[0, 1:] | (sids[1:, 1] != sids[:-1, 1])
+        first, second = (np.flatnonzero(level).astype(np.int32) for level in new)
+        code = sids[first, 0], sids[second, 1], np.ascontiguousarray(sids[:, 2])
+        ends = [np.array([len(nodes)], np.int32) for nodes in code]
+        above = np.searchsorted(second, first).astype(np.int32)
+        return cls(code, (np.append(np.int32(0), ends[0]), np.append(above, ends[1]), np.append(second, ends[2])))
+
+
+@dataclass(frozen=True)
 class SidSpace:
     """The valid SIDs of one codebook.
 
@@ -71,8 +110,7 @@ class SidSpace:
     def __post_init__(self) -> None:
         if self.sids.ndim != 2 or self.sids.shape[1] != LEVELS:
             raise ValueError(f"sids must have shape [n, 3], found {self.sids.shape}")
-        if len(self.sids) and (self.sids.min() < 0 or (self.sids >= np.array(self.level_sizes)).any()):
-            raise ValueError(f"a SID has a code outside the level sizes {self.level_sizes}")
+        _check_range(self.sids, self.level_sizes)
         if len(self.sids) > 1 and not (np.diff(self.keys) > 0).all():
             raise ValueError("sids must be sorted and unique: build the space with SidSpace.of")
 
@@ -84,17 +122,43 @@ class SidSpace:
             if not len(codes):
                 raise ValueError("level_sizes are needed for a space without SIDs")
             top = codes.max(axis=0) + 1
-            level_sizes = (int(top[0]), int(top[1]), int(top[2]))
-        return cls(level_sizes, np.unique(codes, axis=0))
+            level_sizes = by_level(top.tolist())
+        _check_range(codes, level_sizes)  # before they are packed: a code too large would pass for another SID
+        keys = np.sort(_pack(codes, level_sizes))
+        keys = keys[np.diff(keys, prepend=-1) > 0]  # np.unique hashes integers, which takes fifty times as long
+        return cls(level_sizes, np.stack(np.unravel_index(keys, level_sizes), axis=1, dtype=np.int32, casting="unsafe"))
+
+    def save(self, path: Path) -> None:
+        """Write the SIDs and their prefixes, so that `load` neither sorts nor derives anything."""
+        from safetensors.numpy import save_file
+
+        arrays = {"sids": np.ascontiguousarray(self.sids, dtype=np.int32)}
+        for level in range(LEVELS):
+            arrays |= {f"code_{level}": self.prefixes.code[level], f"start_{level}": self.prefixes.start[level]}
+        save_file(arrays, path)
+
+    @classmethod
+    def load(cls, path: Path, level_sizes: tuple[int, int, int]) -> SidSpace:
+        """What `save` wrote, mapped into memory: pages are read when touched, and shared by all who map them.
+
+        Raises ValueError for SIDs that are not sorted, not unique or outside the levels.
+        """
+        arrays = _mapped(path)
+        space = cls(level_sizes, arrays["sids"])
+        code, start = (by_level(arrays[f"{kind}_{n}"] for n in range(LEVELS)) for kind in ("code", "start"))
+        vars(space)["prefixes"] = Prefixes(code, start)  # where the cached property keeps them
+        return space
 
     def __len__(self) -> int:
         return len(self.sids)
 
     def pack(self, codes: np.ndarray) -> np.ndarray:
         """int64 [...] keys of codes int [..., 3]; keys order as the SIDs do."""
-        _, k2, k3 = self.level_sizes
-        codes = np.asarray(codes, dtype=np.int64)
-        return (codes[..., 0] * k2 + codes[..., 1]) * k3 + codes[..., 2]
+        return _pack(codes, self.level_sizes)
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        return Prefixes.of(self.sids)
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -110,3 +174,25 @@ class SidSpace:
             return np.full(keys.shape, -1, dtype=np.int64)
         at = np.searchsorted(self.keys, keys).clip(max=len(self.sids) - 1)
         return np.where(self.keys[at] == keys, at, -1)
+
+
+def _check_range(codes: np.ndarray, level_sizes: tuple[int, int, int]) -> None:
+    if len(codes) and any(c.min() < 0 or c.max() >= size for c, size in zip(codes.T, level_sizes, strict=True)):
+        raise ValueError(f"a SID has a code outside the level sizes {level_sizes}")
+
+
+def _pack(codes: np.ndarray, level_sizes: tuple[int, int, int]) -> np.ndarray:
+    _, k2, k3 = level_sizes
+    codes = np.asarray(codes)
+    return (codes[..., 0].astype(np.int64) * k2 + codes[..., 1]) * k3 + codes[..., 2]
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The int32 arrays of a safetensors file, by name: the library's own reader for NumPy copies them."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        name: np.memmap(path, np.int32, "c", 8 + length + about["data_offsets"][0], tuple(about["shape"]))
+        for name, about in header.items()
+    }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.constraint import MASK_BYTES, ConstraintTables, choose
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.layout import CONFIG, ENCODER, WEIGHTS, GeneratorBlock, check_space, read_folder
 from genrecall.decoding.prefixer import EncoderPrefixer, PromptPrefixer
@@ -149,7 +149,8 @@ class Generator:
             prefixer = EncoderPrefixer(encoder, projection, user, decoder.embed_tokens, prior)
         for module in (prefixer, decoder, heads):
             module.to(device).eval().requires_grad_(False)
-        return cls(prompter, prefixer, decoder, heads, ConstraintTables.build(space, device))
+        tables = ConstraintTables.build(space, device, choose(space, 0 if block.prior else MASK_BYTES))
+        return cls(prompter, prefixer, decoder, heads, tables)
 
     def generate(
         self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[User | None] | None = None
@@ -204,7 +205,7 @@ class Generator:
             torch.from_numpy(a).to(self.device) for a in (inputs.ids, inputs.mask, inputs.recent, inputs.profile)
         )
         users = Users(profile, recent) if any(p.known for p in prompts) else None
-        return self.prefixer(ids, mask, users, self.tokens)
+        return self.prefixer(ids, mask, users, ids if users is None else self.tokens)  # those of all SIDs are large
 
     def _related(self, prompts: Sequence[Prompt], block: UserBlock) -> list[Prompt]:
         """The prompts with the newest of those recent SIDs that are related to the query."""
@@ -218,9 +219,9 @@ class Generator:
 def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int) -> Tensor:
     """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
     root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
-    scores, child = heads(0, PrefixTree.root(decoder, prefix).state, tables, root, prefix.text)
+    scores = heads(0, PrefixTree.root(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
-    return tables.code[0][child[:, 0].gather(1, best)]
+    return tables.codes(0, tables.child(0, root.expand_as(best), best))
 
 
 def _assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

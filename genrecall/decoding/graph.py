@@ -108,8 +108,8 @@ def table_arrays(tables: ConstraintTables, block: GeneratorBlock, prior: Mapping
     """What belongs to the list of SIDs. prior: `vectors_0`, `log_items_0`, ... where there is one."""
     arrays: Arrays = {}
     for level in range(LEVELS):
-        arrays[f"code{level + 1}"] = tables.code[level].cpu().numpy()
-        arrays[f"start{level + 1}"] = tables.start[level].cpu().numpy()
+        arrays[f"code{level + 1}"] = tables.code[level].long().cpu().numpy()
+        arrays[f"start{level + 1}"] = tables.start[level].long().cpu().numpy()
         arrays[f"slots{level + 1}"] = np.arange(tables.width[level])
     for kind, level in NODE_ARRAYS if block.prior else ():
         arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.prior import PrefixPrior
-from genrecall.decoding.transformer import MASKED
 
 Normalizer = Literal["vocabulary", "level", "children"]
 
@@ -29,7 +27,7 @@ class LevelHeads(nn.Module):
         normalizer: over what the probabilities of a step sum to one. "children": the valid codes after the prefix, as
             the training loss has it. "level": all codes of the level. "vocabulary": every row, as Hugging Face's
             constrained `generate` scores (it masks after log-softmax and does not renormalize).
-        prior: added to the logits of children; takes the "children" normalizer.
+        prior: added to the logits of children; takes the "children" normalizer, and tables of ranges.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class LevelHeads(nn.Module):
 
     def forward(
         self, level: int, state: Tensor, tables: ConstraintTables, parent: Tensor, text: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Log-probabilities of the children of R prefixes.
 
         Args:
@@ -62,22 +60,20 @@ class LevelHeads(nn.Module):
             text: [B, dim], the texts' vectors; needed with a prior.
 
         Returns:
-            log-probabilities float32 [B, R, C], about -1e9 where a slot holds no child, and the child nodes int64 [B,
-            R, C].
+            float32 [B, R, C], about -1e9 where a slot holds no child; `tables` say which child a slot holds.
         """
-        child, valid = tables.children(level, parent)
         first, size = self.offsets[level], self.level_sizes[level]
         if self.normalizer == "vocabulary":
-            over = F.linear(state, self.weight).float()
-            every = over[..., first : first + size]
+            every = F.linear(state, self.weight).float().log_softmax(-1)[..., first : first + size]
         else:
-            every = over = F.linear(state, self.weight[first : first + size]).float()
-        logits = every.gather(-1, tables.code[level][child])
+            every = F.linear(state, self.weight[first : first + size]).float()
+        if self.normalizer == "level":
+            every = every.log_softmax(-1)
+        scores = tables.candidates(level, parent, every)
         if self.prior is not None:
             if text is None:
                 raise ValueError("a generator with a prefix prior needs the texts' vectors")
-            logits = logits + self.prior(level, state, text, child)
-        logits = torch.where(valid, logits, MASKED)
-        if self.normalizer == "children":
-            return logits.log_softmax(-1).clamp(min=MASKED), child
-        return (logits - over.logsumexp(-1, keepdim=True)).clamp(min=MASKED), child
+            if tables.masks[level] is not None:
+                raise ValueError("a prefix prior scores nodes, not codes: build its tables of ranges alone")
+            scores = scores + self.prior(level, state, text, tables.children(level, parent)[0])
+        return scores.log_softmax(-1) if self.normalizer == "children" else scores

@@ -64,7 +64,7 @@ def sample(
     codes, log_probs, entropy = [], [], []
     for level in range(LEVELS):
         if mask == "children":
-            logits, child = heads(level, state, tables, node, prefix.text)
+            logits = heads(level, state, tables, node, prefix.text)
         else:
             logits = level_logits(heads, level, state)
         logits = (logits / temperature).log_softmax(-1)
@@ -72,8 +72,8 @@ def sample(
         log_probs.append(logits.gather(-1, pick.unsqueeze(-1)).squeeze(-1))
         entropy.append(-(logits.exp() * logits).sum(-1))
         if mask == "children":
-            node = child.gather(-1, pick.unsqueeze(-1)).squeeze(-1)
-            codes.append(tables.code[level][node])
+            node = tables.child(level, node, pick)
+            codes.append(tables.codes(level, node))
         else:
             codes.append(pick)
         if level < LEVELS - 1:

@@ -57,12 +57,13 @@ def score(heads: LevelHeads, tables: ConstraintTables, root: PrefixTree, text: T
         text: [1, dim] where the generator has an encoder.
     """
     start = torch.zeros((1, 1), dtype=torch.int64, device=root.state.device)
-    one, _ = heads(0, root.state, tables, start, text)
-    tree = root.grow((heads.offsets[0] + tables.code[0][wanted.first]).unsqueeze(0))
-    two, _ = heads(1, tree.state, tables, wanted.first.unsqueeze(0), text)
-    tree = tree.grow((heads.offsets[1] + tables.code[1][wanted.second]).unsqueeze(0), wanted.parent.unsqueeze(0))
-    three, _ = heads(2, tree.state, tables, wanted.second.unsqueeze(0), text)
+    one = heads(0, root.state, tables, start, text)
+    tree = root.grow((heads.offsets[0] + tables.codes(0, wanted.first)).unsqueeze(0))
+    two = heads(1, tree.state, tables, wanted.first.unsqueeze(0), text)
+    tree = tree.grow((heads.offsets[1] + tables.codes(1, wanted.second)).unsqueeze(0), wanted.parent.unsqueeze(0))
+    three = heads(2, tree.state, tables, wanted.second.unsqueeze(0), text)
     above = wanted.first[wanted.parent]
-    of_two = one[0, 0][above] + two[0, wanted.parent, wanted.second - tables.start[1][above]]
-    of_three = three[0, wanted.leaf, wanted.sid - tables.start[2][wanted.second[wanted.leaf]]]
+    of_one = one[0, 0][tables.slot(0, torch.zeros_like(above), above)]
+    of_two = of_one + two[0, wanted.parent, tables.slot(1, above, wanted.second)]
+    of_three = three[0, wanted.leaf, tables.slot(2, wanted.second[wanted.leaf], wanted.sid)]
     return of_two[wanted.leaf] + of_three

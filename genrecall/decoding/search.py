@@ -109,17 +109,25 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     node = torch.zeros(tree.state.shape[:2], dtype=torch.int64, device=tree.state.device)
     score = torch.zeros(tree.state.shape[:2], device=tree.state.device)
     for level in range(LEVELS):
-        step, child = heads(level, tree.state, tables, node, prefix.text)
+        step = heads(level, tree.state, tables, node, prefix.text)
         score, pick = top(score.unsqueeze(-1) + step, width)
-        node = child.flatten(1).gather(1, pick)
+        parent = pick // step.shape[-1]
+        slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size
+        node = tables.child(level, node.gather(1, parent), slot)
         if level < LEVELS - 1:
-            token = heads.offsets[level] + tables.code[level][node]
-            tree = tree.grow(token, pick // child.shape[-1] if level else None)
+            token = heads.offsets[level] + tables.codes(level, node)
+            tree = tree.grow(token, parent if level else None)
     return Beams(node, score, score > DEAD)
 
 
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best `width` of [B, R, C] and their flat index, padded with dead ones where there are fewer."""
+    """The best `width` of [B, R, C] and their flat index, padded with dead ones where there are fewer.
+
+    The top of each beam first, then of those together, gives the same and takes longer on a CPU.
+    """
     flat = scores.flatten(1)
-    best, pick = F.pad(flat, (0, width), value=MASKED).topk(width, sorted=True)  # no shape depends on what is there
-    return best, pick.clamp(max=flat.shape[1] - 1)
+    if torch.compiler.is_exporting() or flat.shape[1] < width:  # an exported graph meets every number of candidates
+        best, pick = F.pad(flat, (0, width), value=MASKED).topk(width)
+        return best, pick.clamp(max=flat.shape[1] - 1)
+    best, pick = flat.topk(width)
+    return best, pick

@@ -34,6 +34,17 @@ def test_a_published_bundle_opens_with_what_was_put_in(tmp_path):
     assert opened.space.sids.tolist() == [[0, 1, 2], [3, 0, 0]]
 
 
+def test_the_valid_sids_are_mapped_from_disk_and_sorted_in_a_bundle_without_their_file(tmp_path):
+    opened = publish(tmp_path)
+    assert isinstance(opened.space.sids, np.memmap)
+    manifest = json.loads((opened.path / "manifest.json").read_text())
+    del manifest["files"]["constraint.safetensors"]
+    (opened.path / "manifest.json").write_text(json.dumps(manifest))
+    older = bundle.open(opened.path)
+    assert not isinstance(older.space.sids, np.memmap)
+    assert older.space.sids.tolist() == opened.space.sids.tolist()
+
+
 def test_current_and_previous_follow_what_is_published(tmp_path):
     for codebook in ("v1", "v2", "v3"):
         publish(tmp_path, codebook)

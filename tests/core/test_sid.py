@@ -51,3 +51,40 @@ def test_a_space_refuses_unsorted_repeated_or_out_of_range_sids():
         SidSpace(SIZES, np.array([[1, 0, 0], [1, 0, 0]], np.int32))
     with pytest.raises(ValueError, match="level sizes"):
         SidSpace(SIZES, np.array([[0, 0, 7]], np.int32))
+
+
+def test_a_code_outside_its_level_is_not_taken_for_another_sid():
+    with pytest.raises(ValueError, match="level sizes"):
+        SidSpace.of(np.array([[0, 0, 7], [0, 1, 0]], np.int32), SIZES)
+    with pytest.raises(ValueError, match="level sizes"):
+        SidSpace.of(np.array([[1, -1, 0]], np.int32), SIZES)
+
+
+@given(codes)
+def test_prefixes_number_every_prefix_and_its_children(rows):
+    space = SidSpace.of(rows, SIZES)
+    prefixes = space.prefixes
+    paths = [()]
+    for level in range(3):
+        start, code = prefixes.start[level], prefixes.code[level]
+        assert (len(start), start[0], start[-1]) == (len(paths) + 1, 0, len(code))
+        paths = [(*p, c) for p, a, b in zip(paths, start, start[1:], strict=False) for c in code[a:b].tolist()]
+        assert paths == sorted({tuple(row[: level + 1]) for row in rows.tolist()})
+
+
+@given(codes)
+def test_a_saved_space_is_mapped_back_as_it_was(tmp_path_factory, rows):
+    space = SidSpace.of(rows, SIZES)
+    path = tmp_path_factory.mktemp("space") / "constraint.safetensors"
+    space.save(path)
+    loaded = SidSpace.load(path, SIZES)
+    assert isinstance(loaded.sids, np.memmap)
+    assert (loaded.sids == space.sids).all()
+    for one, other in ((loaded.prefixes.code, space.prefixes.code), (loaded.prefixes.start, space.prefixes.start)):
+        assert [a.tolist() for a in one] == [a.tolist() for a in other]
+
+
+def test_a_saved_space_of_larger_levels_is_refused(tmp_path):
+    SidSpace.of(np.array([[4, 3, 6]], np.int32), SIZES).save(tmp_path / "space")
+    with pytest.raises(ValueError, match="level sizes"):
+        SidSpace.load(tmp_path / "space", (4, 4, 7))

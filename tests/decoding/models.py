@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.constraint import ConstraintTables, Representation
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix, beam_search
@@ -14,6 +14,7 @@ from genrecall.decoding.transformer import Decoder, DecoderConfig
 from genrecall.sid import SidSpace
 
 TEXT_TOKENS = 17
+RANGES: tuple[Representation, Representation, Representation] = ("ranges", "ranges", "ranges")
 
 
 def random_space(seed: int, sizes: tuple[int, int, int], sids: int) -> SidSpace:
@@ -72,11 +73,13 @@ def search(
     width: int,
     normalizer: Normalizer = "children",
     prior: PrefixPrior | None = None,
+    representations: tuple[Representation, Representation, Representation] = RANGES,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Our search over `model`: codes [B, W, 3], scores and valid [B, W]."""
     heads = LevelHeads(model.lm_head.weight, offsets(space), space.level_sizes, normalizer, prior)
     with torch.no_grad():
-        beams = beam_search(lean(model), heads, ConstraintTables.build(space), prefix, width)
+        tables = ConstraintTables.build(space, representations=representations)
+        beams = beam_search(lean(model), heads, tables, prefix, width)
     return space.sids[beams.sid.numpy()], beams.scores.numpy(), beams.valid.numpy()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.prior import node_means
+from genrecall.decoding.constraint import ConstraintTables, Representation, choose
+from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.prior import PrefixPrior, node_means
+from genrecall.decoding.transformer import MASKED
 from genrecall.sid import SidSpace
 from tests.decoding.models import random_space
 
@@ -31,6 +35,68 @@ def valid_children(tables: ConstraintTables, level: int, parent: int) -> list[in
     node, valid = tables.children(level, torch.tensor([parent]))
     assert node.shape == (1, tables.width[level])
     return node[valid].tolist()
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40)),
+    sids=st.integers(1, 90),
+    representation=st.sampled_from(get_args(Representation)),
+)
+def test_slots_hold_exactly_the_children(
+    seed: int, sizes: tuple[int, int, int], sids: int, representation: Representation
+) -> None:
+    space = random_space(seed, sizes, sids)
+    plain = ConstraintTables.build(space)
+    tables = ConstraintTables.build(space, representations=(representation,) * 3)
+    for level, size in enumerate(sizes):
+        parents = torch.arange(len(plain.start[level]) - 1)
+        logits = torch.randn(len(parents), size)
+        candidates = tables.candidates(level, parents, logits)
+        held = candidates > MASKED / 2
+        every = parents.unsqueeze(-1).expand_as(candidates)
+        node = tables.child(level, every, torch.arange(candidates.shape[-1]).expand_as(candidates))
+        assert ((node >= 0) & (node < len(tables.code[level]))).all(), "in range even where there is none"
+        code = tables.codes(level, node[held])
+        assert torch.equal(candidates[held], logits[every[held], code])
+        assert [node[p][held[p]].tolist() for p in parents] == [
+            valid_children(plain, level, p) for p in parents.tolist()
+        ]
+        assert torch.equal(tables.slot(level, every[held], node[held]), held.nonzero()[:, 1])
+
+
+def test_a_level_is_represented_by_its_size() -> None:
+    """Nearly all codes of levels 1 and 2 are in use after each prefix, few of level 3."""
+    grid = np.stack(np.meshgrid(range(16), range(512), [7, 9], indexing="ij"), -1).reshape(-1, 3)
+    space = SidSpace.of(grid, (16, 512, 512))
+    assert choose(space, 1 << 20) == ("dense", "dense", "ranges")
+    assert choose(space, 0) == ("ranges", "ranges", "ranges")
+    full = SidSpace.of(np.concatenate([grid, [[0, 0, c] for c in range(512)]]), (16, 512, 512))
+    assert choose(full, 16 << 20) == ("dense", "dense", "dense"), "one prefix with all codes makes ranges slow for all"
+    assert choose(full, 2 << 20) == ("dense", "dense", "bitmap")
+    assert choose(full, 300 << 10) == ("dense", "dense", "ranges")
+    tables = ConstraintTables.build(full, representations=("dense", "dense", "bitmap"))
+    assert tables.nbytes - ConstraintTables.build(full).nbytes < 2 << 20
+
+
+def test_a_prior_is_refused_tables_whose_slots_are_codes() -> None:
+    space = random_space(1, (2, 3, 4), 9)
+    prior = PrefixPrior((2, 2, 2), 4, 32)
+    heads = LevelHeads(torch.randn(40, 32), (0, 2, 5), space.level_sizes, "children", prior)
+    tables = ConstraintTables.build(space, representations=("dense", "dense", "dense"))
+    zeros = torch.zeros((1, 1), dtype=torch.int64)
+    with pytest.raises(ValueError, match="ranges alone"):
+        heads(0, torch.randn(1, 1, 32), tables, zeros, torch.randn(1, 4))
+
+
+def test_tables_of_a_file_are_those_that_were_built(tmp_path: Path) -> None:
+    space = random_space(2, (5, 6, 7), 80)
+    space.save(tmp_path / "file")
+    built = ConstraintTables.build(space)
+    loaded = ConstraintTables.build(SidSpace.load(tmp_path / "file", space.level_sizes))
+    for one, other in zip(built.code + built.start, loaded.code + loaded.start, strict=True):
+        assert torch.equal(one, other)
+    assert built.width == loaded.width
 
 
 def test_a_space_without_sids_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
+from genrecall.decoding.constraint import Representation
 from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix
@@ -149,6 +152,35 @@ def check(
         assert by_sid == pytest.approx({sid: score for score, sid in plain}, abs=1e-3)
         if width >= len(space):
             assert set(by_sid) == set(map(tuple, space.sids.tolist()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 20)),
+    sids=st.integers(1, 60),
+    width=st.integers(1, 40),
+    normalizer=st.sampled_from(NORMALIZERS),
+    representations=st.tuples(*[st.sampled_from(get_args(Representation))] * 3),
+)
+@torch.no_grad()
+def test_every_representation_finds_the_same_beams(
+    seed: int,
+    sizes: tuple[int, int, int],
+    sids: int,
+    width: int,
+    normalizer: Normalizer,
+    representations: tuple[Representation, Representation, Representation],
+) -> None:
+    space = random_space(seed, sizes, sids)
+    model = random_lm(space, seed, layers=1)
+    ids, mask = padded_prompts([3, 1], seed)
+    prefix = Prefix(model.get_input_embeddings()(ids), mask)
+    codes, scores, valid = search(model, space, prefix, width, normalizer)
+    others, other_scores, other_valid = search(model, space, prefix, width, normalizer, None, representations)
+    assert (valid == other_valid).all()
+    np.testing.assert_allclose(scores[valid], other_scores[valid], atol=1e-4)
+    assert (codes[valid] == others[valid]).all()
 
 
 @torch.no_grad()

@@ -73,8 +73,8 @@ class Policy:
         parent = torch.zeros_like(sid)
         found = []
         for level in range(LEVELS):
-            scores, _ = self.heads(level, states[:, :, level], self.tables, parent, prefix.text)
-            slot = path[..., level] - self.tables.start[level][parent]
+            scores = self.heads(level, states[:, :, level], self.tables, parent, prefix.text)
+            slot = self.tables.slot(level, parent, path[..., level])
             found.append(scores.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
             parent = path[..., level]
         return torch.stack(found, dim=-1)

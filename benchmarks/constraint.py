@@ -269,7 +269,7 @@ def measure(tables: Tables, level: int, batch: int, beams: int, repeats: int, de
         "batch": batch,
         "beams": beams,
         "ms": {
-            name: dict(zip(("median", "p10", "p90"), np.quantile(values, (0.5, 0.1, 0.9)).round(4), strict=True))
+            name: dict(zip(("median", "p10", "p90"), np.quantile(values, (0.5, 0.1, 0.9)).round(3), strict=True))
             for name, values in sorted(taken.items(), key=lambda side: SIDES.index(side[0]))
         },
     }
@@ -335,7 +335,7 @@ def main() -> None:
     path = Path(__file__).parent / "results" / "constraint.json"
     path.parent.mkdir(exist_ok=True)
     written = {"repeats": asked.repeats, "machine": describe(), "results": results}
-    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(written) + "\n", encoding="utf-8")
     console.print(f"{written['machine']}\nwritten to {path}")
 
 

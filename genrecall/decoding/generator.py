@@ -6,7 +6,7 @@ search behind it is one. Needs torch, NumPy and transformers alone. The files ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,14 @@ from genrecall.decoding.prefixer import EncoderPrefixer, PromptPrefixer
 from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.prompter import Prompt, Prompter
 from genrecall.decoding.score import CHUNK, Wanted, score
-from genrecall.decoding.search import DEAD, Prefix, PrefixTree, beam_search
+from genrecall.decoding.search import DEAD, Beams, Prefix, PrefixTree, beam_search
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.transformer import Decoder, DecoderConfig
 from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
 from genrecall.errors import UserError
 from genrecall.sid import LEVELS, SidSpace
 
+Find = Callable[[Prefix, int], Beams]
 BATCH = 32  # texts searched at once; longer calls are cut, which bounds memory
 
 
@@ -129,6 +130,8 @@ class Generator:
         config, weights = read_folder(folder)
         block = GeneratorBlock.read(config, folder / CONFIG)
         check_space(block, space, folder)
+        if block.prior and normalizer not in (None, "children"):
+            raise UserError(f"normalizer {normalizer!r} cannot go with the prefix prior of {folder}: leave it out")
         prompter = Prompter.load(folder, block, space)
         shape = DecoderConfig.read(config)
         with torch.device("meta"):
@@ -178,10 +181,14 @@ class Generator:
         )
 
     @torch.inference_mode()
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
-        """The `width` likeliest SIDs of each prompt, in one batch."""
+    def search(self, prompts: Sequence[Prompt], width: int, find: Find | None = None) -> Generated:
+        """The `width` likeliest SIDs of each prompt, in one batch. find: in place of `beam_search` as it stands."""
         found = min(width, len(self.space))  # a wider beam finds nothing more
-        beams = beam_search(self.decoder, self.heads, self.tables, self.prefix(prompts), found)
+        prefix = self.prefix(prompts)
+        if find is None:
+            beams = beam_search(self.decoder, self.heads, self.tables, prefix, found)
+        else:
+            beams = find(prefix, found)
         return Generated.of(self.space, beams.sid.cpu().numpy(), beams.scores.cpu().numpy(), width)
 
     @torch.inference_mode()

@@ -47,6 +47,7 @@ bench: $(INSTALLED) ## speed, side by side with what one would use instead (abou
 
 proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. inference_server/processes/wire.proto
 
 plugin: ## the plugin's zip, in plugin/target/releases
 	@echo "building the plugin, where it changed (log: .cache/plugin-build.log)"

@@ -13,6 +13,7 @@ from grpc import StatusCode as Status
 from genrecall.config.server import ServerSection
 from inference_server.batcher import Full
 from inference_server.call import Call
+from inference_server.compute import EngineFailed
 from inference_server.limits import Invalid
 from inference_server.logs import ACCESS, event
 from inference_server.metrics import Metrics
@@ -76,6 +77,8 @@ class Calls:
             case Busy():
                 self._metrics.left("busy")
                 return Status.RESOURCE_EXHAUSTED, str(error)
+            case EngineFailed():
+                return Status.INTERNAL, f"the server failed ({error}): its log says where"
             case Stopped():
                 return Status.UNAVAILABLE, "the server is stopping: ask another one"
             case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Found(NamedTuple):
 class SearchLane:
     """Searches of one width, whoever asks: they share batches. Payloads are prompts."""
 
+    name: ClassVar[str] = "search"
     engine: Engine
     width: int
 
@@ -44,6 +45,7 @@ class SearchLane:
 class ScoreLane:
     """Scoring, prompt by prompt. Payloads are (prompt, codes int [n, 3])."""
 
+    name: ClassVar[str] = "score"
     engine: Engine
 
     def jobs(self, prompt: Prompt, codes: np.ndarray, most: int) -> list[Job]:

@@ -19,13 +19,9 @@ ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counts what happens. Hears of batches and of calls that leave as an observer of the scheduler.
+    """Counts what happens. Hears of batches and of calls that leave as an observer of the scheduler."""
 
-    Args:
-        slots: the bundles held now; asked at each scrape.
-    """
-
-    def __init__(self, slots: Callable[[], Slots]) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.calls = Counter("genrecall_calls", "Calls ended, by status.", ["method", "code"], registry=registry)
         self.in_flight = Gauge("genrecall_calls_in_flight", "Calls under way.", ["method"], registry=registry)
@@ -57,23 +53,20 @@ class Metrics:
         self.reloads = Counter(
             "genrecall_reloads", "Changes of the bundles held: swapped or failed.", ["outcome"], registry=registry
         )
-        registry.register(_Held(slots))
-        ProcessCollector(registry=registry)
+
+    def describe(self, slots: Callable[[], Slots]) -> None:
+        """Show this process, and the bundles that it holds: asked at each scrape."""
+        self.registry.register(_Held(slots))
+        ProcessCollector(registry=self.registry)
 
     def batch(self, lane: Lane, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        name = lane_name(lane)
-        self.batch_entries.labels(name).observe(count)
-        self.batch_seconds.labels(name).observe(seconds)
-        self.tokens.labels(name, "text").inc(tokens)
-        self.tokens.labels(name, "padding").inc(padded_tokens - tokens)
+        self.batch_entries.labels(lane.name).observe(count)
+        self.batch_seconds.labels(lane.name).observe(seconds)
+        self.tokens.labels(lane.name, "text").inc(tokens)
+        self.tokens.labels(lane.name, "padding").inc(padded_tokens - tokens)
 
     def left(self, reason: str) -> None:
         self.shed.labels(reason).inc()
-
-
-def lane_name(lane: Lane) -> str:
-    """`search` of a SearchLane."""
-    return type(lane).__name__.removesuffix("Lane").lower()
 
 
 class _Held(Collector):
@@ -97,7 +90,7 @@ class _Held(Collector):
 
 
 @contextmanager
-def exposed(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
+def exposed(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[int | None]:
     """Show the metrics over HTTP meanwhile; yields the port. Nothing where `port` is None.
 
     Raises UserError when the address cannot be had.
@@ -106,7 +99,7 @@ def exposed(metrics: Metrics, host: str, port: int | None) -> Iterator[int | Non
         yield None
         return
     try:
-        server, thread = start_http_server(port, host, metrics.registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise UserError(
             f"metrics cannot listen on {host}:{port} ({error}): choose another server.metrics_port or stop who uses it"

@@ -11,35 +11,34 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from genrecall.bundle import Bundle
 from genrecall.errors import UserError
+from inference_server.compute import LocalCompute
 from inference_server.engines import Engine
 from inference_server.logs import event
-from inference_server.service import GenerativeRecall
 from inference_server.slots import Slots, open_engine, wanted
 
 log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Keeps `service` up to date with the bundles under `root`.
+    """Keeps what `compute` holds up to date with the bundles under `root`.
 
     Args:
         names: codebooks, `current` or `previous`, as on the command line; none: as many of the newest as are held.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], service: GenerativeRecall) -> None:
+    def __init__(self, root: Path, names: Sequence[str], compute: LocalCompute) -> None:
         self._root = root
         self._names = names
-        self._service = service
+        self._compute = compute
         self._refused: object = None  # the bundles as they were when they failed
 
     async def watch(self, asked: asyncio.Event) -> None:
         """Look every `server.watch_s` (0: never), and whenever `asked` is set. Ends when cancelled."""
-        every = self._service.section.watch_s
+        every = self._compute.section.watch_s
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asked.wait(), every or None)
@@ -55,17 +54,17 @@ class Reloader:
             state = await asyncio.to_thread(_state, self._root)
             if state == self._refused:
                 return
-            found = await asyncio.to_thread(wanted, self._root, self._names, self._service.section.hold)
+            found = await asyncio.to_thread(wanted, self._root, self._names, self._compute.section.hold)
             await self._hold(found)
         except Exception as error:  # whatever a bundle does to the libraries that read it, the server goes on
             self._refused = state
-            self._service.metrics.reloads.labels("failed").inc()
+            self._compute.metrics.reloads.labels("failed").inc()
             traceback = None if isinstance(error, UserError) else error
             event(log, logging.ERROR, "reload failed", traceback, reason=str(error), held=" ".join(self._held.engines))
 
     @property
     def _held(self) -> Slots:
-        return self._service.slots
+        return self._compute.slots
 
     async def _hold(self, found: Sequence[Bundle]) -> None:
         if self._fits(found):
@@ -74,12 +73,12 @@ class Reloader:
         for opened in found:
             if opened.codebook not in engines:
                 event(log, logging.INFO, "loading", codebook=opened.codebook)
-                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._service.section)
+                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._compute.section)
         order = list(dict.fromkeys([*(opened.codebook for opened in found), *self._held.engines]))
-        kept = order[: max(self._service.section.hold, len(found))]
+        kept = order[: max(self._compute.section.hold, len(found))]
         slots = Slots({name: engines[name] for name in kept}, kept[0])
-        await self._service.scheduler.between_batches(partial(setattr, self._service, "slots", slots))
-        self._service.metrics.reloads.labels("swapped").inc()
+        await self._compute.swap(slots)
+        self._compute.metrics.reloads.labels("swapped").inc()
         event(
             log,
             logging.INFO,

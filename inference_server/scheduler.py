@@ -29,7 +29,10 @@ class Stopped(Exception):
 
 
 class Lane(Protocol):
-    """A way to run payloads together. Hashable; equal lanes share batches."""
+    """A way to run payloads together. Hashable; equal lanes share batches. Metrics tell lanes apart by `name`."""
+
+    @property
+    def name(self) -> str: ...
 
     def run(self, payloads: list[Any]) -> list[Any]:
         """One result a payload, in order. Called on the compute thread."""

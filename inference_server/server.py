@@ -21,10 +21,11 @@ from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
 from inference_server import slots
+from inference_server.compute import LocalCompute
 from inference_server.door import Door
 from inference_server.health import Health
 from inference_server.logs import event
-from inference_server.metrics import exposed
+from inference_server.metrics import Metrics, exposed
 from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
 from inference_server.tls import credentials
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a silent sharer
     # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s after.
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -46,7 +46,7 @@ OPTIONS = (
 )
 
 
-def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[Running], None]) -> None:
+def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[Ready], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
     Args:
@@ -54,7 +54,7 @@ def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready
         codebooks: those to hold, the first answering calls that name none; empty: the newest `section.hold`.
         on_ready: called once calls are answered.
     """
-    _raise_file_limit()
+    raise_file_limit()
     if section.threads:
         import torch
 
@@ -69,19 +69,29 @@ async def _run(
     codebooks: Sequence[str],
     held: slots.Slots,
     section: ServerSection,
-    on_ready: Callable[[Running], None],
+    on_ready: Callable[[Ready], None],
 ) -> None:
     stopping, look = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, look.set)
-    running = await start(held, section)
-    watching = asyncio.create_task(Reloader(root, codebooks, running.service).watch(look))
-    on_ready(running)
+    compute = LocalCompute(held, section, Metrics())
+    running = await answer(GenerativeRecall(section, compute, compute.metrics), section.metrics_port)
+    watching = asyncio.create_task(Reloader(root, codebooks, compute).watch(look))
+    on_ready(Ready(running.port, running.metrics_port, held.names))
     await stopping.wait()
     watching.cancel()
     await stop(running)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What is told of a server that answers. The first of the codebooks answers calls that name none."""
+
+    port: int
+    metrics_port: int | None
+    codebooks: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,20 +108,35 @@ class Running:
 
 async def start(held: slots.Slots, section: ServerSection) -> Running:
     """Listen and answer; raises UserError when an address cannot be had or the TLS files cannot be used."""
-    options = [("grpc.max_receive_message_length", section.max_request_bytes), *OPTIONS]
-    door = Door()
+    compute = LocalCompute(held, section, Metrics())
+    return await answer(GenerativeRecall(section, compute, compute.metrics), section.metrics_port)
+
+
+async def answer(service: GenerativeRecall, metrics_port: int | None, share_port: bool = False) -> Running:
+    """Put `service` behind gRPC; raises as `start` does.
+
+    Args:
+        metrics_port: where this process shows the metrics that it counts; None: nowhere.
+        share_port: whether other processes may listen on the port too: connections are spread over them.
+    """
+    section, door = service.section, Door()
+    options = [
+        ("grpc.max_receive_message_length", section.max_request_bytes),
+        ("grpc.so_reuseport", int(share_port)),  # otherwise a second server on the port is an error
+        *OPTIONS,
+    ]
     server = grpc.aio.server(interceptors=[door], options=options)
-    service = GenerativeRecall(held, section)
     add_GenerativeRecallServicer_to_server(service, server)
     checks = Health()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if section.reflection:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as closing:
-        metrics_port = closing.enter_context(exposed(service.metrics, section.metrics_host, section.metrics_port))
+        shown = exposed(service.metrics.registry, section.metrics_host, metrics_port)
+        metrics_port = closing.enter_context(shown)
         if service.spans:
             closing.callback(service.spans.close)
-        closing.push_async_callback(service.scheduler.close)
+        closing.push_async_callback(service.compute.close)
         closing.push_async_callback(server.stop, None)  # at once: what comes in between would end as CANCELLED
         closing.push_async_callback(door.close, section.grace_s)
         closing.callback(checks.end)
@@ -135,7 +160,7 @@ async def stop(running: Running) -> None:
     event(log, logging.INFO, "stopped")
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """A connection is a file: as many as the system allows, where shells start processes with 1024 for old programs."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS calls it unlimited, and takes less

@@ -14,16 +14,15 @@ from genrecall.config.server import ServerSection
 from genrecall.decoding.prompter import Prompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallServicer
-from inference_server.batcher import BatchSettings
 from inference_server.call import Call
 from inference_server.calls import Calls
+from inference_server.compute import Compute
 from inference_server.engines import Engine
-from inference_server.items import EncodeLanes
 from inference_server.lanes import ScoreLane, SearchLane
 from inference_server.limits import check_encode, check_generate, check_score, describe
-from inference_server.metrics import Metrics, lane_name
-from inference_server.overload import Gate, Pace
-from inference_server.scheduler import Job, Lane, Scheduler
+from inference_server.metrics import Metrics
+from inference_server.overload import Gate
+from inference_server.scheduler import Job, Lane
 from inference_server.slots import Slots
 from inference_server.spans import Spans
 
@@ -32,21 +31,14 @@ AT_ONCE = 8
 
 
 class GenerativeRecall(GenerativeRecallServicer):
-    """The four calls of the contract.
+    """The four calls of the contract, by whatever holds the bundles and computes."""
 
-    Attributes:
-        slots: the bundles held. A call keeps to the engine that it began with, whatever is put here meanwhile.
-    """
-
-    def __init__(self, slots: Slots, section: ServerSection) -> None:
-        self.slots = slots
+    def __init__(self, section: ServerSection, compute: Compute, metrics: Metrics) -> None:
         self.section = section
-        self.metrics = Metrics(lambda: self.slots)
-        pace = Pace(section.pushback_ms, section.max_pushback_ms, self.metrics)
-        self.scheduler = Scheduler(_batching(section), observer=pace)
+        self.metrics = metrics
+        self.compute = compute
         self.spans = Spans(section.otel_endpoint) if section.otel_endpoint else None
-        self._calls = Calls(section, self.metrics, lambda: pace.pushback_ms(self.scheduler.pending), self.spans)
-        self._encoders = EncodeLanes(section.device)
+        self._calls = Calls(section, self.metrics, compute.pushback_ms, self.spans)
         self._scores = Gate(section.max_concurrent_score, "server.max_concurrent_score")
         self._encodes = Gate(section.max_concurrent_encode, "server.max_concurrent_encode")
 
@@ -61,6 +53,11 @@ class GenerativeRecall(GenerativeRecallServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: grpc.aio.ServicerContext) -> pb.DescribeResponse:
         return await self._calls.answer("Describe", context, self._describe)
+
+    @property
+    def slots(self) -> Slots:
+        """The bundles held now."""
+        return self.compute.slots
 
     async def _generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
         asked = check_generate(request, self.section)
@@ -100,7 +97,7 @@ class GenerativeRecall(GenerativeRecallServicer):
         call.facts.update(codebook=engine.bundle.codebook, items=len(request.items))
         with self._encodes:
             with call.stage("prepare"):
-                lane = await self._encoders.of(engine)
+                lane = await self.compute.encoders.of(engine)
                 jobs = await asyncio.to_thread(lane.jobs, request.items)
             found = await self._run(lane, jobs, call)
         with call.stage("reply"):
@@ -116,25 +113,15 @@ class GenerativeRecall(GenerativeRecallServicer):
         )
 
     async def _run(self, lane: Lane, jobs: Sequence[Job], call: Call) -> list[Any]:
-        pending = self.metrics.pending.labels(lane_name(lane))
+        pending = self.metrics.pending.labels(lane.name)
         pending.inc(len(jobs))
         try:
-            done = await self.scheduler.submit(lane, jobs, call.deadline)
+            done = await self.compute.submit(lane, jobs, call.deadline)
         finally:
             pending.dec(len(jobs))
         call.stages.update(queue=done.queue_ms, compute=done.compute_ms)
         call.facts["batches"] = len(done.batch_sizes)
         return done.results
-
-
-def _batching(section: ServerSection) -> BatchSettings:
-    return BatchSettings(
-        max_pending=section.max_pending,
-        max_batch=section.max_batch,
-        max_batch_tokens=section.max_batch_tokens,
-        linger_s=section.linger_ms / 1e3,
-        buckets=section.buckets,
-    )
 
 
 async def _prepare(engine: Engine, texts: Sequence[str], users: Sequence[pb.User | None], call: Call) -> list[Prompt]:

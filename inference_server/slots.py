@@ -23,6 +23,11 @@ class Slots:
     engines: Mapping[str, Engine]
     current: str
 
+    @property
+    def names(self) -> list[str]:
+        """The codebooks, the current one first."""
+        return [self.current, *(name for name in self.engines if name != self.current)]
+
     def find(self, codebook: str) -> Engine:
         """The engine of `codebook` ("" for the current one); NotHeld, listing those held, when there is none."""
         try:

@@ -29,19 +29,25 @@ def serve(
     """
     from genrecall.config import Config, load
     from inference_server import logs
-    from inference_server.server import Running
-    from inference_server.server import serve as run
+    from inference_server.server import Ready
 
     settings = load(Config, config, overrides or [])
     logs.configure(settings.server.log_format, verbose)
 
-    def ready(running: Running) -> None:
-        address = f"{settings.server.host}:{running.port}"
-        held = running.service.slots
+    def ready(server: Ready) -> None:
+        address = f"{settings.server.host}:{server.port}"
         if as_json:
-            told = {"endpoint": address, "port": running.port, "codebooks": list(held.engines)}
-            print(json.dumps({**told, "metrics_port": running.metrics_port}), flush=True)
+            told = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
+            print(json.dumps({**told, "metrics_port": server.metrics_port}), flush=True)
         else:
-            print(f"listening on {address}, codebooks: {', '.join(held.engines)} (default {held.current})", flush=True)
+            names = server.codebooks
+            print(f"listening on {address}, codebooks: {', '.join(names)} (default {names[0]})", flush=True)
 
-    run(settings.run.bundles_dir, codebook or [], settings.server, ready)
+    if settings.server.processes > 1:
+        from inference_server.processes.supervisor import supervise
+
+        supervise(settings.run.bundles_dir, codebook or [], settings.server, verbose, ready)
+    else:
+        from inference_server.server import serve as run
+
+        run(settings.run.bundles_dir, codebook or [], settings.server, ready)

@@ -13,6 +13,12 @@ class ServerSection(Section):
 
     host: str = Field("127.0.0.1", description="loopback unless told otherwise")
     port: int = Field(50051, ge=0, le=65535, description="0: any free port")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="1: all in one; more: so many that speak gRPC, all on the port, before one more that computes",
+    )
     reflection: bool = True
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")

@@ -83,7 +83,7 @@ async def served(*engines, **settings):
 async def pending(running, count):
     """Until so many entries wait or run."""
     async with asyncio.timeout(10):
-        while running.service.scheduler.pending != count:
+        while running.service.compute.pending != count:
             await asyncio.sleep(0.005)
 
 

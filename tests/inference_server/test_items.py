@@ -9,26 +9,19 @@ import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from genrecall import bundle
 from genrecall.assignment import assign
 from genrecall.bundle import Bundle
-from genrecall.config import Config
-from genrecall.config.data import DataSection
-from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY
-from genrecall.config.quantizer import CqSidSection, QuantizerSection
-from genrecall.config.run import RunSection
 from genrecall.embeddings import embed
 from genrecall.readers import item_text
-from genrecall.records import ITEMS, Dataset, Split
+from genrecall.records import ITEMS
 from genrecall.rpc.client import Client, Item, ServerError
 from inference_server.engines.torch_engine import TorchEngine
 from inference_server.items import EncodeLane, EncodeLanes
-from tests.generator.shop import catalogue, logs, tiny_encoder
+from tests.generator.shop import catalogue
+from tests.inference_server.bundles import train_shop
 from tests.inference_server.serving import ThreeSids, served
-from trainer.pipeline import train
 from trainer.quantizer import Fitted
 
 NEW = [
@@ -51,32 +44,13 @@ class Made:
 
 @pytest.fixture(scope="module", params=["cq_sid, encoder", "hierarchical, lm"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    quantizer, generator = request.param.split(", ")
     folder = tmp_path_factory.mktemp("items")
-    checkpoint = tiny_encoder(folder / "checkpoint")
-    config = Config(
-        run=RunSection(runs_dir=folder / "runs", bundles_dir=folder / "bundles", cache_dir=folder / "cache"),
-        data=DataSection(folder=folder),
-        encoder=EncoderSection(checkpoint=str(checkpoint), max_tokens=12),
-        quantizer=QuantizerSection(
-            candidates=(quantizer,),
-            category_min_items=2,
-            max_items_per_sid=3,
-            cq_sid=CqSidSection(hidden=16, latent=8, warmup_epochs=1, epochs=2),
-        ),
-        generator=TINY.model_copy(update={"kind": generator}),
-    )
-    queries, learned, dev = logs()
-    dataset = Dataset("shop", catalogue()[0], queries, pa.concat_tables([learned, dev]))
-    split = Split("given", learned, dev, dev.slice(0, 0))
-    published = train(config, dataset, split, "v1", lambda *_: {"R@50": 1.0}, progress=False)
+    config, published = train_shop(folder, *request.param.split(", "))
 
     items = pa.Table.from_pylist(ITEM_ROWS, ITEMS)
     vectors = embed(item_text(items), config.encoder, config.run.cache_dir, progress=False)
     arrays = Fitted.load(published.path / "quantizer.safetensors").arrays
-    shutil.rmtree(checkpoint)
+    shutil.rmtree(config.encoder.checkpoint)
     return Made(published, assign(arrays, vectors, items["category"].to_pylist()))
 
 
@@ -170,19 +144,17 @@ def test_a_bundle_without_its_sentence_encoder_says_so_and_still_answers_queries
     assert len(reply.codes[0]) == 3
 
 
-def test_an_encoder_is_loaded_once_and_a_failure_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_is_loaded_once_and_a_failure_is_tried_again() -> None:
     loads = []
 
-    def load(*arguments: object) -> EncodeLane:
-        loads.append(arguments)
+    def load(engine: object) -> EncodeLane:
+        loads.append(engine)
         if len(loads) == 1:
             raise OSError("disk")
         return EncodeLane.__new__(EncodeLane)
 
-    monkeypatch.setattr(EncodeLane, "load", load)
-
     async def main() -> None:
-        engine, lanes = ThreeSids(), EncodeLanes("cpu")
+        engine, lanes = ThreeSids(), EncodeLanes(load)
         failed = await asyncio.gather(*(lanes.of(engine) for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in failed] == [OSError] * 3
         first, second = await asyncio.gather(lanes.of(engine), lanes.of(engine))

@@ -48,7 +48,7 @@ async def serving(root, *names, **settings):
     running = await start(load(root, names, section), section)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-            yield GenerativeRecallStub(channel), Reloader(root, names, running.service), running.service
+            yield GenerativeRecallStub(channel), Reloader(root, names, running.service.compute), running.service
     finally:
         await stop(running)
 
@@ -135,7 +135,7 @@ def test_a_call_that_waits_is_answered_by_the_engine_it_began_with(root):
             running = stub.Generate(request("red shoes"))
             await searched.wait()
             waiting = stub.Generate(request("lamp"))
-            while service.scheduler.pending < 2:
+            while service.compute.pending < 2:
                 await asyncio.sleep(0.01)
             looking = asyncio.create_task(reloader.look())
             await asyncio.sleep(0.3)

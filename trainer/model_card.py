@@ -33,9 +33,9 @@ def render(codebook: str, config: Config, dataset: Dataset, metrics: dict[str, A
             "",
             *table,
             "",
-            "An item that joins the catalogue later gets one of these SIDs from `Encode`, the nearest; what is new about",
-            "it, no SID can say. Queries in languages or of a kind that training never saw are answered with the nearest",
-            "thing it knows: use it beside BM25 and vectors, not alone.",
+            "An item that joins the catalogue later gets one of these SIDs from `Encode`, the nearest; what is new",
+            "about it, no SID can say. Queries in languages or of a kind that training never saw are answered with the",
+            "nearest thing it knows: use it beside BM25 and vectors, not alone.",
             "",
         ]
     )

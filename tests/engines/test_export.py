@@ -64,9 +64,13 @@ def test_new_sids_need_no_new_graph(lm_bundle: Bundle) -> None:
     assert (np.sort(sid) == np.arange(len(half))).all()
 
 
+needs_tensorrt = pytest.mark.skipif(not tensorrt.installed(), reason="no TensorRT for this platform")
+
+
+@needs_tensorrt
 def test_tensorrt_builds_both_engines_without_a_gpu(encoder_bundle: Bundle, tmp_path: Path) -> None:
     if tensorrt.library().__name__ != "tensorrt_rtx":
-        pytest.skip("the full TensorRT builds on a GPU: tests/engines/test_parity.py does")
+        pytest.skip("the full TensorRT builds on a GPU: test_parity.py does")
     shutil.copytree(encoder_bundle.path, tmp_path / "v1")
     made = bundle.open(tmp_path / "v1")
     path = attach_tensorrt(made, "float32", [Profile(4, 64, 50), Profile(1, 16, 20)])
@@ -76,6 +80,7 @@ def test_tensorrt_builds_both_engines_without_a_gpu(encoder_bundle: Bundle, tmp_
     assert list(bundle.verify(made.path)) == []
 
 
+@needs_tensorrt
 def test_tensorrt_parses_every_graph(exported: Bundle) -> None:
     for name in ("search.onnx", "score.onnx"):
         _, network, _ = parse(tensorrt.library(), exported.path / "onnx/float32" / name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import resource
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from inference_server.door import Door
 from inference_server.health import Health
 from inference_server.logs import event
 from inference_server.metrics import Metrics, exposed
+from inference_server.process import Ready, raise_file_limit
 from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
 from inference_server.tls import credentials
@@ -83,15 +83,6 @@ async def _run(
     await stopping.wait()
     watching.cancel()
     await stop(running)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What is told of a server that answers. The first of the codebooks answers calls that name none."""
-
-    port: int
-    metrics_port: int | None
-    codebooks: list[str]
 
 
 @dataclass(frozen=True)
@@ -158,13 +149,6 @@ async def stop(running: Running) -> None:
     await asyncio.sleep(section.drain_s)
     await running.closing.aclose()
     event(log, logging.INFO, "stopped")
-
-
-def raise_file_limit() -> None:
-    """A connection is a file: as many as the system allows, where shells start processes with 1024 for old programs."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS calls it unlimited, and takes less
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:

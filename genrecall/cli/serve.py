@@ -29,7 +29,7 @@ def serve(
     """
     from genrecall.config import Config, load
     from inference_server import logs
-    from inference_server.server import Ready
+    from inference_server.process import Ready
 
     settings = load(Config, config, overrides or [])
     logs.configure(settings.server.log_format, verbose)

@@ -21,7 +21,7 @@ from genrecall.decoding.layout import CONFIG, GeneratorBlock
 from genrecall.decoding.prompter import Prompt, Prompter
 from inference_server.engines import Engine
 from inference_server.items import EncodeLanes, ItemReader
-from inference_server.lanes import SearchLane
+from inference_server.lanes import ScoreLane, SearchLane
 from inference_server.logs import event
 from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.codec import LANES, pack_job, unpack_failure, unpack_results
@@ -51,12 +51,13 @@ class FarEngine(Engine):
 
 
 class FarEncodeLane:
-    """Reads items here, to be encoded there."""
+    """Reads items here, to be encoded there. Keeps no engine: its lane is to go with it."""
 
     name = "encode"
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        assert isinstance(engine, FarEngine)
+        self.number = engine.number
         self.jobs = ItemReader.open(engine.bundle).jobs
 
     def run(self, payloads: list[Any]) -> list[Any]:
@@ -98,7 +99,7 @@ class Link(Frames):
                 wire.FromFront(
                     submit=wire.Submit(
                         call=number,
-                        engine=lane.engine.number,  # type: ignore[attr-defined]
+                        engine=_number(lane),
                         lane=kind,
                         width=lane.width if isinstance(lane, SearchLane) else 0,
                         remaining_s=None if deadline is None else deadline - began,
@@ -174,3 +175,13 @@ class Link(Frames):
         """No call names that engine any more. On whichever thread."""
         with suppress(RuntimeError):  # the loop has ended, and everything with it
             self._loop.call_soon_threadsafe(self.send, wire.FromFront(released=number))
+
+
+def _number(lane: Lane) -> int:
+    """Of its engine."""
+    match lane:
+        case FarEncodeLane(number=number) | SearchLane(engine=FarEngine(number=number)):
+            return number
+        case ScoreLane(engine=FarEngine(number=number)):
+            return number
+    raise TypeError(f"{lane} is of no engine in another process")

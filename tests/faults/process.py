@@ -37,6 +37,7 @@ class Server:
 
     process: subprocess.Popen[str]
     port: int
+    metrics_port: int | None
     log: Path
 
     @property
@@ -85,7 +86,8 @@ def start(bundles: Path, log: Path, *overrides: str, env: Mapping[str, str] | No
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], START_S)
     line = process.stdout.readline() if readable else ""
-    server = Server(process, json.loads(line)["port"] if line else 0, log)
+    told = json.loads(line or "{}")
+    server = Server(process, told.get("port", 0), told.get("metrics_port"), log)
     if not line:
         server.end()
         raise AssertionError(f"the server did not start:\n{server.stderr}")
@@ -101,9 +103,9 @@ def steady_port() -> int:
             return port
 
 
-def refused(bundles: Path) -> subprocess.CompletedProcess[str]:
+def refused(bundles: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """`genrecall serve` where it is expected to end by itself."""
-    return subprocess.run(_command(bundles), capture_output=True, text=True, timeout=START_S, check=False)
+    return subprocess.run(_command(bundles, *overrides), capture_output=True, text=True, timeout=START_S, check=False)
 
 
 def _command(bundles: Path, *overrides: str) -> list[str]:

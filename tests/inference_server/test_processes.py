@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import threading
+import weakref
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import grpc
 import pytest
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.items import EncodeLanes, ItemReader
 from inference_server.metrics import Metrics
+from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.frames import HEAD, MAX_FRAME
 from inference_server.processes.hub import Hub
-from inference_server.processes.link import Link
+from inference_server.processes.link import FarEncodeLane, FarEngine, Link
 from inference_server.processes.supervisor import shared_port
 from inference_server.processes.totals import Totals, snapshot
 from inference_server.reload import Reloader
@@ -178,6 +183,20 @@ def test_a_new_bundle_reaches_every_front_at_once_and_the_old_one_leaves_with_it
                 assert gone.code() == grpc.StatusCode.FAILED_PRECONDITION
 
     asyncio.run(main())
+
+
+def test_the_encoder_of_a_bundle_keeps_no_engine(root, monkeypatch):
+    monkeypatch.setattr(ItemReader, "open", lambda bundle: ItemReader(Tokenizer(WordLevel({}))))
+    engine = FarEngine(wire.Engine(number=1, name="far", path=str(root / "v1")))
+    gone = weakref.ref(engine)
+    lanes = EncodeLanes(FarEncodeLane)
+
+    async def twice(engine):
+        assert await lanes.of(engine) is await lanes.of(engine)
+
+    asyncio.run(twice(engine))
+    del engine
+    assert gone() is None
 
 
 def test_calls_never_notice_a_swap(root):

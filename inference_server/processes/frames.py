@@ -6,6 +6,7 @@ import asyncio
 import logging
 import struct
 from abc import ABC, abstractmethod
+from typing import cast
 
 from google.protobuf.message import DecodeError, Message
 
@@ -46,8 +47,7 @@ class Frames(asyncio.Protocol, ABC):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # as that of a stream is
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

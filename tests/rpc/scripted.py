@@ -22,7 +22,9 @@ class Scripted(GenerativeRecallServicer):
     of its deadline) hold one entry for each call that arrived.
     """
 
-    def __init__(self, *failures, codebook="v1", max_queries=256, max_items=256, max_request_bytes=1 << 20, takes_s=0.0):
+    def __init__(
+        self, *failures, codebook="v1", max_queries=256, max_items=256, max_request_bytes=1 << 20, takes_s=0.0
+    ):
         self.failures, self.codebook, self.takes_s = list(failures), codebook, takes_s
         self.limits = pb.Limits(max_queries=max_queries, max_items=max_items, max_request_bytes=max_request_bytes)
         self.requests, self.arrived, self.left = [], [], []

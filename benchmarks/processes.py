@@ -79,8 +79,8 @@ def ours(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str]
 
 
 @contextmanager
-def plain(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str] = ()) -> Iterator[Server]:
-    """`benchmarks.plain_server`, one thread of computing; it has no settings to override."""
+def plain(bundles: Path, engine: str, cores: str | None) -> Iterator[Server]:
+    """`benchmarks.plain_server`, one thread of computing."""
     command = [sys.executable, "-m", "benchmarks.plain_server", "--bundles", str(bundles), "--engine", engine]
     with _started(command, cores) as server:
         yield server

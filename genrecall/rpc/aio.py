@@ -15,6 +15,7 @@ from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc import messages
 from genrecall.rpc.connection import Connection
 from genrecall.rpc.messages import Calls, Item, Reply, T, User
+from genrecall.rpc.retry import Deadline
 
 
 class AsyncClient(Connection):
@@ -42,9 +43,10 @@ class AsyncClient(Connection):
         k: int = 0,
         beam_width: int = 0,
         users: Sequence[User | None] = (),
+        timeout_s: float | None = None,
     ) -> Reply:
         """As `Client.generate`."""
-        return await self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users))
+        return await self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
 
     async def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
         """As `Client.score`."""
@@ -58,8 +60,8 @@ class AsyncClient(Connection):
         """As `Client.describe`."""
         return await self._run(messages.describe())
 
-    async def _run(self, calls: Calls[T]) -> T:
-        deadline = self._deadline()
+    async def _run(self, calls: Calls[T], timeout_s: float | None = None) -> T:
+        deadline = self._deadline(timeout_s)
         try:
             call = next(calls)
             while True:
@@ -68,7 +70,7 @@ class AsyncClient(Connection):
             answer: T = end.value
             return answer
 
-    async def _call(self, name: str, request: Any, deadline: float) -> Any:
+    async def _call(self, name: str, request: Any, deadline: Deadline) -> Any:
         attempts = self._attempts(deadline)
         while True:
             try:

@@ -18,7 +18,7 @@ from genrecall.rpc import messages
 from genrecall.rpc.connection import Connection
 from genrecall.rpc.errors import ServerError
 from genrecall.rpc.messages import Calls, Item, Reply, T, User
-from genrecall.rpc.retry import Retry
+from genrecall.rpc.retry import Deadline, Retry
 
 __all__ = ["Client", "Item", "Reply", "Retry", "ServerError"]
 
@@ -52,6 +52,7 @@ class Client(Connection):
         k: int = 0,
         beam_width: int = 0,
         users: Sequence[User | None] = (),
+        timeout_s: float | None = None,
     ) -> Reply:
         """The likeliest SIDs of each text.
 
@@ -61,8 +62,9 @@ class Client(Connection):
             codebook: empty: the server's current one; `Reply.codebook` tells which.
             k, beam_width: zeros mean the server's defaults.
             users: who asks, one a text, None where nobody is known; empty: nobody at all.
+            timeout_s: of this call, where it is not to be the client's.
         """
-        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users))
+        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
 
     def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
         """The log-probability of given SIDs for a text and a user: float32 [n], -inf for a SID that no item has.
@@ -83,9 +85,9 @@ class Client(Connection):
         """Codebooks held, level sizes, limits, versions."""
         return self._run(messages.describe())
 
-    def _run(self, calls: Calls[T]) -> T:
+    def _run(self, calls: Calls[T], timeout_s: float | None = None) -> T:
         """Send each request that `calls` yields and hand it the reply, until it returns the answer."""
-        deadline = self._deadline()
+        deadline = self._deadline(timeout_s)
         try:
             call = next(calls)
             while True:
@@ -94,7 +96,7 @@ class Client(Connection):
             answer: T = end.value
             return answer
 
-    def _call(self, name: str, request: Any, deadline: float) -> Any:
+    def _call(self, name: str, request: Any, deadline: Deadline) -> Any:
         attempts = self._attempts(deadline)
         while True:
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import grpc
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from genrecall.rpc.messages import Limits
-from genrecall.rpc.retry import Attempts, Budget, Retry
+from genrecall.rpc.retry import Attempts, Budget, Deadline, Retry
 
 REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
 UNANSWERED_S = 5.0
@@ -67,13 +66,13 @@ class Connection:
         )
         self._stub = GenerativeRecallStub(self._channel)
 
-    def _deadline(self) -> float:
+    def _deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:
             raise ValueError(f"the client of {self.endpoint} is closed: make a new one")
-        return time.monotonic() + self.timeout_s
+        return Deadline.after(self.timeout_s if timeout_s is None else timeout_s)
 
-    def _attempts(self, deadline: float) -> Attempts:
-        return Attempts(self._retry, self._budget, deadline, self.endpoint, self.timeout_s)
+    def _attempts(self, deadline: Deadline) -> Attempts:
+        return Attempts(self._retry, self._budget, deadline, self.endpoint)
 
 
 def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:

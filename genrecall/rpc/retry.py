@@ -74,21 +74,32 @@ class Budget:
             self._left = min(self._size, self._left + REFILL)
 
 
+@dataclass(frozen=True)
+class Deadline:
+    """When a call ends, on the clock of `time.monotonic`, and how long it was given, for the message."""
+
+    at: float
+    timeout_s: float
+
+    @classmethod
+    def after(cls, timeout_s: float) -> Deadline:
+        return cls(time.monotonic() + timeout_s, timeout_s)
+
+
 @dataclass
 class Attempts:
-    """The attempts of one call. `deadline` is on the clock of `time.monotonic`; the rest serves the message."""
+    """The attempts of one call. `endpoint` serves the message."""
 
     retry: Retry
     budget: Budget
-    deadline: float
+    deadline: Deadline
     endpoint: str
-    timeout_s: float
     made: int = 0
 
     def next_timeout_s(self) -> float:
         """Count an attempt; returns the seconds it may take: all that is left."""
         self.made += 1
-        return max(0.0, self.deadline - time.monotonic())
+        return max(0.0, self.deadline.at - time.monotonic())
 
     def wait_s(self, error: grpc.RpcError) -> float:
         """Seconds until the next attempt; raises ServerError when there is none.
@@ -96,6 +107,6 @@ class Attempts:
         A wait that the deadline would cut short is not begun: the caller learns at once, and why.
         """
         wait = self.retry.wait_s(error, self.made)
-        if wait is None or time.monotonic() + wait >= self.deadline or not self.budget.take():
-            raise explained(error, self.endpoint, self.timeout_s, self.made) from None
+        if wait is None or time.monotonic() + wait >= self.deadline.at or not self.budget.take():
+            raise explained(error, self.endpoint, self.deadline.timeout_s, self.made) from None
         return wait

@@ -100,6 +100,14 @@ def test_a_slow_server_and_the_parts_of_a_call_end_at_the_same_deadline(connect)
     assert len(server.requests) <= 4
 
 
+def test_a_call_may_have_a_timeout_of_its_own(connect):
+    with serving(Scripted(takes_s=0.4)) as port:
+        client = connect(port)
+        with pytest.raises(ServerError, match=r"did not answer within 0\.1 s"):
+            client.generate(["a"], timeout_s=0.1)
+        assert client.generate(["a"]).codebook == "v1"
+
+
 def test_a_server_started_again_is_found_by_the_client_of_before(connect):
     with serving(Scripted(codebook="v1")) as port:
         client = connect(port, retry=Retry(attempts=20, first_wait_s=0.1, longest_wait_s=0.2))

@@ -1,7 +1,7 @@
 """Query bodies of the three channels and their hybrid, and the lists that come back.
 
-The clauses are plain dictionaries, so they nest anywhere. `generative` needs the plugin; `sid_terms` is what it
-becomes, for clusters that cannot take the plugin and a caller that asked the inference server itself.
+The clauses are plain dictionaries, so they nest anywhere. `generative` is the plugin's clause; `sid_terms` is what it
+becomes, and what `index_mappings.clause` puts in its place for clusters that cannot take the plugin.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def generative(
     return {"generative": {"sid": {key: value for key, value in body.items() if value is not None}}}
 
 
-def sid_terms(terms: Sequence[str], probabilities: Sequence[float]) -> Clause:
-    """Items of any of the SIDs, scored by the SID's probability (finite, >= 0)."""
+def sid_terms(terms: Sequence[str], probabilities: Sequence[float], field: str = "sid") -> Clause:
+    """Items of any of the SIDs in `field`, scored by the SID's probability (finite, >= 0)."""
     scores = np.asarray(probabilities, dtype=float)
     if len(scores) != len(terms) or not np.isfinite(scores).all() or (scores < 0).any():
         raise ValueError("each SID needs a finite probability of at least 0: log-probabilities are exponentiated first")
     should = [
-        {"constant_score": {"filter": {"term": {"sid": term}}, "boost": float(score)}}
+        {"constant_score": {"filter": {"term": {field: term}}, "boost": float(score)}}
         for term, score in zip(terms, scores, strict=True)
     ]
     return {"bool": {"should": should, "minimum_should_match": 1}}

@@ -1,0 +1,316 @@
+"""The options of one `generative` clause, read from its JSON and refused as the plugin does.
+
+docs/clause.md documents them. What is refused here is a mistake of whoever wrote the clause: `on_failure` covers none
+of it. Everything is checked before anything is asked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genrecall.errors import UserError
+from genrecall.sid import Sid, check_codebook
+
+DEFAULT_K = 50
+MAX_K = 1024  # Lucene's default limit of clauses in a query
+LARGEST_INT = 2**31 - 1  # of a code, and of what the plugin reads as a whole number
+MAX_TIMEOUT_S = 60.0
+MAX_RECENT = 100
+MAX_ATTRIBUTE_LENGTH = 64
+MAX_ID_LENGTH = 512  # that of a document's id
+FORM = 'write {"generative": {"FIELD": {"query_text": "..."}}}'
+_DURATION = re.compile(r"\s*(\d+)\s*(nanos|micros|ms|s|m|h|d)\s*", re.ASCII | re.IGNORECASE)
+_SECONDS = {"nanos": 1e-9, "micros": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+Sids = Sequence[tuple[str, float]]
+"""(term, probability), likeliest first. Probabilities have the precision of float32, in which the engine scores."""
+
+
+class ClauseError(UserError):
+    """A clause that is wrong: the message names option, value and remedy. The plugin answers 400."""
+
+
+@dataclass(frozen=True)
+class UserContext:
+    """Who asks."""
+
+    gender: str = ""
+    age_band: str = ""
+    recent_sids: tuple[str, ...] = ()
+    recent_items: tuple[str, ...] = ()
+
+
+NOBODY = UserContext()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked, whichever the codebook. Equal ones get equal SIDs. beam_width 0: as wide as k needs."""
+
+    text: str
+    k: int
+    beam_width: int
+    user: UserContext
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One clause, checked. It has either a `prompt` or `sids`.
+
+    Attributes:
+        sids: by codebook.
+        codebook: asserted; None: that of the index.
+        timeout_s: None: the composer's.
+        on_failure: "fail", "match_none" or a query.
+        common: `boost` and `_name`, those that were given.
+    """
+
+    field: str
+    prompt: Prompt | None
+    sids: Mapping[str, Sids] | None
+    codebook: str | None
+    timeout_s: float | None
+    on_failure: str | dict[str, Any]
+    min_score: float
+    ignore_unmapped: bool
+    common: Mapping[str, Any]
+
+
+def parse(fields: Mapping[str, Any]) -> Clause:
+    """The clause of `{FIELD: {...}}`, which is what `generative` holds. ClauseError for what the plugin refuses."""
+    if not fields:
+        raise ClauseError(f"[generative] names no field: {FORM}")
+    if len(fields) > 1:
+        raise ClauseError(f"[generative] takes one field, found {[*fields]}: write a clause for each")
+    ((field, options),) = fields.items()
+    if not isinstance(options, dict):
+        raise ClauseError(f"[generative] [{field}] holds no object: {FORM}")
+    for name in options:
+        if name not in _READERS:
+            raise ClauseError(f"[generative] unknown option [{name}]: those known are {', '.join(_READERS)}")
+    given = {name: _READERS[name](name, value) for name, value in options.items()}
+    if ("query_text" in given) == ("sids" in given):
+        found = "has both query_text and sids" if "sids" in given else "has neither query_text nor sids"
+        raise ClauseError(f"[generative] {found}: give one of them")
+    codebook = given.get("codebook")
+    return Clause(
+        field=field,
+        prompt=_prompt(given) if "query_text" in given else None,
+        sids=_given_sids(given, codebook) if "sids" in given else None,
+        codebook=codebook,
+        timeout_s=given.get("timeout"),
+        on_failure=given.get("on_failure", "fail"),
+        min_score=given.get("min_score", 0.0),
+        ignore_unmapped=given.get("ignore_unmapped", False),
+        common={name: given[name] for name in ("boost", "_name") if name in given},
+    )
+
+
+def _prompt(given: Mapping[str, Any]) -> Prompt:
+    text, k, beam_width = given["query_text"], given.get("k", DEFAULT_K), given.get("beam_width", 0)
+    if not text.strip():
+        raise ClauseError("[generative] query_text is empty: give the words of the search")
+    if not 1 <= k <= MAX_K:
+        raise ClauseError(f"[generative] k [{k}] is out of range: choose 1 to {MAX_K}")
+    if beam_width and not k <= beam_width <= LARGEST_INT:
+        where = f"below k [{k}]" if beam_width < k else "out of range"
+        raise ClauseError(
+            f"[generative] beam_width [{beam_width}] is {where}: choose at least k, or 0 to let the server choose"
+        )
+    return Prompt(text, k, beam_width, given.get("user", NOBODY))
+
+
+def _given_sids(given: Mapping[str, Any], codebook: str | None) -> dict[str, list[tuple[str, float]]]:
+    """The entries of `sids` by codebook, each in the order given."""
+    unfit = [name for name in ("k", "beam_width", "user", "timeout", "on_failure") if name in given]
+    if unfit:
+        raise ClauseError(f"[generative] [{', '.join(unfit)}] belong to query_text, not to sids: leave them out")
+    entries: list[tuple[str, str, float]] = given["sids"]
+    if not entries and codebook is None:
+        raise ClauseError("[generative] sids is empty: give at least one, such as v7/12/40/733")
+    if len(entries) > MAX_K:
+        raise ClauseError(f"[generative] sids has {len(entries)} entries: give {MAX_K} or less")
+    sids: dict[str, dict[str, float]] = {} if codebook is None else {codebook: {}}
+    for of, term, score in entries:
+        if codebook is not None and of != codebook:
+            raise ClauseError(
+                f"[generative] sids: [{term}] is not of codebook [{codebook}]: leave codebook out to mix codebooks"
+            )
+        if term in sids.setdefault(of, {}):
+            raise ClauseError(f"[generative] sids: [{term}] is given twice: give it once")
+        sids[of][term] = score
+    return {of: list(terms.items()) for of, terms in sorted(sids.items())}
+
+
+# --- one value each. Numbers in quotes are numbers, as they are to OpenSearch.
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ClauseError(f"[generative] {name} [{value}] is no text: write it in quotes")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    """As float32, in which the plugin compares and the engine scores."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= np.finfo(np.float32).max:
+        raise ClauseError(f"[generative] {name} [{value}] is no number: write one such as 0.5")
+    return float(np.float32(number))
+
+
+def _whole(name: str, value: Any) -> int:
+    """A fraction is cut off, as by the plugin."""
+    try:
+        return int(math.nan if isinstance(value, bool) else float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise ClauseError(f"[generative] {name} [{value}] is no whole number: write one such as 50") from None
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value is True or value == "true":
+        return True
+    if value is False or value == "false":
+        return False
+    raise ClauseError(f"[generative] {name} [{value}] is neither true nor false")
+
+
+def _min_score(name: str, value: Any) -> float:
+    score = _number(name, value)
+    if score < 0:
+        raise ClauseError(f"[generative] {name} [{value}] is no probability: choose 0 to 1")
+    return score
+
+
+def _boost(name: str, value: Any) -> float:
+    boost = _number(name, value)
+    if boost < 0:
+        raise ClauseError(f"[generative] negative {name} [{value}]: choose 0 or more")
+    return boost
+
+
+def _codebook(name: str, value: Any) -> str:
+    try:
+        return check_codebook(_text(name, value))
+    except ValueError:
+        raise ClauseError(
+            f"[generative] {name} [{value}] is not a valid name: use 1 to 64 letters, digits, '.', '_' or '-', such "
+            "as v7"
+        ) from None
+
+
+def _timeout(name: str, value: Any) -> float:
+    """Seconds."""
+    match = _DURATION.fullmatch(_text(name, value))
+    if not match:
+        raise ClauseError(f"[generative] {name} [{value}] is no duration: write a number and a unit, such as 40ms")
+    seconds = int(match[1]) * _SECONDS[match[2].lower()]
+    if not 1e-3 <= seconds <= MAX_TIMEOUT_S:
+        raise ClauseError(f"[generative] {name} [{value}] is out of range: choose 1ms to 60s")
+    return seconds
+
+
+def _on_failure(name: str, value: Any) -> str | dict[str, Any]:
+    if value in ("fail", "match_none") or (isinstance(value, dict) and len(value) == 1):
+        chosen: str | dict[str, Any] = value
+        return chosen
+    raise ClauseError(
+        f'[generative] {name} [{value}] is unknown: write "fail", "match_none" or a query such as {{"match_all": {{}}}}'
+    )
+
+
+def _user(name: str, value: Any) -> UserContext:
+    if not isinstance(value, dict):
+        raise ClauseError(f'[generative] {name} [{value}] is no object: write {{"gender": "f", "recent_sids": [...]}}')
+    parts: dict[str, Any] = {}
+    for part, given in value.items():
+        option = f"{name}.{part}"
+        match part:
+            case "gender" | "age_band":
+                parts[part] = _short(option, given, MAX_ATTRIBUTE_LENGTH)
+            case "recent_items":
+                parts[part] = tuple(_short(option, item, MAX_ID_LENGTH) for item in _recent(option, given))
+            case "recent_sids":
+                parts[part] = tuple(_term(option, term)[1] for term in _recent(option, given))
+            case _:
+                raise ClauseError(
+                    f"[generative] unknown option [{option}]: a user has gender, age_band, recent_sids, recent_items"
+                )
+    return UserContext(**parts)
+
+
+def _short(option: str, value: Any, most: int) -> str:
+    if len(_text(option, value)) > most:
+        raise ClauseError(f"[generative] {option} has a value of {len(value)} characters: shorten it to {most} or less")
+    return str(value)
+
+
+def _recent(option: str, value: Any) -> Sequence[Any]:
+    entries = _several(value)
+    if len(entries) > MAX_RECENT:
+        raise ClauseError(f"[generative] {option} has {len(entries)} entries: give the newest {MAX_RECENT} at most")
+    return entries
+
+
+def _sids(name: str, value: Any) -> list[tuple[str, str, float]]:
+    """(codebook, term, score) of each entry; a term alone scores 1."""
+    found = []
+    for entry in _several(value):
+        about = entry if isinstance(entry, dict) else {"sid": entry}
+        if unknown := about.keys() - {"sid", "score"}:
+            raise ClauseError(f"[generative] {name}: unknown option {sorted(unknown)}: an entry has sid and score")
+        if "sid" not in about:
+            raise ClauseError(
+                f'[generative] {name}: an entry has no sid: write {{"sid": "v7/12/40/733", "score": 0.5}}'
+            )
+        codebook, term = _term(name, about["sid"])
+        score = _number(f"{name}: score", about.get("score", 1))
+        if score < 0:
+            raise ClauseError(
+                f"[generative] {name}: score [{score}] of [{term}] is out of range: it must be finite and not negative"
+            )
+        found.append((codebook, term, score))
+    return found
+
+
+def _term(option: str, value: Any) -> tuple[str, str]:
+    """(codebook, term) of a SID term."""
+    try:
+        codebook, sid = Sid.parse(_text(option, value))
+    except ValueError:
+        sid = None
+    if sid is None or max(sid.codes) > LARGEST_INT:
+        raise ClauseError(
+            f"[generative] {option}: [{value}] is not a SID term: write CODEBOOK/c1/c2/c3, such as v7/12/40/733"
+        )
+    return codebook, sid.term(codebook)
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """One value alone is a list of it, as to OpenSearch."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "query_text": _text,
+    "sids": _sids,
+    "k": _whole,
+    "beam_width": _whole,
+    "user": _user,
+    "timeout": _timeout,
+    "on_failure": _on_failure,
+    "codebook": _codebook,
+    "min_score": _min_score,
+    "ignore_unmapped": _flag,
+    "boost": _boost,
+    "_name": _text,
+}

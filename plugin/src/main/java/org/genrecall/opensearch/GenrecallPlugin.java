@@ -8,6 +8,11 @@ import org.genrecall.opensearch.dryrun.RestGenerateAction;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceCredentials;
+import org.genrecall.opensearch.generation.InferenceServer;
+import org.genrecall.opensearch.generation.PluginPool;
+import org.genrecall.opensearch.ingest.EncodeService;
+import org.genrecall.opensearch.ingest.SidProcessor;
+import org.genrecall.opensearch.ingest.SidProcessorFactory;
 import org.genrecall.opensearch.query.GenerativeQueryBuilder;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.genrecall.opensearch.stats.NodesStatsAction;
@@ -26,7 +31,9 @@ import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.env.Environment;
 import org.opensearch.env.NodeEnvironment;
+import org.opensearch.ingest.Processor;
 import org.opensearch.plugins.ActionPlugin;
+import org.opensearch.plugins.IngestPlugin;
 import org.opensearch.plugins.Plugin;
 import org.opensearch.plugins.SearchPlugin;
 import org.opensearch.repositories.RepositoriesService;
@@ -42,12 +49,15 @@ import org.opensearch.watcher.ResourceWatcherService;
 import java.io.IOException;
 import java.util.Collection;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Supplier;
 
 /** Wires the parts together. Parsers and readers reach the service through the plugin that registers them. */
-public final class GenrecallPlugin extends Plugin implements SearchPlugin, ActionPlugin {
+public final class GenrecallPlugin extends Plugin implements SearchPlugin, ActionPlugin, IngestPlugin {
 
+    private final SetOnce<InferenceServer> server = new SetOnce<>();
     private final SetOnce<GenerationService> service = new SetOnce<>();
+    private final SetOnce<EncodeService> encoding = new SetOnce<>();
 
     @Override
     public List<QuerySpec<?>> getQueries() {
@@ -58,6 +68,11 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
                 parser -> GenerativeQueryBuilder.fromXContent(parser, service::get)
             )
         );
+    }
+
+    @Override
+    public Map<String, Processor.Factory> getProcessors(Processor.Parameters parameters) {
+        return Map.of(SidProcessor.TYPE, new SidProcessorFactory(encoding::get));
     }
 
     @Override
@@ -88,7 +103,7 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
 
     @Override
     public List<ExecutorBuilder<?>> getExecutorBuilders(Settings settings) {
-        String name = GenerationService.THREAD_POOL;
+        String name = PluginPool.NAME;
         return List.of(new FixedExecutorBuilder(settings, name, 4, 1_000, "thread_pool." + name));
     }
 
@@ -109,22 +124,18 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
         GenrecallSettings settings = new GenrecallSettings(environment.settings(), clusterService.getClusterSettings());
         GenerationStats stats = new GenerationStats();
         ChannelCredentials credentials = InferenceCredentials.of(environment.settings(), environment.configDir());
-        service.set(
-            new GenerationService(
-                settings,
-                credentials,
-                new IndexCodebooks(clusterService, indexNameExpressionResolver),
-                threadPool,
-                stats
-            )
-        );
+        server.set(new InferenceServer(settings, credentials, threadPool.generic()));
+        IndexCodebooks indexCodebooks = new IndexCodebooks(clusterService, indexNameExpressionResolver);
+        PluginPool pool = new PluginPool(threadPool);
+        service.set(new GenerationService(settings, server.get(), indexCodebooks, pool, stats));
+        encoding.set(new EncodeService(settings, server.get(), indexCodebooks, pool, stats));
         return List.of(service.get(), stats);
     }
 
     @Override
     public void close() throws IOException {
-        if (service.get() != null) {
-            service.get().close();
+        if (server.get() != null) {
+            server.get().close();
         }
     }
 }

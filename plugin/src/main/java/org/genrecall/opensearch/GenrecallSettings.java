@@ -32,6 +32,16 @@ public final class GenrecallSettings {
         Property.Dynamic
     );
 
+    public static final Setting<TimeValue> INGEST_TIMEOUT = Setting.timeSetting(
+        "genrecall.ingest.timeout",
+        TimeValue.timeValueSeconds(30),
+        TimeValue.timeValueMillis(1),
+        TimeValue.timeValueMinutes(10),
+        Property.NodeScope,
+        Property.Dynamic
+    );
+
+    public static final Setting<Integer> INGEST_MAX_IN_FLIGHT = bounded("genrecall.ingest.max_in_flight", 2, 1, 256);
     public static final Setting<Integer> MAX_K = bounded("genrecall.max_k", 512, 1, Prompt.MAX_K);
     public static final Setting<Integer> MAX_IN_FLIGHT = bounded("genrecall.max_in_flight", 256, 1, 65_536);
     public static final Setting<Integer> MAX_QUERY_LENGTH = bounded("genrecall.max_query_length", 1_000, 1, 1_000_000);
@@ -61,6 +71,8 @@ public final class GenrecallSettings {
     private volatile int maxQueryLength;
     private volatile int cacheSize;
     private volatile TimeValue cacheTtl;
+    private volatile TimeValue ingestTimeout;
+    private volatile int ingestMaxInFlight;
 
     public GenrecallSettings(Settings settings, ClusterSettings clusterSettings) {
         this.clusterSettings = clusterSettings;
@@ -71,6 +83,8 @@ public final class GenrecallSettings {
         follow(settings, MAX_QUERY_LENGTH, value -> maxQueryLength = value);
         follow(settings, CACHE_SIZE, value -> cacheSize = value);
         follow(settings, CACHE_TTL, value -> cacheTtl = value);
+        follow(settings, INGEST_TIMEOUT, value -> ingestTimeout = value);
+        follow(settings, INGEST_MAX_IN_FLIGHT, value -> ingestMaxInFlight = value);
     }
 
     public static List<Setting<?>> all() {
@@ -82,6 +96,8 @@ public final class GenrecallSettings {
             MAX_QUERY_LENGTH,
             CACHE_SIZE,
             CACHE_TTL,
+            INGEST_TIMEOUT,
+            INGEST_MAX_IN_FLIGHT,
             TLS_ENABLED,
             TLS_TRUSTED_CERTIFICATES
         );
@@ -120,6 +136,14 @@ public final class GenrecallSettings {
 
     public TimeValue cacheTtl() {
         return cacheTtl;
+    }
+
+    public TimeValue ingestTimeout() {
+        return ingestTimeout;
+    }
+
+    public int ingestMaxInFlight() {
+        return ingestMaxInFlight;
     }
 
     private <T> void follow(Settings settings, Setting<T> setting, Consumer<T> field) {

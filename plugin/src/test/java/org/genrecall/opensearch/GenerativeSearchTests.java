@@ -247,7 +247,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
     }
 
     private void assertDegrades(String index, String text, String options, Kind kind, String message) {
-        long before = counted(stats -> stats.snapshot().failures()[kind.ordinal()]);
+        long before = counted(stats -> stats.snapshot().generate().failures(kind));
         String asked = "\"query_text\": \"" + text + "\"" + options;
         OpenSearchException e = expectThrows(OpenSearchException.class, () -> search(index, generative(asked)).get());
         assertEquals(RestStatus.SERVICE_UNAVAILABLE, e.status());
@@ -259,7 +259,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         assertEquals(List.of("d4"), ids(search(index, blended).get()));
         String fallback = generative(asked + ", \"on_failure\": {\"term\": {\"price\": 9}}");
         assertEquals(List.of("d9"), ids(search(index, fallback).get()));
-        assertEquals("one a clause", before + 4, counted(stats -> stats.snapshot().failures()[kind.ordinal()]));
+        assertEquals("one a clause", before + 4, counted(stats -> stats.snapshot().generate().failures(kind)));
     }
 
     public void testSearch_whenGivenCodebookIsNotTheIndexs_thenBadRequest() {
@@ -300,7 +300,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
 
     public void testStats_whenSearched_thenEveryNodeIsCounted() {
         long asked = counted(stats -> stats.snapshot().asked());
-        long calls = counted(stats -> stats.snapshot().calls());
+        long calls = counted(stats -> stats.snapshot().generate().count());
         for (String node : internalCluster().getNodeNames()) {
             client(node).prepareSearch("products-v7")
                 .setQuery(QueryBuilders.wrapperQuery(generative("\"query_text\": \"shoes\"")))
@@ -308,7 +308,7 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         }
         int nodes = internalCluster().getNodeNames().length;
         assertEquals(asked + nodes, counted(stats -> stats.snapshot().asked()));
-        assertEquals(calls + nodes, counted(stats -> stats.snapshot().calls()));
+        assertEquals(calls + nodes, counted(stats -> stats.snapshot().generate().count()));
     }
 
     public void testDryRun_whenIndexIsGiven_thenSidsOfItsCodebook() throws Exception {

@@ -1,16 +1,20 @@
 package org.genrecall.opensearch;
 
 import io.grpc.InsecureServerCredentials;
+import io.grpc.Metadata;
 import io.grpc.Server;
 import io.grpc.ServerCredentials;
 import io.grpc.Status;
 import io.grpc.okhttp.OkHttpServerBuilder;
 import io.grpc.stub.StreamObserver;
 
+import org.genrecall.v1.EncodeRequest;
+import org.genrecall.v1.EncodeResponse;
 import org.genrecall.v1.GenerateRequest;
 import org.genrecall.v1.GenerateResponse;
 import org.genrecall.v1.Generated;
 import org.genrecall.v1.GenerativeRecallGrpc;
+import org.genrecall.v1.Item;
 
 import java.io.IOException;
 import java.net.InetAddress;
@@ -20,12 +24,15 @@ import java.util.Set;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * A real gRPC server on loopback whose answers a test can foresee. SIDs are {@code 0/0/0, 0/1/0, ... 0/9/0, 1/0/0, ...} with
  * probabilities 0.5, 0.25, 0.1667, ...: the one of rank i has 0.5 / (i + 1). A text that starts with "slow" is not answered
  * before the test ends, one with "refuse" is an invalid argument, one with "busy" meets a full queue, one with "broken" gets a
- * reply of another codebook, one with "none" no SID.
+ * reply of another codebook, one with "none" no SID. Titles are to {@code Encode} what texts are to {@code Generate}: see
+ * {@link #term}; of a call with one that starts with "later" the first two attempts meet a full queue, to be asked again in
+ * 20 ms, with one of "tomorrow" all attempts do, to be asked again in a minute; one with "short" gets a code too few.
  */
 public final class TestInferenceServer implements AutoCloseable {
 
@@ -33,6 +40,10 @@ public final class TestInferenceServer implements AutoCloseable {
     private final Server server;
     private final int port;
     private final List<GenerateRequest> requests = new CopyOnWriteArrayList<>();
+    private final List<EncodeRequest> encodeRequests = new CopyOnWriteArrayList<>();
+    private final AtomicInteger encoding = new AtomicInteger();
+    private final AtomicInteger mostEncoding = new AtomicInteger();
+    private final AtomicInteger refusedForLater = new AtomicInteger();
     private final CountDownLatch closing = new CountDownLatch(1);
 
     public TestInferenceServer(String... held) throws IOException {
@@ -53,6 +64,11 @@ public final class TestInferenceServer implements AutoCloseable {
         return (float) Math.exp((float) Math.log(0.5 / (rank + 1)));
     }
 
+    /** The SID of an item: how long its title and its brand are, and how many names its category has. */
+    public static String term(String codebook, String title, String brand, int names) {
+        return codebook + "/" + title.length() + "/" + brand.length() + "/" + names;
+    }
+
     public int port() {
         return port;
     }
@@ -64,6 +80,16 @@ public final class TestInferenceServer implements AutoCloseable {
     /** What it was asked, in order. */
     public List<GenerateRequest> requests() {
         return requests;
+    }
+
+    /** What it was asked to encode, in order. */
+    public List<EncodeRequest> encodeRequests() {
+        return encodeRequests;
+    }
+
+    /** The most calls of {@code Encode} that were under way at once. */
+    public int mostEncoding() {
+        return mostEncoding.get();
     }
 
     @Override
@@ -97,6 +123,53 @@ public final class TestInferenceServer implements AutoCloseable {
             }
         }
 
+        @Override
+        public void encode(EncodeRequest request, StreamObserver<EncodeResponse> observer) {
+            mostEncoding.accumulateAndGet(encoding.incrementAndGet(), Math::max);
+            encodeRequests.add(request);
+            if (titled(request, "slow")) {
+                awaitClose();
+            }
+            EncodeResponse response = answer(request);
+            encoding.decrementAndGet(); // before anybody hears of it and sends the next
+            if (held.contains(request.getCodebook()) == false) {
+                fail(observer, Status.FAILED_PRECONDITION, "codebook " + request.getCodebook() + " is not held, only " + held);
+            } else if (titled(request, "refuse")) {
+                fail(observer, Status.INVALID_ARGUMENT, "items[0].title: not today");
+            } else if (titled(request, "busy")) {
+                fail(observer, Status.RESOURCE_EXHAUSTED, "the queue is full");
+            } else if (titled(request, "later") && refusedForLater.incrementAndGet() <= 2) {
+                refuseFor("20", observer);
+            } else if (titled(request, "tomorrow")) {
+                refuseFor("60000", observer);
+            } else {
+                observer.onNext(response);
+                observer.onCompleted();
+            }
+        }
+
+        private void refuseFor(String millis, StreamObserver<?> observer) {
+            Metadata trailers = new Metadata();
+            trailers.put(Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER), millis);
+            observer.onError(Status.RESOURCE_EXHAUSTED.withDescription("the queue is full").asRuntimeException(trailers));
+        }
+
+        private boolean titled(EncodeRequest request, String start) {
+            return request.getItemsList().stream().anyMatch(item -> item.getTitle().startsWith(start));
+        }
+
+        private EncodeResponse answer(EncodeRequest request) {
+            String codebook = titled(request, "broken") ? "v0" : request.getCodebook();
+            EncodeResponse.Builder response = EncodeResponse.newBuilder().setCodebook(codebook);
+            for (Item item : request.getItemsList()) {
+                response.addCodes(item.getTitle().length()).addCodes(item.getBrand().length());
+                if (item.getTitle().startsWith("short") == false) {
+                    response.addCodes(item.getCategoryCount());
+                }
+            }
+            return response.build();
+        }
+
         private void awaitClose() {
             try {
                 closing.await(30, TimeUnit.SECONDS);
@@ -105,7 +178,7 @@ public final class TestInferenceServer implements AutoCloseable {
             }
         }
 
-        private void fail(StreamObserver<GenerateResponse> observer, Status status, String description) {
+        private void fail(StreamObserver<?> observer, Status status, String description) {
             observer.onError(status.withDescription(description).asRuntimeException());
         }
 

@@ -5,7 +5,7 @@ import org.opensearch.core.rest.RestStatus;
 
 import java.util.Locale;
 
-/** Why there are no SIDs for a clause: the kind decides the HTTP status and the counter, the message says what to do. */
+/** Why there are no SIDs, for a clause or a document: the kind decides the HTTP status and the counter, the message says what to do. */
 public final class GenerationException extends OpenSearchException {
 
     /** Order and names are part of the statistics. */
@@ -18,9 +18,9 @@ public final class GenerationException extends OpenSearchException {
         OVERLOAD(RestStatus.TOO_MANY_REQUESTS),
         /** The server lacks the codebook that the index names. */
         CODEBOOK_NOT_HELD(RestStatus.SERVICE_UNAVAILABLE),
-        /** No index of the search names a codebook. */
+        /** No index of the search names a codebook, or not the one that is written to. */
         NO_CODEBOOK(RestStatus.BAD_REQUEST),
-        /** The server refuses the request as wrong. */
+        /** The server refuses the request as wrong, or would refuse the document. */
         INVALID_REQUEST(RestStatus.BAD_REQUEST),
         /** The server failed, or its reply breaks the contract. */
         SERVER_ERROR(RestStatus.SERVICE_UNAVAILABLE);
@@ -38,8 +38,8 @@ public final class GenerationException extends OpenSearchException {
 
     private final Kind kind;
 
-    public GenerationException(Kind kind, String message, Throwable cause) {
-        super("[generative] " + message, cause);
+    public GenerationException(Caller caller, Kind kind, String message, Throwable cause) {
+        super(caller.prefix() + message, cause);
         this.kind = kind;
     }
 

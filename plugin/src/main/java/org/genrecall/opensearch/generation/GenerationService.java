@@ -1,63 +1,44 @@
 package org.genrecall.opensearch.generation;
 
-import io.grpc.ChannelCredentials;
-
 import org.genrecall.opensearch.GenrecallSettings;
-import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.opensearch.action.IndicesRequest;
-import org.opensearch.action.support.ContextPreservingActionListener;
 import org.opensearch.action.support.GroupedActionListener;
 import org.opensearch.common.Nullable;
 import org.opensearch.common.unit.TimeValue;
-import org.opensearch.common.util.concurrent.AbstractRunnable;
 import org.opensearch.core.action.ActionListener;
-import org.opensearch.threadpool.ThreadPool;
 
-import java.io.Closeable;
 import java.util.Collection;
 import java.util.Map;
 import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
-import java.util.function.Consumer;
 
 /**
  * What the clause asks: the SIDs of a prompt, in each codebook that the searched indices name. Answers on the plugin's own
  * thread pool with the caller's thread context, so that neither gRPC's nor a transport thread goes on with the search.
  */
-public final class GenerationService implements Closeable {
-
-    public static final String THREAD_POOL = "genrecall";
+public final class GenerationService {
 
     private final GenrecallSettings settings;
     private final IndexCodebooks indexCodebooks;
-    private final ThreadPool threadPool;
+    private final PluginPool pool;
     private final GenerationStats stats;
-    private final InferenceChannel channel;
     private final GenerationCache cache;
 
     public GenerationService(
         GenrecallSettings settings,
-        ChannelCredentials credentials,
+        InferenceServer server,
         IndexCodebooks indexCodebooks,
-        ThreadPool threadPool,
+        PluginPool pool,
         GenerationStats stats
     ) {
         this.settings = settings;
         this.indexCodebooks = indexCodebooks;
-        this.threadPool = threadPool;
+        this.pool = pool;
         this.stats = stats;
-        this.channel = new InferenceChannel(settings.endpoint(), credentials);
-        GenerationClient client = new GenerationClient(channel, settings, stats);
-        this.cache = new GenerationCache(client, settings, stats);
-        threadPool.generic().execute(client::greet);
-        settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL);
-        settings.onChange(() -> {
-            channel.connect(settings.endpoint());
-            cache.clear();
-            threadPool.generic().execute(client::greet);
-        }, GenrecallSettings.ENDPOINT);
+        this.cache = new GenerationCache(new GenerationClient(server, settings, stats), settings, stats);
+        settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL, GenrecallSettings.ENDPOINT);
     }
 
     /** @throws IllegalArgumentException where the prompt is beyond the limits set for this cluster */
@@ -105,7 +86,7 @@ public final class GenerationService implements Closeable {
         }
         TimeValue limit = timeout != null ? timeout : settings.timeout();
         GroupedActionListener<Map.Entry<String, Generation>> all = new GroupedActionListener<>(
-            onPool(ActionListener.map(told, GenerationService::byCodebook)),
+            pool.continuing(Caller.CLAUSE, ActionListener.map(told, GenerationService::byCodebook)),
             codebooks.size()
         );
         for (String each : codebooks) {
@@ -117,11 +98,6 @@ public final class GenerationService implements Closeable {
                 }
             });
         }
-    }
-
-    @Override
-    public void close() {
-        channel.close();
     }
 
     private static SortedMap<String, Generation> byCodebook(Collection<Map.Entry<String, Generation>> entries) {
@@ -141,53 +117,10 @@ public final class GenerationService implements Closeable {
             @Override
             public void onFailure(Exception e) {
                 if (e instanceof GenerationException failure) {
-                    stats.failed(failure.kind());
+                    stats.generate().failed(failure.kind());
                 }
                 listener.onFailure(e);
             }
         });
-    }
-
-    /** Goes on in the caller's context on the plugin's pool, or right here where the pool is full: else the search would hang. */
-    private <T> ActionListener<T> onPool(ActionListener<T> listener) {
-        ActionListener<T> inContext = ContextPreservingActionListener.wrapPreservingContext(listener, threadPool.getThreadContext());
-        return new ActionListener<>() {
-            @Override
-            public void onResponse(T value) {
-                run(() -> inContext.onResponse(value), rejected -> inContext.onFailure(poolIsFull(rejected)));
-            }
-
-            @Override
-            public void onFailure(Exception e) {
-                run(() -> inContext.onFailure(e), rejected -> inContext.onFailure(e));
-            }
-
-            private void run(Runnable task, Consumer<Exception> whenRejected) {
-                threadPool.executor(THREAD_POOL).execute(new AbstractRunnable() {
-                    @Override
-                    protected void doRun() {
-                        task.run();
-                    }
-
-                    @Override
-                    public void onFailure(Exception e) {
-                        inContext.onFailure(e);
-                    }
-
-                    @Override
-                    public void onRejection(Exception e) {
-                        whenRejected.accept(e);
-                    }
-                });
-            }
-        };
-    }
-
-    private static GenerationException poolIsFull(Exception cause) {
-        return new GenerationException(
-            Kind.OVERLOAD,
-            "this node's thread pool [" + THREAD_POOL + "] is full: try again later, or raise [thread_pool." + THREAD_POOL + ".queue_size]",
-            cause
-        );
     }
 }

@@ -2,6 +2,7 @@ package org.genrecall.opensearch.generation;
 
 import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.opensearch.action.IndicesRequest;
+import org.opensearch.action.support.IndicesOptions;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
@@ -65,6 +66,30 @@ public final class IndexCodebooks {
         return codebooks;
     }
 
+    /**
+     * The codebook of the index that a document written to {@code target} goes to.
+     *
+     * @param target an index, or an alias or a data stream with its write index
+     * @throws GenerationException where there is no such index, or it names no codebook
+     */
+    public String ofWriteIndex(String target) {
+        ClusterState state = clusterService.state();
+        Index index;
+        try {
+            index = resolver.concreteWriteIndex(state, IndicesOptions.strictSingleIndexNoExpandForbidClosed(), target, false, true);
+        } catch (Exception e) { // there is none, it is closed, or the alias has no write index
+            throw noneToWrite("there is no index to write [" + target + "] to: " + e.getMessage(), e);
+        }
+        return codebook(state.metadata().index(index)).orElseThrow(
+            () -> noneToWrite("no codebook is named by the mapping (_meta.genrecall.codebook) of index [" + index.getName() + "]", null)
+        );
+    }
+
+    private static GenerationException noneToWrite(String why, @Nullable Exception cause) {
+        String remedy = ". Create it with a codebook, as `genrecall index` does, or give [codebook] in the processor";
+        return new GenerationException(Caller.PROCESSOR, Kind.NO_CODEBOOK, why + remedy, cause);
+    }
+
     private Optional<String> codebook(@Nullable IndexMetadata index) {
         MappingMetadata mapping = index == null ? null : index.mapping();
         if (mapping == null) {
@@ -81,6 +106,7 @@ public final class IndexCodebooks {
 
     private static GenerationException none(String searched) {
         return new GenerationException(
+            Caller.CLAUSE,
             Kind.NO_CODEBOOK,
             "no codebook is named by the mapping (_meta.genrecall.codebook) of the indices searched [" + searched
                 + "]. Search an index that was loaded with SIDs; for an index of a remote cluster give [codebook] in the clause",

@@ -37,7 +37,7 @@ public record Sid(String codebook, int c1, int c2, int c3) {
         return term(codebook, c1, c2, c3);
     }
 
-    static String term(String codebook, int c1, int c2, int c3) {
+    public static String term(String codebook, int c1, int c2, int c3) {
         return codebook + '/' + c1 + '/' + c2 + '/' + c3;
     }
 

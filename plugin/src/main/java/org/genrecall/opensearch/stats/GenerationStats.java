@@ -1,9 +1,5 @@
 package org.genrecall.opensearch.stats;
 
-import org.genrecall.opensearch.generation.GenerationException.Kind;
-
-import java.util.Arrays;
-import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.atomic.LongAdder;
 
 /** Counters of one node since it started, safe to call from any thread. */
@@ -12,10 +8,9 @@ public final class GenerationStats {
     private final LongAdder asked = new LongAdder();
     private final LongAdder cacheHits = new LongAdder();
     private final LongAdder coalesced = new LongAdder();
-    private final LongAdder calls = new LongAdder();
-    private final LongAdder callMicros = new LongAdder();
-    private final AtomicLongArray callsByLatency = new AtomicLongArray(StatsSnapshot.LATENCY_BOUNDS_MS.length + 1);
-    private final AtomicLongArray failures = new AtomicLongArray(Kind.values().length);
+    private final CallCounters generate = new CallCounters();
+    private final LongAdder encoded = new LongAdder();
+    private final CallCounters encode = new CallCounters();
 
     /** A clause, or a dry run, asks for SIDs. */
     public void asked() {
@@ -31,18 +26,19 @@ public final class GenerationStats {
         coalesced.increment();
     }
 
-    /** A call to the server ended, well or not. */
-    public void called(long nanos) {
-        long micros = nanos / 1_000;
-        int found = Arrays.binarySearch(StatsSnapshot.LATENCY_BOUNDS_MS, (micros + 999) / 1_000);
-        callsByLatency.incrementAndGet(found >= 0 ? found : -found - 1);
-        calls.increment();
-        callMicros.add(micros);
+    /** Calls for clauses and dry runs, and those that got no SIDs. */
+    public CallCounters generate() {
+        return generate;
     }
 
-    /** A clause, or a dry run, got no SIDs. */
-    public void failed(Kind kind) {
-        failures.incrementAndGet(kind.ordinal());
+    /** A document got its SID. */
+    public void encoded() {
+        encoded.increment();
+    }
+
+    /** Calls for documents, and the documents that got no SID. */
+    public CallCounters encode() {
+        return encode;
     }
 
     public StatsSnapshot snapshot() {
@@ -50,16 +46,9 @@ public final class GenerationStats {
             asked.sum(),
             cacheHits.sum(),
             coalesced.sum(),
-            calls.sum(),
-            callMicros.sum(),
-            values(callsByLatency),
-            values(failures)
+            generate.snapshot(),
+            encoded.sum(),
+            encode.snapshot()
         );
-    }
-
-    private static long[] values(AtomicLongArray counters) {
-        long[] values = new long[counters.length()];
-        Arrays.setAll(values, counters::get);
-        return values;
     }
 }

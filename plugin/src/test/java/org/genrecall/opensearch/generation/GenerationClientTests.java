@@ -40,7 +40,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
     private GenrecallSettings settings;
     private ClusterSettings clusterSettings;
     private GenerationStats stats;
-    private InferenceChannel channel;
+    private InferenceServer inference;
     private GenerationClient client;
     private GenerationCache cache;
 
@@ -51,14 +51,14 @@ public class GenerationClientTests extends OpenSearchTestCase {
         clusterSettings = new ClusterSettings(at, new HashSet<>(GenrecallSettings.all()));
         settings = new GenrecallSettings(at, clusterSettings);
         stats = new GenerationStats();
-        channel = new InferenceChannel(settings.endpoint(), InsecureChannelCredentials.create());
-        client = new GenerationClient(channel, settings, stats);
+        inference = new InferenceServer(settings, InsecureChannelCredentials.create(), Runnable::run);
+        client = new GenerationClient(inference, settings, stats);
         cache = new GenerationCache(client, settings, stats);
     }
 
     @After
     public void disconnect() {
-        channel.close();
+        inference.close();
         server.close();
     }
 
@@ -140,9 +140,10 @@ public class GenerationClientTests extends OpenSearchTestCase {
     }
 
     public void testRead_whenReplyBreaksTheContract_thenThrows() {
+        Ask ask = new Ask(Caller.CLAUSE, "v7", LONG);
         GenerateResponse.Builder reply = GenerateResponse.newBuilder().setCodebook("v7");
         Generated two = Generated.newBuilder().addAllCodes(List.of(1, 2, 3, 4, 5, 6)).addAllScores(List.of(-1f, -2f)).build();
-        assertEquals(2, GenerationClient.read(reply.clone().addResults(two).build(), "v7", 2).size());
+        assertEquals(2, GenerationClient.read(reply.clone().addResults(two).build(), ask, 2).size());
         for (GenerateResponse bad : List.of(
             reply.clone().build(),
             reply.clone().addResults(two).addResults(two).build(),
@@ -151,9 +152,9 @@ public class GenerationClientTests extends OpenSearchTestCase {
             reply.clone().addResults(two.toBuilder().setScores(0, Float.NaN)).build(),
             reply.clone().addResults(two.toBuilder().setScores(0, Float.POSITIVE_INFINITY)).build()
         )) {
-            expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(bad, "v7", 2));
+            expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(bad, ask, 2));
         }
-        expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(reply.clone().addResults(two).build(), "v7", 1));
+        expectThrows(IllegalArgumentException.class, () -> GenerationClient.read(reply.clone().addResults(two).build(), ask, 1));
     }
 
     public void testGenerate_whenInFlightCapReached_thenOverloadAndRoomAfterwards() throws Exception {
@@ -216,7 +217,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
         assertSame(first, second);
         assertEquals(Kind.TIMEOUT, failure(second).kind());
         assertEquals(1, stats.snapshot().coalesced());
-        assertEquals(1, stats.snapshot().calls());
+        assertEquals(1, stats.snapshot().generate().count());
     }
 
     private static Prompt prompt(String text, int k) {

@@ -105,8 +105,8 @@ public class InferenceCredentialsTests extends OpenSearchTestCase {
     private static Generation generate(Settings settings) throws Exception {
         ChannelCredentials credentials = InferenceCredentials.of(settings, config);
         GenrecallSettings values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
-        try (InferenceChannel channel = new InferenceChannel(values.endpoint(), credentials)) {
-            GenerationClient client = new GenerationClient(channel, values, new GenerationStats());
+        try (InferenceServer inference = new InferenceServer(values, credentials, Runnable::run)) {
+            GenerationClient client = new GenerationClient(inference, values, new GenerationStats());
             return client.generate("v7", new Prompt("shoes", 3, 0, UserContext.NOBODY), TimeValue.timeValueSeconds(20)).get();
         }
     }

@@ -11,6 +11,8 @@ import org.genrecall.opensearch.TestInferenceServer;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
+import org.genrecall.opensearch.generation.InferenceServer;
+import org.genrecall.opensearch.generation.PluginPool;
 import org.genrecall.opensearch.generation.Prompt;
 import org.genrecall.opensearch.generation.UserContext;
 import org.genrecall.opensearch.stats.GenerationStats;
@@ -67,6 +69,7 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
     private TestInferenceServer server;
     private ThreadPool threadPool;
     private ClusterService clusterService;
+    private InferenceServer inference;
     private GenerationService service;
     private GenerationStats stats;
 
@@ -97,18 +100,20 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
                 .build()
         );
         stats = new GenerationStats();
+        GenrecallSettings values = new GenrecallSettings(settings, clusterSettings);
+        inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
         service = new GenerationService(
-            new GenrecallSettings(settings, clusterSettings),
-            InsecureChannelCredentials.create(),
+            values,
+            inference,
             new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext())),
-            threadPool,
+            new PluginPool(threadPool),
             stats
         );
     }
 
     @After
     public void stopCoordinator() {
-        service.close();
+        inference.close();
         clusterService.close();
         server.close();
         ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
@@ -213,7 +218,7 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
         server.close();
         GenerationException e = expectThrows(GenerationException.class, () -> fetch(clause("shoes"), coordinator("products-v7")));
         assertEquals(GenerationException.Kind.UNAVAILABLE, e.kind());
-        assertEquals(1, stats.snapshot().failures()[e.kind().ordinal()]);
+        assertEquals(1, stats.snapshot().generate().failures(e.kind()));
     }
 
     public void testRewrite_whenFailsAndMatchNone_thenMatchesNoneUnderItsName() {
@@ -228,7 +233,7 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
         QueryBuilder fallback = new TermQueryBuilder("brand", "acme");
         QueryBuilder query = clause("slow").timeout(TimeValue.timeValueMillis(50)).onFailure(OnFailure.query(fallback));
         assertEquals(fallback, fetch(query, coordinator("products-v7")));
-        assertEquals(1, stats.snapshot().failures()[GenerationException.Kind.TIMEOUT.ordinal()]);
+        assertEquals(1, stats.snapshot().generate().failures(GenerationException.Kind.TIMEOUT));
     }
 
     public void testRewrite_whenFallbackIsGenerativeToo_thenItIsAsked() {
@@ -282,7 +287,7 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
 
     public void testRewrite_whenThePoolIsFull_thenMatchesNoneInsteadOfHanging() throws Exception {
         fetch(clause("shoes"), coordinator("products-v7")); // now known, so that no call is needed
-        ExecutorService pool = threadPool.executor(GenerationService.THREAD_POOL);
+        ExecutorService pool = threadPool.executor(PluginPool.NAME);
         CountDownLatch busy = new CountDownLatch(POOL_SIZE);
         CountDownLatch release = new CountDownLatch(1);
         try {
@@ -298,7 +303,7 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
             }
             QueryBuilder query = clause("shoes").onFailure(OnFailure.MATCH_NONE);
             assertThat(fetch(query, coordinator("products-v7")), instanceOf(MatchNoneQueryBuilder.class));
-            assertEquals(1, stats.snapshot().failures()[GenerationException.Kind.OVERLOAD.ordinal()]);
+            assertEquals(1, stats.snapshot().generate().failures(GenerationException.Kind.OVERLOAD));
         } finally {
             release.countDown();
         }
@@ -324,6 +329,6 @@ public class GenerativeRewriteTests extends OpenSearchTestCase {
             )
         );
         assertThat(seen.actionGet(), containsString("ann on "));
-        assertThat(seen.actionGet(), containsString("[" + GenerationService.THREAD_POOL + "]"));
+        assertThat(seen.actionGet(), containsString("[" + PluginPool.NAME + "]"));
     }
 }

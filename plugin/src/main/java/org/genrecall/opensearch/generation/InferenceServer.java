@@ -1,0 +1,192 @@
+package org.genrecall.opensearch.generation;
+
+import io.grpc.CallOptions;
+import io.grpc.ChannelCredentials;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.StreamObserver;
+
+import org.apache.logging.log4j.LogManager;
+import org.apache.logging.log4j.Logger;
+import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.v1.Codebook;
+import org.genrecall.v1.DescribeRequest;
+import org.genrecall.v1.DescribeResponse;
+import org.genrecall.v1.GenerativeRecallGrpc;
+
+import java.io.Closeable;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Function;
+import java.util.function.LongConsumer;
+
+/**
+ * The server behind {@code genrecall.endpoint}: a request, a deadline, and in a future the answer or a
+ * {@link GenerationException}. Never blocks and never throws. How many calls are made at once is for the callers to bound.
+ */
+public final class InferenceServer implements Closeable {
+
+    private static final Logger logger = LogManager.getLogger(InferenceServer.class);
+    private static final int GREETING_SECONDS = 10;
+
+    private final InferenceChannel channel;
+    private final GenrecallSettings settings;
+
+    /** @param background runs what opens connections, so that no caller waits for that */
+    public InferenceServer(GenrecallSettings settings, ChannelCredentials credentials, Executor background) {
+        this.settings = settings;
+        this.channel = new InferenceChannel(settings.endpoint(), credentials);
+        background.execute(this::greet);
+        settings.onChange(() -> {
+            channel.connect(settings.endpoint());
+            background.execute(this::greet);
+        }, GenrecallSettings.ENDPOINT);
+    }
+
+    /**
+     * @param read  from the reply to the answer; throws IllegalArgumentException for a reply that breaks the contract
+     * @param ended told once how many nanoseconds the call took, before anybody hears of the answer
+     */
+    public <Q, R, A> CompletableFuture<A> call(
+        MethodDescriptor<Q, R> method,
+        Q request,
+        Ask ask,
+        Function<R, A> read,
+        LongConsumer ended
+    ) {
+        Reply<R, A> reply = new Reply<>(ask, read, ended);
+        try {
+            start(method, request, CallOptions.DEFAULT.withDeadline(ask.deadline()), reply);
+        } catch (RuntimeException e) {
+            reply.onError(e);
+        }
+        return reply.answer;
+    }
+
+    @Override
+    public void close() {
+        channel.close();
+    }
+
+    private <Q, R> void start(MethodDescriptor<Q, R> method, Q request, CallOptions options, StreamObserver<R> observer) {
+        InferenceChannel.privileged(() -> {
+            ClientCalls.asyncUnaryCall(channel.get().newCall(method, options), request, observer);
+            return null;
+        });
+    }
+
+    /**
+     * Opens the connection and asks what the server holds, so that the first search pays for neither the connection nor the
+     * loading of gRPC's classes, and the log says whom this node talks to.
+     */
+    private void greet() {
+        String endpoint = settings.endpoint();
+        CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(GREETING_SECONDS, TimeUnit.SECONDS);
+        start(GenerativeRecallGrpc.getDescribeMethod(), DescribeRequest.getDefaultInstance(), options, new StreamObserver<>() {
+            @Override
+            public void onNext(DescribeResponse server) {
+                List<String> held = server.getCodebooksList().stream().map(Codebook::getCodebook).toList();
+                logger.info("inference server at [{}]: version [{}], codebooks {}", endpoint, server.getServerVersion(), held);
+            }
+
+            @Override
+            public void onError(Throwable e) {
+                logger.info("no inference server at [{}] yet: {}", endpoint, detail(Status.fromThrowable(e)));
+            }
+
+            @Override
+            public void onCompleted() {}
+        });
+    }
+
+    /** Ends once, whatever gRPC reports. */
+    private final class Reply<R, A> implements StreamObserver<R> {
+        private final Ask ask;
+        private final Function<R, A> read;
+        private final LongConsumer ended;
+        private final long started = System.nanoTime();
+        private final AtomicBoolean done = new AtomicBoolean();
+        private final CompletableFuture<A> answer = new CompletableFuture<>();
+        private volatile R response;
+
+        Reply(Ask ask, Function<R, A> read, LongConsumer ended) {
+            this.ask = ask;
+            this.read = read;
+            this.ended = ended;
+        }
+
+        @Override
+        public void onNext(R value) {
+            response = value;
+        }
+
+        @Override
+        public void onCompleted() {
+            try {
+                A value = read.apply(response);
+                end(() -> answer.complete(value));
+            } catch (RuntimeException e) {
+                String message = "the inference server" + at() + " broke the contract: " + e.getMessage();
+                end(() -> answer.completeExceptionally(new GenerationException(ask.caller(), Kind.SERVER_ERROR, message, e)));
+            }
+        }
+
+        @Override
+        public void onError(Throwable e) {
+            end(() -> answer.completeExceptionally(failure(ask, e)));
+        }
+
+        private void end(Runnable tell) {
+            if (done.compareAndSet(false, true)) {
+                ended.accept(System.nanoTime() - started);
+                tell.run();
+            }
+        }
+    }
+
+    private GenerationException failure(Ask ask, Throwable cause) {
+        Status status = Status.fromThrowable(cause);
+        Caller caller = ask.caller();
+        String said = detail(status);
+        Kind kind = kind(status);
+        String what = switch (kind) {
+            case UNAVAILABLE -> " cannot be reached: " + said + ". Start it, or correct the cluster setting [genrecall.endpoint]; "
+                + caller.withoutServer;
+            case TIMEOUT -> " gave no answer within [" + ask.timeout() + "]. " + caller.moreTime + "; " + caller.withoutServer;
+            case OVERLOAD -> " has too much to do: " + said + ". Try again later, or add servers";
+            case CODEBOOK_NOT_HELD -> " " + caller.lacks(ask.codebook(), said);
+            case INVALID_REQUEST -> " refuses the request: " + said;
+            default -> " failed: " + status.getCode() + ", " + said + ". Its log says more";
+        };
+        return new GenerationException(caller, kind, "the inference server" + at() + what, cause);
+    }
+
+    private static Kind kind(Status status) {
+        return switch (status.getCode()) {
+            case UNAVAILABLE -> Kind.UNAVAILABLE;
+            case DEADLINE_EXCEEDED, CANCELLED -> Kind.TIMEOUT;
+            case RESOURCE_EXHAUSTED -> Kind.OVERLOAD;
+            case FAILED_PRECONDITION -> Kind.CODEBOOK_NOT_HELD;
+            case INVALID_ARGUMENT, OUT_OF_RANGE -> Kind.INVALID_REQUEST;
+            default -> Kind.SERVER_ERROR;
+        };
+    }
+
+    /** What the server said, or what the connection failed of. */
+    private static String detail(Status status) {
+        String cause = status.getCause() == null ? null : status.getCause().getMessage();
+        if (status.getDescription() == null) {
+            return cause == null ? status.getCode().toString() : cause;
+        }
+        return cause == null ? status.getDescription() : status.getDescription() + " (" + cause + ")";
+    }
+
+    private String at() {
+        return " at [" + settings.endpoint() + "]";
+    }
+}

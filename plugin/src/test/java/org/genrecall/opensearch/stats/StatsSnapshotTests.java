@@ -5,6 +5,7 @@ import org.opensearch.common.io.stream.BytesStreamOutput;
 import org.opensearch.common.xcontent.XContentHelper;
 import org.opensearch.common.xcontent.XContentType;
 import org.opensearch.core.common.bytes.BytesReference;
+import org.opensearch.core.xcontent.MediaTypeRegistry;
 import org.opensearch.core.xcontent.ToXContent;
 import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.test.OpenSearchTestCase;
@@ -52,7 +53,7 @@ public class StatsSnapshotTests extends OpenSearchTestCase {
     private static Map<String, Object> json(StatsSnapshot snapshot) throws Exception {
         try (XContentBuilder builder = XContentType.JSON.contentBuilder().startObject()) {
             snapshot.toXContent(builder, ToXContent.EMPTY_PARAMS).endObject();
-            return XContentHelper.convertToMap(BytesReference.bytes(builder), false, XContentType.JSON).v2();
+            return XContentHelper.convertToMap(BytesReference.bytes(builder), false, MediaTypeRegistry.JSON).v2();
         }
     }
 }

@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -233,7 +233,23 @@ def becomes(clause: Clause, wanted: Sequence[Question] | NoSids, told: Told, fai
     failures[failure.kind] += 1
     if clause.on_failure == "fail":
         raise failure
-    return clause.on_failure if isinstance(clause.on_failure, dict) else {"match_none": {}}
+    return fallback(clause.on_failure, clause.common) if isinstance(clause.on_failure, dict) else {"match_none": {}}
+
+
+def fallback(query: Body, common: Mapping[str, Any]) -> Body:
+    """The query of `on_failure`, with the clause's `boost` and `_name` where it has none of its own.
+
+    OpenSearch hands them on so, from any query to what it is rewritten to.
+    """
+    ((kind, options),) = query.items()
+    levels = [options, *options.values()] if isinstance(options, dict) and len(options) == 1 else [options]
+    own = {name: value for level in levels if isinstance(level, dict) for name, value in level.items()}
+    handed_on = {name: value for name, value in common.items() if own.get(name, 1) == 1 and value != 1}
+    if not handed_on:
+        return query
+    if is_clause(query, ""):
+        return {kind: {field: {**of, **handed_on} for field, of in options.items()}}
+    return {"bool": {"must": [query], **handed_on}}
 
 
 def sid_query(clause: Clause, sids: Iterable[tuple[str, float]]) -> Body:
@@ -261,11 +277,11 @@ Told = Mapping[Question, Sids | NoSids]
 
 def answers(wanted: Iterable[Question]) -> Steps[Told]:
     """What the model says to each: equal questions are asked once, and those that can share a call do."""
-    together: dict[tuple[Any, ...], list[Prompt]] = {}
+    together: dict[tuple[str, int, int, float], list[Prompt]] = {}
     for asked in dict.fromkeys(wanted):
         key = asked.codebook, asked.prompt.k, asked.prompt.beam_width, asked.timeout_s
         together.setdefault(key, []).append(asked.prompt)
-    calls = [Ask(*key, tuple(prompts)) for key, prompts in together.items()]
+    calls = [Ask(*key, prompts=tuple(prompts)) for key, prompts in together.items()]
     told: dict[Question, Sids | NoSids] = {}
     while calls:
         again: list[Ask] = []
@@ -273,7 +289,7 @@ def answers(wanted: Iterable[Question]) -> Steps[Told]:
             outcomes = [read_answer(call, answer, i) for i in range(len(call.prompts))]
             if len(outcomes) > 1 and isinstance(outcomes[0], NoSids) and outcomes[0].kind == "invalid_request":
                 # One prompt of them is at fault, and the others must not pay for it.
-                again += [Ask(call.codebook, call.k, call.beam_width, call.timeout_s, (p,)) for p in call.prompts]
+                again += [replace(call, prompts=(prompt,)) for prompt in call.prompts]
                 continue
             for prompt, outcome in zip(call.prompts, outcomes, strict=True):
                 told[Question(call.codebook, prompt, call.timeout_s)] = outcome

@@ -12,15 +12,16 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from genrecall import bundle
 from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
 from genrecall.decoding.prompts import Vocabulary
+from genrecall.decoding.user import UserBlock
 from genrecall.sid import SidSpace
 
 LEVEL_SIZES = (16, 16, 16)
 WORDS = {"[UNK]": 0, "red": 1, "blue": 2, "shoes": 3, "lamp": 4}
 
 
-def publish(root: Path, codebook: str = "v1") -> bundle.Bundle:
-    """`root/codebook` with 2,000 items and an `lm` of two layers, 32 wide."""
-    codes = np.random.default_rng(0).integers(0, LEVEL_SIZES, (2000, 3))
+def publish(root: Path, codebook: str = "v1", seed: int = 0, user: UserBlock | None = None) -> bundle.Bundle:
+    """`root/codebook` with 2,000 items and an `lm` of two layers, 32 wide, that knows of users what `user` says."""
+    codes = np.random.default_rng(seed).integers(0, LEVEL_SIZES, (2000, 3))
     items = [f"item-{n}" for n in range(len(codes))]
     return bundle.publish(
         root,
@@ -28,7 +29,7 @@ def publish(root: Path, codebook: str = "v1") -> bundle.Bundle:
         items,
         codes,
         LEVEL_SIZES,
-        lambda folder: _write_generator(folder / bundle.GENERATOR, SidSpace.of(codes, LEVEL_SIZES)),
+        lambda folder: _write_generator(folder / bundle.GENERATOR, SidSpace.of(codes, LEVEL_SIZES), seed, user),
         kind="lm",
         config={},
         fingerprints={},
@@ -36,9 +37,9 @@ def publish(root: Path, codebook: str = "v1") -> bundle.Bundle:
     )
 
 
-def _write_generator(folder: Path, space: SidSpace) -> None:
-    torch.manual_seed(0)
-    vocabulary = Vocabulary(len(WORDS), space.level_sizes)
+def _write_generator(folder: Path, space: SidSpace, seed: int, user: UserBlock | None) -> None:
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(len(WORDS), space.level_sizes, len(user.profiles) if user else 0)
     config = Qwen2Config(
         vocab_size=vocabulary.size,
         hidden_size=32,
@@ -59,6 +60,7 @@ def _write_generator(folder: Path, space: SidSpace) -> None:
         max_tokens=32,
         space=space_fingerprint(space),
         lowercase=True,
+        user=user,
     )
     config.genrecall = block.write()
     Qwen2ForCausalLM(config).save_pretrained(folder)

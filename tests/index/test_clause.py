@@ -312,6 +312,25 @@ def test_on_failure_covers_whatever_befalls_the_call(kind):
     assert run.failures == {kind: 3}
 
 
+@pytest.mark.parametrize(
+    ("query", "becomes"),
+    [
+        ({"match": {"title": "x"}}, {"bool": {"must": [{"match": {"title": "x"}}], "boost": 3.0, "_name": "gen"}}),
+        (
+            {"match": {"title": {"query": "x", "_name": "own"}}},
+            {"bool": {"must": [{"match": {"title": {"query": "x", "_name": "own"}}}], "boost": 3.0}},
+        ),
+        ({"match_all": {"boost": 2, "_name": "own"}}, {"match_all": {"boost": 2, "_name": "own"}}),
+        (
+            given("v1/0/0/1", boost=2),
+            {"bool": {**terms(**{"v1/0/0/1": 1.0})["bool"], "boost": 2.0, "_name": "gen"}},
+        ),
+    ],
+)
+def test_a_fallback_takes_over_boost_and_name_unless_it_has_its_own(query, becomes):
+    assert Run(server=failing(GONE))(generative(on_failure=query, boost=3, _name="gen")) == becomes
+
+
 def test_an_index_that_names_no_codebook_is_a_failure_that_on_failure_covers():
     run = Run({"a": index(None)})
     assert run(generative(on_failure="match_none")) == {"match_none": {}}

@@ -444,6 +444,27 @@ def test_an_alias_that_moves_meanwhile_empties_the_clause_unless_its_indices_are
             move(shops, "parity-v2", "parity-v1")
 
 
+def test_a_document_with_sids_of_two_codebooks_scores_the_sum_where_both_are_searched(shops, compose):
+    source = {"title": "of both", "price": 1, "sid": ["v1/1/1/1", "v2/1/1/1"]}
+    shops.client.index(index="parity-v1", id="both", body=source, refresh=True)
+    body = {"query": given({"sid": "v1/1/1/1", "score": 0.5}, {"sid": "v2/1/1/1", "score": 0.25})}
+    try:
+        for found, score in ((body, 0.5), (compose(body, "parity-v1,parity-v2"), 0.75)):
+            hits = shops.search(found, "parity-v1,parity-v2")["hits"]["hits"]
+            assert [hit["_score"] for hit in hits if hit["_id"] == "both"] == [score]
+    finally:
+        shops.client.delete(index="parity-v1", id="both", refresh=True)
+
+
+def test_sids_of_two_codebooks_count_together_towards_the_limit_of_clauses(shops, compose):
+    sids = [f"v{1 + n % 2}/{n // 256}/{n // 16 % 16}/{n % 16}" for n in range(1024)]
+    body = {"query": {"bool": {"should": [{"match": {"title": "red shoes"}}, given(*sids)]}}}
+    assert shops.search(body, "parity-v1,parity-v2")["hits"]["hits"]
+    status, message = shops.refusal(compose(body, "parity-v1,parity-v2"), "parity-v1,parity-v2")
+    assert status >= 400
+    assert "maxClauseCount" in message
+
+
 def move(shops: Shops, old: str, new: str) -> None:
     actions = [{"remove": {"index": old, "alias": "parity"}}, {"add": {"index": new, "alias": "parity"}}]
     shops.client.indices.update_aliases(body={"actions": actions})

@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -219,15 +219,21 @@ def questions(clause: Clause, searched: Searched | None, settings: Settings) -> 
         searched.check(clause.field, codebooks, clause.ignore_unmapped)
     if clause.prompt is None:
         return []
-    return [Question(codebook, clause.prompt, clause.timeout_s or settings.timeout_s) for codebook in codebooks]
+    timeout_s = clause.timeout_s or settings.timeout_s
+    announced = searched.announced if searched is not None and clause.codebook is None else []
+    return [
+        *(Question(codebook, clause.prompt, timeout_s) for codebook in codebooks),
+        *(Question(codebook, clause.prompt, timeout_s, required=False) for codebook in announced),
+    ]
 
 
 def becomes(clause: Clause, wanted: Sequence[Question] | NoSids, told: Told, failures: Counter[str]) -> Body:
     """The query in place of a clause, which fails as a whole: one codebook of two that is not held takes the other."""
     if clause.sids is not None:
         return sid_query(clause, chain.from_iterable(clause.sids.values()))
-    outcomes = [wanted] if isinstance(wanted, NoSids) else [told[question] for question in wanted]
-    failure = next((outcome for outcome in outcomes if isinstance(outcome, NoSids)), None)
+    pairs = [(wanted, True)] if isinstance(wanted, NoSids) else [(told[asked], asked.required) for asked in wanted]
+    outcomes = [outcome for outcome, _ in pairs]
+    failure = next((outcome for outcome, required in pairs if required and isinstance(outcome, NoSids)), None)
     if failure is None:
         return sid_query(clause, chain.from_iterable(sids for sids in outcomes if not isinstance(sids, NoSids)))
     failures[failure.kind] += 1
@@ -267,9 +273,12 @@ def sid_query(clause: Clause, sids: Iterable[tuple[str, float]]) -> Body:
 
 @dataclass(frozen=True)
 class Question:
+    """required: an announced codebook is worth asking in, and not worth failing for."""
+
     codebook: str
     prompt: Prompt
     timeout_s: float
+    required: bool = field(default=True, compare=False)
 
 
 Told = Mapping[Question, Sids | NoSids]

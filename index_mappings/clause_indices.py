@@ -25,20 +25,26 @@ class ReadMapping:
 
 @dataclass(frozen=True)
 class SearchedIndex:
-    """types: of each field by its full path, that of its target for an alias."""
+    """What one mapping says.
+
+    Attributes:
+        next: codebook of the index that the alias is about to move to, as a refresh announces it.
+        types: of each field by its full path, that of its target for an alias.
+    """
 
     name: str
     codebook: str | None
+    next: str | None
     types: Mapping[str, str]
 
     @classmethod
     def of(cls, name: str, about: Mapping[str, Any]) -> SearchedIndex:
         mapping = about.get("mappings", {})
         ours = mapping.get("_meta", {}).get("genrecall")
-        codebook = ours.get("codebook") if isinstance(ours, dict) else None
+        ours = ours if isinstance(ours, dict) else {}
         fields = dict(_fields(mapping.get("properties", {}), ""))
         types = {path: fields.get(of.get("path", ""), of).get("type", "object") for path, of in fields.items()}
-        return cls(name, codebook if isinstance(codebook, str) else None, types)
+        return cls(name, _text(ours.get("codebook")), _text(ours.get("next")), types)
 
     def check(self, field: str, codebooks: Sequence[str], ignore_unmapped: bool) -> None:
         kind = self.types.get(field)
@@ -82,6 +88,11 @@ class Searched:
     def codebooks(self) -> list[str]:
         return sorted({index.codebook for index in self.local if index.codebook is not None})
 
+    @property
+    def announced(self) -> list[str]:
+        """Codebooks of indices that aliases are about to move to, beyond those searched."""
+        return sorted({index.next for index in self.local if index.next is not None} - {*self.codebooks})
+
     def check(self, field: str, codebooks: Sequence[str], ignore_unmapped: bool) -> None:
         """ClauseError where an index has no such field, or SIDs of none of `codebooks`."""
         for index in self.local:
@@ -109,6 +120,10 @@ class Mappings:
             self._kept.clear()  # expressions are few, unless they carry dates; then the old ones are of no use
         self._kept[key] = now, searched  # its age counts from the question
         return searched
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_remote(name: str) -> bool:

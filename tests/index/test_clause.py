@@ -225,6 +225,28 @@ def test_an_alias_that_moved_is_followed_when_the_mapping_is_read_again():
 # --- the index
 
 
+def announcing(codebook, following):
+    about = index(codebook)
+    about["mappings"]["_meta"]["genrecall"]["next"] = following
+    return {f"shop-{codebook}": about}
+
+
+def test_while_an_alias_is_about_to_move_both_codebooks_are_asked_for():
+    run = Run(announcing("v1", "v2"))
+    body = run({"query": generative()})
+    assert sorted(ask.codebook for ask in run.calls) == ["v1", "v2"]
+    found = {clause["constant_score"]["filter"]["term"]["sid"] for clause in body["query"]["bool"]["should"]}
+    assert {term.partition("/")[0] for term in found} == {"v1", "v2"}
+
+
+def test_an_announced_codebook_that_is_not_held_fails_nothing():
+    held = Run(announcing("v1", "v2"), lambda ask: reply(ask) if ask.codebook == "v1" else GONE)
+    assert held({"query": generative()}) == Run()({"query": generative()})
+    other = Run(announcing("v1", "v2"), lambda ask: reply(ask) if ask.codebook == "v2" else GONE)
+    with pytest.raises(NoSids):
+        other({"query": generative()})
+
+
 def test_without_an_index_the_clause_asserts_its_codebook():
     run = Run()
     with pytest.raises(ClauseError, match="codebook is missing"):

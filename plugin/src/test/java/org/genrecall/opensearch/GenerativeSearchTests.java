@@ -18,6 +18,7 @@ import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.rest.RestStatus;
+import org.opensearch.core.xcontent.MediaTypeRegistry;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.plugins.Plugin;
 import org.opensearch.search.SearchHit;
@@ -35,6 +36,7 @@ import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import java.util.function.ToLongFunction;
 
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
@@ -192,6 +194,36 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         assertEquals("products-v7", search("live", query).get().getHits().getAt(0).getIndex());
         assertAcked(client().admin().indices().prepareAliases().removeAlias("products-v7", "live").addAlias("products-v8", "live"));
         assertEquals("products-v8", search("live", query).get().getHits().getAt(0).getIndex());
+    }
+
+    public void testSearch_whenTheNextCodebookIsAnnounced_thenBothAreAskedAndAMoveMeanwhileIsAnswered() throws Exception {
+        load("moving-v7", "v7");
+        load("moving-v8", "v8");
+        announce("moving-v7", "v8");
+        assertAcked(client().admin().indices().prepareAliases().addAlias("moving-v7", "moving"));
+        var body = "{\"index\": \"moving\", \"query_text\": \"boots\", \"k\": 2}";
+        try (var parser = createParser(JsonXContent.jsonXContent, body)) {
+            var asked = client().execute(GenerateAction.TYPE, GenerateSidsRequest.parse(parser)).get();
+            assertEquals(Set.of("v7", "v8"), asked.generations().keySet());
+        }
+        int before = server.requests().size();
+        var searched = search("moving", generative("\"query_text\": \"held back\", \"k\": 2")).execute();
+        assertBusy(() -> assertEquals(before + 2, server.requests().size()));
+        assertAcked(client().admin().indices().prepareAliases().removeAlias("moving-v7", "moving").addAlias("moving-v8", "moving"));
+        server.release();
+        assertEquals(List.of("d0", "d1"), ids(searched.get()));
+        assertEquals("moving-v8", searched.get().getHits().getAt(0).getIndex());
+    }
+
+    public void testSearch_whenTheAnnouncedCodebookIsNotHeld_thenTheServedOneAnswers() {
+        load("early-v7", "v7");
+        announce("early-v7", "v9");
+        assertEquals(List.of("d0", "d1"), ids(search("early-v7", generative("\"query_text\": \"shoes\", \"k\": 2")).get()));
+    }
+
+    private void announce(String index, String next) {
+        String meta = "{\"_meta\": {\"genrecall\": {\"codebook\": \"v7\", \"next\": \"" + next + "\"}}}";
+        assertAcked(client().admin().indices().preparePutMapping(index).setSource(meta, MediaTypeRegistry.JSON));
     }
 
     public void testSearch_whenSidsAreGiven_thenNothingIsAsked() {

@@ -45,6 +45,7 @@ public final class TestInferenceServer implements AutoCloseable {
     private final AtomicInteger mostEncoding = new AtomicInteger();
     private final AtomicInteger refusedForLater = new AtomicInteger();
     private final CountDownLatch closing = new CountDownLatch(1);
+    private final CountDownLatch released = new CountDownLatch(1);
 
     public TestInferenceServer(String... held) throws IOException {
         this(0, InsecureServerCredentials.create(), held);
@@ -103,6 +104,11 @@ public final class TestInferenceServer implements AutoCloseable {
         }
     }
 
+    /** Answers texts that start with "held back", then and from now on. */
+    public void release() {
+        released.countDown();
+    }
+
     private final class Service extends GenerativeRecallGrpc.GenerativeRecallImplBase {
         @Override
         public void generate(GenerateRequest request, StreamObserver<GenerateResponse> observer) {
@@ -116,7 +122,9 @@ public final class TestInferenceServer implements AutoCloseable {
                 fail(observer, Status.RESOURCE_EXHAUSTED, "the queue is full");
             } else {
                 if (text.startsWith("slow")) {
-                    awaitClose();
+                    await(closing);
+                } else if (text.startsWith("held back")) {
+                    await(released);
                 }
                 observer.onNext(answer(text, request));
                 observer.onCompleted();
@@ -128,7 +136,7 @@ public final class TestInferenceServer implements AutoCloseable {
             mostEncoding.accumulateAndGet(encoding.incrementAndGet(), Math::max);
             encodeRequests.add(request);
             if (titled(request, "slow")) {
-                awaitClose();
+                await(closing);
             }
             EncodeResponse response = answer(request);
             encoding.decrementAndGet(); // before anybody hears of it and sends the next
@@ -170,9 +178,9 @@ public final class TestInferenceServer implements AutoCloseable {
             return response.build();
         }
 
-        private void awaitClose() {
+        private void await(CountDownLatch latch) {
             try {
-                closing.await(30, TimeUnit.SECONDS);
+                latch.await(30, TimeUnit.SECONDS);
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
             }

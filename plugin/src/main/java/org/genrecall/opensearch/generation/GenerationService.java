@@ -13,6 +13,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
+import java.util.TreeSet;
 
 /**
  * What the clause asks: the SIDs of a prompt, in each codebook that the searched indices name. Answers on the plugin's own
@@ -73,36 +74,42 @@ public final class GenerationService {
     ) {
         stats.asked();
         ActionListener<SortedMap<String, Generation>> told = counting(listener);
-        Set<String> codebooks;
+        IndexCodebooks.Searched codebooks;
         try {
-            codebooks = codebook != null ? Set.of(codebook) : indexCodebooks.of(request);
+            codebooks = codebook != null
+                ? new IndexCodebooks.Searched(new TreeSet<>(Set.of(codebook)), new TreeSet<>())
+                : indexCodebooks.of(request);
         } catch (Exception e) {
             told.onFailure(e);
             return;
         }
-        if (codebooks.isEmpty()) {
+        if (codebooks.served().isEmpty()) {
             told.onResponse(new TreeMap<>());
             return;
         }
         TimeValue limit = timeout != null ? timeout : settings.timeout();
-        GroupedActionListener<Map.Entry<String, Generation>> all = new GroupedActionListener<>(
+        GroupedActionListener<Map<String, Generation>> all = new GroupedActionListener<>(
             pool.continuing(Caller.CLAUSE, ActionListener.map(told, GenerationService::byCodebook)),
-            codebooks.size()
+            codebooks.served().size() + codebooks.next().size()
         );
-        for (String each : codebooks) {
+        for (String each : codebooks.served()) {
             cache.generate(each, prompt, limit).whenComplete((generation, failure) -> {
                 if (failure == null) {
-                    all.onResponse(Map.entry(each, generation));
+                    all.onResponse(Map.of(each, generation));
                 } else {
                     all.onFailure((Exception) failure);
                 }
             });
         }
+        for (String each : codebooks.next()) {
+            cache.generate(each, prompt, limit)
+                .whenComplete((generation, failure) -> all.onResponse(failure == null ? Map.of(each, generation) : Map.of()));
+        }
     }
 
-    private static SortedMap<String, Generation> byCodebook(Collection<Map.Entry<String, Generation>> entries) {
+    private static SortedMap<String, Generation> byCodebook(Collection<Map<String, Generation>> some) {
         SortedMap<String, Generation> generations = new TreeMap<>();
-        entries.forEach(entry -> generations.put(entry.getKey(), entry.getValue()));
+        some.forEach(generations::putAll);
         return generations;
     }
 

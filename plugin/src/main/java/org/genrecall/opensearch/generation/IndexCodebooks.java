@@ -15,19 +15,35 @@ import org.opensearch.core.index.Index;
 
 import java.util.Arrays;
 import java.util.Map;
-import java.util.Optional;
 import java.util.SortedSet;
 import java.util.TreeSet;
 
-/** Which codebook an index names: {@code _meta.genrecall.codebook} in its mapping. */
+/**
+ * Which codebook an index names: {@code _meta.genrecall.codebook} in its mapping, and while its alias is about to move to the
+ * index of another codebook, {@code _meta.genrecall.next}.
+ */
 public final class IndexCodebooks {
+
+    private static final Named NONE = new Named(null, null);
+
+    /** What one mapping says. */
+    private record Named(@Nullable String codebook, @Nullable String next) {}
+
+    /**
+     * What a search is to ask in.
+     *
+     * @param served the codebooks of the indices searched
+     * @param next   further ones that are announced: an alias may move between this look and the search itself, and the SIDs of
+     *               {@code served} are then of no use. They are worth asking for and not worth failing for.
+     */
+    record Searched(SortedSet<String> served, SortedSet<String> next) {}
 
     /** A mapping is parsed at each look-up otherwise. The version is part of the key, so that nothing need be forgotten. */
     private record MappingKey(String indexUuid, long mappingVersion) {}
 
     private final ClusterService clusterService;
     private final IndexNameExpressionResolver resolver;
-    private final Cache<MappingKey, Optional<String>> known = CacheBuilder.<MappingKey, Optional<String>>builder()
+    private final Cache<MappingKey, Named> known = CacheBuilder.<MappingKey, Named>builder()
         .setMaximumWeight(10_000)
         .build();
 
@@ -39,9 +55,11 @@ public final class IndexCodebooks {
     /** The codebook in a mapping's {@code _meta}; null where it names none. */
     @Nullable
     public static String named(@Nullable Map<?, ?> meta) {
-        return meta != null && meta.get("genrecall") instanceof Map<?, ?> genrecall && genrecall.get("codebook") instanceof String codebook
-            ? codebook
-            : null;
+        return named(meta, "codebook");
+    }
+
+    private static String named(@Nullable Map<?, ?> meta, String key) {
+        return meta != null && meta.get("genrecall") instanceof Map<?, ?> genrecall && genrecall.get(key) instanceof String name ? name : null;
     }
 
     /**
@@ -50,20 +68,28 @@ public final class IndexCodebooks {
      *
      * @throws GenerationException where something is searched and none of it names a codebook
      */
-    SortedSet<String> of(@Nullable IndicesRequest request) {
+    Searched of(@Nullable IndicesRequest request) {
         if (request == null) {
             throw none("");
         }
         ClusterState state = clusterService.state();
         Index[] indices = localIndices(state, request);
-        SortedSet<String> codebooks = new TreeSet<>();
+        SortedSet<String> served = new TreeSet<>();
+        SortedSet<String> next = new TreeSet<>();
         for (Index index : indices) {
-            codebook(state.metadata().index(index)).ifPresent(codebooks::add);
+            Named named = named(state.metadata().index(index));
+            if (named.codebook != null) {
+                served.add(named.codebook);
+            }
+            if (named.next != null) {
+                next.add(named.next);
+            }
         }
-        if (codebooks.isEmpty() && (indices.length > 0 || remote(request))) {
+        if (served.isEmpty() && (indices.length > 0 || remote(request))) {
             throw none(String.join(", ", request.indices()));
         }
-        return codebooks;
+        next.removeAll(served);
+        return new Searched(served, next);
     }
 
     /**
@@ -80,9 +106,11 @@ public final class IndexCodebooks {
         } catch (Exception e) { // there is none, it is closed, or the alias has no write index
             throw noneToWrite("there is no index to write [" + target + "] to: " + e.getMessage(), e);
         }
-        return codebook(state.metadata().index(index)).orElseThrow(
-            () -> noneToWrite("no codebook is named by the mapping (_meta.genrecall.codebook) of index [" + index.getName() + "]", null)
-        );
+        String codebook = named(state.metadata().index(index)).codebook;
+        if (codebook == null) {
+            throw noneToWrite("no codebook is named by the mapping (_meta.genrecall.codebook) of index [" + index.getName() + "]", null);
+        }
+        return codebook;
     }
 
     private static GenerationException noneToWrite(String why, @Nullable Exception cause) {
@@ -90,18 +118,19 @@ public final class IndexCodebooks {
         return new GenerationException(Caller.PROCESSOR, Kind.NO_CODEBOOK, why + remedy, cause);
     }
 
-    private Optional<String> codebook(@Nullable IndexMetadata index) {
+    private Named named(@Nullable IndexMetadata index) {
         MappingMetadata mapping = index == null ? null : index.mapping();
         if (mapping == null) {
-            return Optional.empty();
+            return NONE;
         }
         MappingKey key = new MappingKey(index.getIndexUUID(), index.getMappingVersion());
-        Optional<String> codebook = known.get(key);
-        if (codebook == null) {
-            codebook = Optional.ofNullable(named((Map<?, ?>) mapping.sourceAsMap().get("_meta")));
-            known.put(key, codebook);
+        Named named = known.get(key);
+        if (named == null) {
+            Map<?, ?> meta = (Map<?, ?>) mapping.sourceAsMap().get("_meta");
+            named = new Named(named(meta, "codebook"), named(meta, "next"));
+            known.put(key, named);
         }
-        return codebook;
+        return named;
     }
 
     private static GenerationException none(String searched) {

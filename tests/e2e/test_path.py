@@ -5,8 +5,6 @@ Everything is done by the commands a user would type. One module-wide run serves
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,10 @@ from genrecall.cli.processes import inference_server
 from genrecall.config import Config, load
 from genrecall.rpc.client import Client
 from genrecall.sid import Sid
+from tests.e2e.commands import CONFIG, genrecall
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
-CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 QUERY = "red shoes"
-
-
-def genrecall(*words: object, code: int = 0) -> str:
-    """Run a command as a user would; its standard output, or standard error where it is expected to fail."""
-    command = [sys.executable, "-m", "genrecall.cli.main", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONFIG.parents[1])
-    assert done.returncode == code, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stderr if code else done.stdout
 
 
 @dataclass

@@ -213,7 +213,8 @@ public class IngestPipelineTests extends OpenSearchIntegTestCase {
         assertNoFailures(bulk("products", "a", "refuse", "bb"));
         client().prepareIndex("products").setId("d3").setSource("brand", "no title").get();
         assertNull(field("products", "d0", "mark"));
-        assertThat((String) field("products", "d1", "mark"), containsString("not today"));
+        assertThat((String) field("products", "d1", "mark"), containsString("[sid] the inference server at"));
+        assertThat((String) field("products", "d1", "mark"), containsString("refuses the request: items[0].title: not today"));
         assertNull(field("products", "d1", "sid"));
         assertEquals("v7/2/0/1", field("products", "d2", "sid"));
         assertThat((String) field("products", "d3", "mark"), containsString("field [title] is missing or empty"));

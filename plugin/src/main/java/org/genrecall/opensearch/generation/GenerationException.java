@@ -39,8 +39,21 @@ public final class GenerationException extends OpenSearchException {
     private final Kind kind;
 
     public GenerationException(Caller caller, Kind kind, String message, Throwable cause) {
-        super(caller.prefix() + message, cause);
+        this(kind, caller.prefix() + message, cause);
+    }
+
+    private GenerationException(Kind kind, String message, Throwable cause) {
+        super(message, cause);
         this.kind = kind;
+    }
+
+    /** The same with its cause set aside, for pipelines: what they tell {@code on_failure} is the message of the innermost cause. */
+    public GenerationException asInnermost() {
+        GenerationException innermost = new GenerationException(kind, getMessage(), null);
+        if (getCause() != null) {
+            innermost.addSuppressed(getCause());
+        }
+        return innermost;
     }
 
     public Kind kind() {

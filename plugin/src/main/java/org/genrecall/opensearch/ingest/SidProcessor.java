@@ -80,7 +80,7 @@ public final class SidProcessor extends AbstractBatchingProcessor {
 
             @Override
             public void onFailure(Exception e) {
-                tell(steps.stream().map(step -> failed(step.document(), e)).toList());
+                tell(steps.stream().map(step -> step.encoding() == null ? finish(step) : failed(step.document(), e)).toList());
             }
 
             private void tell(List<IngestDocumentWrapper> done) {
@@ -133,9 +133,11 @@ public final class SidProcessor extends AbstractBatchingProcessor {
 
     /** A wrapper of its own: the one that came in is what the pipeline goes on with under {@code ignore_failure}. */
     private IngestDocumentWrapper failed(IngestDocumentWrapper document, Exception e) {
+        Exception told = e;
         if (e instanceof GenerationException failure) {
             service.stats().encode().failed(failure.kind());
+            told = failure.asInnermost();
         }
-        return new IngestDocumentWrapper(document.getSlot(), document.getChildSlot(), document.getIngestDocument(), e);
+        return new IngestDocumentWrapper(document.getSlot(), document.getChildSlot(), document.getIngestDocument(), told);
     }
 }

@@ -430,9 +430,10 @@ public class SidProcessorTests extends OpenSearchTestCase {
             for (int i = 0; i < POOL_QUEUE; i++) {
                 pool.execute(() -> {});
             }
-            for (IngestDocumentWrapper result : batch(processor(), documents("products-v7", 2))) {
-                assertFailed(failure(result), Kind.OVERLOAD, "thread pool [genrecall] is full");
-            }
+            SidProcessor processor = processor("ignore_missing", true);
+            List<IngestDocumentWrapper> results = batch(processor, document("products-v7", "a"), document("products-v7", null));
+            assertFailed(failure(results.get(0)), Kind.OVERLOAD, "thread pool [genrecall] is full");
+            assertNull("nothing was asked for it", sid(results.get(1)));
         } finally {
             release.countDown();
         }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +18,41 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionError, SSLError, TransportError
+from opensearchpy.exceptions import TransportError
 
 from genrecall.config.opensearch import BulkSection
 from genrecall.errors import UserError
-from index_mappings.client import reason_of
+from index_mappings.client import PASSING, backoff, passes, reason_of
 
-PASSING = {429, 502, 503, 504}  # statuses that a later attempt may not meet again
 MAX_ID_BYTES = 512  # of OpenSearch; a longer id fails the whole request, so it never gets into one
+PIPELINE = {"pipeline": "_none"}  # what is sent has its SID already; the index's default pipeline is for others
 READ_ROWS = 1000  # of the items table at a time, to keep memory bounded
 
 
 @dataclass(frozen=True)
 class Document:
-    """One item as it is sent: its id and its source as JSON."""
+    """One item as it is sent.
+
+    Attributes:
+        source: JSON: the whole document; of an update, the fields that change; empty for a deletion.
+        action: index (replaces what is there), create, update or delete.
+        guard: `_seq_no` and `_primary_term` that the document must still have; else it is refused with 409.
+    """
 
     id: str
     source: str
+    action: str = "index"
+    guard: tuple[int, int] | None = None
 
     @property
     def lines(self) -> str:
-        return f'{{"index":{{"_id":{json.dumps(self.id)}}}}}\n{self.source}\n'
+        about: dict[str, Any] = {"_id": self.id}
+        if self.guard:
+            about["if_seq_no"], about["if_primary_term"] = self.guard
+        action = json.dumps({self.action: about}, separators=(",", ":"))
+        if self.action == "update":
+            return f'{action}\n{{"doc":{self.source}}}\n'
+        return f"{action}\n{self.source}\n" if self.source else f"{action}\n"
 
 
 @dataclass(frozen=True)
@@ -106,12 +119,11 @@ def send(
         if not pending:
             return rejects
         if attempt:
-            longest = min(section.max_backoff_s, section.backoff_s * 2 ** (attempt - 1))
-            wait(longest * random.uniform(0.5, 1.0))  # several loaders would otherwise return at once
+            wait(backoff(section, attempt))
         try:
-            answer = client.bulk(index=index, body="".join(document.lines for document in pending))
+            answer = client.bulk(index=index, body="".join(document.lines for document in pending), params=PIPELINE)
         except TransportError as error:
-            if not _passes(error):
+            if not passes(error):
                 raise
             trouble = f"{error.status_code} {reason_of(error.info) or error.error}"
             continue
@@ -172,20 +184,15 @@ def _fits(item_id: str) -> bool:
     return len(item_id.encode()) <= MAX_ID_BYTES
 
 
-def _passes(error: TransportError) -> bool:
-    """Whether a later attempt may succeed."""
-    return error.status_code in PASSING or (isinstance(error, ConnectionError) and not isinstance(error, SSLError))
-
-
 def _sort(batch: Sequence[Document], answer: Mapping[str, Any]) -> tuple[list[Document], list[Reject], str]:
     """Of an answer: what to send again, what was refused, and the last reason for sending again."""
     again, refused, trouble = [], [], ""
     for document, result in zip(batch, answer["items"], strict=True):
-        outcome = result["index"]
+        (outcome,) = result.values()
         status = outcome["status"]
         if status in PASSING:
             again.append(document)
             trouble = f"{status} {reason_of(outcome)}"
-        elif status >= 300:
+        elif status >= 300 and not (document.action == "delete" and status == 404):  # gone already
             refused.append(Reject(document.id, status, reason_of(outcome)))
     return again, refused, trouble

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from opensearchpy import OpenSearch
+from opensearchpy import OpenSearch, Transport
 from opensearchpy.exceptions import (
     AuthenticationException,
     AuthorizationException,
@@ -17,25 +19,67 @@ from opensearchpy.exceptions import (
     TransportError,
 )
 
-from genrecall.config.opensearch import OpenSearchSection
+from genrecall.config.opensearch import BulkSection, OpenSearchSection
 from genrecall.errors import UserError
 
 USER, PASSWORD = "GENRECALL_OPENSEARCH_USER", "GENRECALL_OPENSEARCH_PASSWORD"
 
 
-def connect(section: OpenSearchSection) -> OpenSearch:
-    """A client without retries of its own: `bulk` decides what to send again. Credentials come from the environment."""
+PASSING = {429, 502, 503, 504}  # statuses that a later attempt may not meet again
+
+
+def connect(section: OpenSearchSection, patient: bool = False) -> OpenSearch:
+    """A client of the cluster. Credentials come from the environment.
+
+    Args:
+        patient: for long jobs: every request but `_bulk`, of which `bulk` decides what to send again, is repeated as
+            `section.bulk` says while no node answers or the cluster turns it away for now. All that jobs ask may be
+            asked twice.
+    """
     user = os.environ.get(USER)
     return OpenSearch(
         section.url,
+        transport_class=_Patient if patient else Transport,
         http_auth=(user, os.environ.get(PASSWORD, "")) if user else None,
         verify_certs=section.verify_certs,
         ssl_show_warn=False,
         ca_certs=str(section.ca_certs) if section.ca_certs else None,
         timeout=section.timeout_s,
+        pool_maxsize=section.refresh.slices + 2,  # bulk requests of a job, and its beat
         max_retries=0,
         retry_on_status=(),
+        **({"patience": section.bulk} if patient else {}),
     )
+
+
+class _Patient(Transport):
+    """opensearch-py repeats at once; a node that restarts needs a minute."""
+
+    def __init__(self, *arguments: Any, patience: BulkSection, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._patience = patience
+
+    def perform_request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:
+        for attempt in range(1, self._patience.attempts):
+            try:
+                return super().perform_request(method, url, *arguments, **options)
+            except TransportError as error:
+                if url.endswith("/_bulk") or not passes(error):
+                    raise
+                time.sleep(backoff(self._patience, attempt))
+        return super().perform_request(method, url, *arguments, **options)
+
+
+def passes(error: TransportError) -> bool:
+    """Whether a later attempt may succeed."""
+    return error.status_code in PASSING or (isinstance(error, ConnectionError) and not isinstance(error, SSLError))
+
+
+def backoff(section: BulkSection, attempt: int) -> float:
+    """Seconds to wait before the attempt after `attempt`, 1 being the first: doubling, and slightly random, since
+    several jobs would otherwise return at once.
+    """
+    return min(section.max_backoff_s, section.backoff_s * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
 @contextmanager

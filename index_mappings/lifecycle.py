@@ -6,13 +6,16 @@ by `bulk`. An index says which codebook its SIDs are of; the clause and the load
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import RequestError
 
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
+from index_mappings.client import reason_of
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")
@@ -185,6 +188,73 @@ def point_alias(client: OpenSearch, section: OpenSearchSection, index: str) -> l
     actions.append({"add": {"index": index, "alias": section.index}})
     client.indices.update_aliases(body={"actions": actions})
     return before
+
+
+def twin(client: OpenSearch, source: str, target: str, meta: Meta) -> None:
+    """Create `target` with the mapping and settings of `source`, what its users added to them included, but of `meta`.
+
+    Replicas and refreshes are off until it is filled.
+    """
+    mapping = client.indices.get_mapping(index=source)[source]["mappings"]
+    mapping["_meta"] = {**mapping.get("_meta", {}), "genrecall": vars(meta)}
+    own = ("uuid", "creation_date", "provided_name", "version", "blocks", "resize")
+    settings = {name: value for name, value in settings_of(client, source).items() if name not in own}
+    loading = {"refresh_interval": "-1", "number_of_replicas": 0}
+    client.indices.create(index=target, body={"mappings": mapping, "settings": {"index": {**settings, **loading}}})
+
+
+def follow_fields(client: OpenSearch, source: str, target: str) -> None:
+    """Give `target` the fields that `source` gained since. UserError where it has one of another type."""
+    properties = client.indices.get_mapping(index=source)[source]["mappings"].get("properties", {})
+    known = client.indices.get_mapping(index=target)[target]["mappings"].get("properties", {})
+    if properties == known:
+        return
+    try:
+        client.indices.put_mapping(index=target, body={"properties": properties})
+    except RequestError as error:
+        raise UserError(
+            f"the mapping of {source!r} does not fit {target!r}: {reason_of(error.info)}. The alias was not moved; "
+            "delete the new index with `genrecall index refresh --abandon` and begin again"
+        ) from None
+
+
+def settings_of(client: OpenSearch, index: str) -> dict[str, Any]:
+    settings: dict[str, Any] = client.indices.get_settings(index=index)[index]["settings"]["index"]
+    return settings
+
+
+def put_settings(client: OpenSearch, index: str, settings: Mapping[str, object]) -> None:
+    client.indices.put_settings(index=index, body={"index": dict(settings)})
+
+
+def block_writes(client: OpenSearch, index: str, blocked: bool) -> None:
+    """Stop writes, waiting for those under way to end, or let them go on."""
+    if blocked:
+        client.indices.add_block(index=index, block="write")
+    else:
+        put_settings(client, index, {"blocks.write": None})
+
+
+def announce(client: OpenSearch, index: str, codebook: str | None) -> None:
+    """Have clauses on `index` ask in `codebook` too, or no longer.
+
+    A search that was written for this index and arrives after the alias moved then brings the SIDs of the next one.
+    """
+    about = client.indices.get_mapping(index=index)[index]["mappings"]["_meta"]
+    ours = {name: value for name, value in about["genrecall"].items() if name != "next"}
+    wanted = ours if codebook is None else {**ours, "next": codebook}
+    if wanted != about["genrecall"]:
+        client.indices.put_mapping(index=index, body={"_meta": {**about, "genrecall": wanted}})
+
+
+def retire(client: OpenSearch, section: OpenSearchSection, previous: str) -> list[str]:
+    """Delete the indices of this alias beyond the one that serves, `previous`, and the newest others to be kept."""
+    others = [one.index for one in status(client, section) if not one.aliased and one.index != previous]
+    created = {index: int(settings_of(client, index)["creation_date"]) for index in others}
+    beyond = sorted(others, key=lambda index: -created[index])[section.refresh.keep - 1 :]
+    if beyond:
+        client.indices.delete(index=",".join(beyond))
+    return beyond
 
 
 def status(client: OpenSearch, section: OpenSearchSection) -> list[IndexStatus]:

@@ -2,27 +2,17 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from genrecall.bundle import Bundle
-    from genrecall.config import Config
-    from index_mappings.lifecycle import Meta
+from genrecall.cli import refresh
+from genrecall.cli.index_options import DEMO, BundleName, ConfigFile, Json, Overrides, dimension_of, meta_of, opened
 
-app = typer.Typer(help="Create, load and look at the index of a codebook.", no_args_is_help=True)
+app = typer.Typer(help="Create, load, refresh and look at the index of a codebook.", no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Such as opensearch.url=http://127.0.0.1:9201", show_default=False)
-]
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML of the run.")]
-BundleName = Annotated[str, typer.Option("--bundle", help="A codebook such as v1, `current`, `previous`, or a folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-DEMO = Path("configs/demo.yaml")
+app.registered_commands.extend(refresh.app.registered_commands)
 
 
 @app.command()
@@ -40,10 +30,10 @@ def create(
     from index_mappings import lifecycle
     from index_mappings.client import connect, explained
 
-    settings, opened = _open(config, overrides, bundle)
+    settings, of = opened(config, overrides, bundle)
     section = settings.opensearch
     with explained(section):
-        index, new = lifecycle.create(connect(section), section, _meta(settings, opened), _dimension(settings), replace)
+        index, new = lifecycle.create(connect(section), section, meta_of(settings, of), dimension_of(settings), replace)
     if as_json:
         print(json.dumps({"index": index, "new": new}))
     else:
@@ -71,7 +61,7 @@ def load(
     from index_mappings.load import fingerprint, terms_of
     from index_mappings.load import load as run
 
-    settings, opened = _open(config, overrides, bundle)
+    settings, of = opened(config, overrides, bundle)
     section = settings.opensearch
     folder = settings.run.dir / "index"
     items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
@@ -83,9 +73,9 @@ def load(
         report = run(
             connect(section),
             section,
-            _meta(settings, opened),
+            meta_of(settings, of),
             items,
-            terms_of(opened.items(), opened.codebook),
+            terms_of(of.items(), of.codebook),
             vectors,
             {"items": fingerprint(items)},
             folder,
@@ -134,27 +124,3 @@ def status(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json
         )
     if not found:
         print(f"no index {section.index}-* at {section.url}; make one with `genrecall index load`")
-
-
-def _open(config: Path, overrides: list[str] | None, name: str) -> "tuple[Config, Bundle]":
-    from genrecall import bundle
-    from genrecall.config import Config, load
-
-    settings = load(Config, config, overrides or [])
-    folder = Path(name)
-    return settings, bundle.open(folder if "/" in name else bundle.resolve(settings.run.bundles_dir, name))
-
-
-def _meta(settings: "Config", opened: "Bundle") -> "Meta":
-    from genrecall.bundle import ITEMS
-    from index_mappings.lifecycle import Meta
-
-    return Meta(opened.codebook, opened.manifest["files"][ITEMS]["sha256"], settings.encoder.checkpoint)
-
-
-def _dimension(settings: "Config") -> int:
-    """Of the encoder's vectors, without loading it."""
-    from genrecall.checkpoints import resolve
-
-    file = resolve(settings.encoder.checkpoint) / "config.json"
-    return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])

@@ -46,6 +46,32 @@ class FusionSection(Section):
         return weights
 
 
+class RefreshSection(Section):
+    """Moving the alias to the index of another codebook, and back."""
+
+    endpoint: str | None = Field(
+        "127.0.0.1:50051",
+        description="inference server that places items which the bundle does not know; null: they go without SID",
+    )
+    docs: int = Field(500, ge=1, le=10_000, description="documents a bulk request")
+    slices: int = Field(2, ge=1, le=64, description="bulk requests at the same time")
+    docs_per_s: float | None = Field(None, gt=0, description="no more than this, to spare the cluster; null: no limit")
+    settled: int = Field(1000, ge=0, description="writes are stopped for the last reading once so few are behind")
+    drain_s: float = Field(
+        6.0,
+        ge=0,
+        description="clauses ask in both codebooks for this long before the switch: longer than searches take, and "
+        "than composers without the plugin keep a mapping (5 s)",
+    )
+    max_without_sid: float = Field(0.05, ge=0, le=1, description="a larger share of documents without SID is an error")
+    sample_sids: int = Field(200, ge=1, le=10_000, description="documents whose SID is looked up before the switch")
+    sample_queries: int = Field(50, ge=0, le=1000, description="queries asked of both indices before the switch")
+    sample_hits: int = Field(20, ge=1, le=1000, description="hits of a query that are compared")
+    min_overlap: float = Field(0.0, ge=0, le=1, description="mean share of a query's hits that must stay")
+    keep: int = Field(1, ge=1, description="indices of earlier codebooks kept for `genrecall index rollback`")
+    lease_s: float = Field(15.0, ge=1, description="a job that does not report for so long counts as dead")
+
+
 class NodeSection(Section):
     """A real OpenSearch on this machine, for trials and tests: loopback only, security off."""
 
@@ -86,4 +112,5 @@ class OpenSearchSection(Section):
     bulk: BulkSection = BulkSection()
     vector: VectorSection = VectorSection()
     fusion: FusionSection = FusionSection()
+    refresh: RefreshSection = RefreshSection()
     node: NodeSection = NodeSection()

@@ -1,6 +1,7 @@
 """A small shop, and a cluster that can be made to fail on the way."""
 
 import itertools
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -50,7 +51,10 @@ class Shop:
 
 @dataclass
 class Faults:
-    """What happens to the next bulk requests, in order: a status to answer with, or "drop" the connection."""
+    """What happens to the next bulk requests, in order.
+
+    A status to answer with, "drop" the connection, or "429 items": answer that each of its items was refused for now.
+    """
 
     url: str = ""
     planned: list[int | str] = field(default_factory=list)
@@ -96,6 +100,11 @@ def _proxy(target: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
                 if fault == "drop":
                     self.close_connection = True
                     return
+                if fault == "429 items":
+                    items = [{"index": {"status": 429, "error": {"reason": "planned"}}}] * body.count(
+                        b'{"index":{"_id"'
+                    )
+                    return self.answer(200, json.dumps({"errors": True, "items": items}).encode())
                 if fault is not None:
                     return self.answer(int(fault), b'{"error":{"reason":"planned"},"status":%d}' % int(fault))
             request = urllib.request.Request(target + self.path, body or None, dict(self.headers), method=self.command)

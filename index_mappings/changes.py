@@ -1,0 +1,106 @@
+"""An index read in the order in which it was written.
+
+Each shard numbers its writes (`_seq_no`), and a document carries the number of its last one. So a copy is a reading
+from number -1 to now, what was written meanwhile is a reading from there on, and a reader that was killed goes on
+behind the last number that it noted. Numbers need no field that writers must keep up, and no clocks.
+
+What numbers do not show is a deletion: the document is gone, and its number with it. Those are found by comparing ids
+(`ids`), once writes stand still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+Position = dict[int, int]
+"""shard -> the highest number read, -1 where nothing was"""
+
+IDS_A_PAGE = 10_000  # the most that OpenSearch returns at once by default
+
+
+@dataclass(frozen=True)
+class Written:
+    """A document as it is now. `source` is None where it was not asked for."""
+
+    id: str
+    seq_no: int
+    primary_term: int
+    source: dict[str, Any] | None
+
+
+def start(client: OpenSearch, index: str) -> Position:
+    """The position before everything."""
+    return dict.fromkeys(_shards(client, index), -1)
+
+
+def now(client: OpenSearch, index: str) -> Position:
+    """The position of this moment. What was written up to it is visible to every reading that begins afterwards.
+
+    It is the global checkpoint: all writes up to that number are done, while a higher one may be done before a lower.
+    """
+    found = {
+        number: next(copy["seq_no"]["global_checkpoint"] for copy in copies if copy["routing"]["primary"])
+        for number, copies in _shards(client, index).items()
+    }
+    client.indices.refresh(index=index)
+    return found
+
+
+def pages(
+    client: OpenSearch, index: str, after: Position, until: Position, size: int, source: bool | list[str] = True
+) -> Iterator[tuple[int, list[Written]]]:
+    """(shard, documents) whose last write lies in (after, until], each shard's in order, at most `size` at a time.
+
+    A document that is written again while this runs leaves its place and is not shown: it comes with the next reading.
+    """
+    for shard, last in until.items():
+        at = after[shard]
+        while at < last:
+            answer = client.search(
+                index=index,
+                body={
+                    "query": {"range": {"_seq_no": {"gt": at, "lte": last}}},
+                    "sort": [{"_seq_no": "asc"}],
+                    "size": size,
+                    "seq_no_primary_term": True,
+                    "track_total_hits": False,
+                    "_source": source,
+                },
+                params={"preference": f"_shards:{shard}|_primary", "allow_partial_search_results": "false"},
+            )
+            hits = answer["hits"]["hits"]
+            if not hits:
+                break
+            page = [Written(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source")) for hit in hits]
+            at = page[-1].seq_no
+            yield shard, page
+
+
+def pending(client: OpenSearch, index: str, after: Position) -> int:
+    """Documents written since `after`, as far as searches see them."""
+    ranges = ((shard, {"query": {"range": {"_seq_no": {"gt": at}}}}) for shard, at in after.items())
+    return sum(
+        client.count(index=index, body=body, params={"preference": f"_shards:{shard}|_primary"})["count"]
+        for shard, body in ranges
+    )
+
+
+def ids(client: OpenSearch, index: str) -> Iterator[str]:
+    """The id of every document."""
+    for _, page in pages(client, index, start(client, index), now(client, index), IDS_A_PAGE, source=False):
+        yield from (document.id for document in page)
+
+
+def from_json(position: Mapping[str, int]) -> Position:
+    """JSON knows only text as keys."""
+    return {int(shard): number for shard, number in position.items()}
+
+
+def _shards(client: OpenSearch, index: str) -> dict[int, list[dict[str, Any]]]:
+    stats = client.indices.stats(index=index, params={"level": "shards"})["indices"]
+    (of_index,) = stats.values()
+    return {int(number): copies for number, copies in of_index["shards"].items()}

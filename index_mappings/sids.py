@@ -1,0 +1,73 @@
+"""Which SID a document gets in a codebook: the bundle's, or for an item that the bundle does not know, the server's.
+
+A new item joins the index before it joins a bundle. Leaving it without SID would lose it to the generative clause until
+the next training, so the inference server is asked where such an item belongs (`Encode`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from genrecall.errors import UserError
+from genrecall.rpc.client import Client, ServerError
+from genrecall.sid import Sid
+
+Encode = Callable[[Sequence[Mapping[str, Any]]], list[str]]
+"""Items (item_id, title, category, brand) -> a SID term each."""
+
+
+class Sids:
+    """SID terms of one codebook for documents of any index.
+
+    Args:
+        terms: item id -> SID term, of the bundle.
+        encode: for items that are not in `terms`; None: they go without a SID.
+    """
+
+    def __init__(self, terms: Mapping[str, str], encode: Encode | None) -> None:
+        self.terms = terms
+        self._encode = encode
+
+    def of(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str | None]:
+        """The term of each (id, source); None for an item that neither the bundle nor a server can place.
+
+        Raises UserError where the server does not answer or refuses.
+        """
+        found = [self.terms.get(id) for id, _ in documents]
+        unknown = [row for row, term in enumerate(found) if term is None and _title(documents[row][1])]
+        if unknown and self._encode:
+            for row, term in zip(unknown, self._encode([item(*documents[row]) for row in unknown]), strict=True):
+                found[row] = term
+        return found
+
+
+def server(client: Client, codebook: str) -> Encode:
+    """Asks an inference server. Raises UserError with the remedy where it cannot."""
+
+    def encode(items: Sequence[Mapping[str, Any]]) -> list[str]:
+        try:
+            codes = client.encode(items, codebook=codebook)
+        except ServerError as error:
+            raise UserError(
+                f"{len(items)} items are not in bundle {codebook!r}, and the inference server was to place them: "
+                f"{error}. Serve that bundle there, or leave such items without SID by opensearch.refresh.endpoint=null"
+            ) from None
+        return [Sid(*code).term(codebook) for code in codes.tolist()]
+
+    return encode
+
+
+def item(id: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Encode` reads of a document."""
+    category = source.get("category") or []
+    return {
+        "item_id": id,
+        "title": _title(source),
+        "category": [category] if isinstance(category, str) else [str(name) for name in category],
+        "brand": str(source.get("brand") or ""),
+    }
+
+
+def _title(source: Mapping[str, Any]) -> str:
+    return str(source.get("title") or "").strip()

@@ -153,18 +153,27 @@ def test_a_bad_document_fails_alone(shop):
         assert f"[sid] field [title] {message}" in reason
 
 
-def test_update_by_query_encodes_again(shop):
+def test_update_by_query_encodes_what_bears_a_sid_of_another_codebook(shop):
     batch = products(20, brand="Stale")
-    assert {
-        item["status"] for item in shop.bulk({k: {**p, "sid": "v1/0/0/0"} for k, p in batch.items()}, pipeline="_none")
-    } == {201}
-    assert shop.source("bulk-Stale-0")["sid"] == "v1/0/0/0"
-    shop.client.indices.refresh(index=ALIAS)
-    query = {"query": {"ids": {"values": list(batch)}}}
-    done = shop.client.update_by_query(index=ALIAS, body=query)
+    done = shop.bulk(
+        {key: {**product, "sid": "v0/0/0/0"} for key, product in batch.items()}, pipeline="_none", refresh="true"
+    )
+    assert {item["status"] for item in done} == {201}
+    assert shop.source("bulk-Stale-0")["sid"] == "v0/0/0/0"
+    stale = {"query": {"bool": {"must_not": {"prefix": {"sid": "v1/"}}, "filter": {"exists": {"field": "sid"}}}}}
+    done = shop.client.update_by_query(index=ALIAS, body=stale)
     assert (done["updated"], done["failures"]) == (20, [])
     found = shop.client.mget(index=ALIAS, body={"ids": list(batch)})["docs"]
     assert [doc["_source"]["sid"] for doc in found] == shop.terms([*batch.values()])
+
+
+def test_reindex_encodes(shop):
+    product, source = {"title": "red running shoes"}, "products-without-sids"
+    shop.client.index(index=source, id="reindexed", body=product, params={"refresh": "true"})
+    done = shop.client.reindex(body={"source": {"index": source}, "dest": {"index": ALIAS}})
+    shop.client.indices.delete(index=source)
+    assert (done["created"], done["failures"]) == (1, [])
+    assert shop.source("reindexed") == {**product, "sid": shop.terms([product])[0]}
 
 
 def test_an_update_alone_encodes_the_merged_document_again_but_one_in_a_bulk_does_not(shop):

@@ -259,8 +259,28 @@ class Move:
     # --- finish
 
     def _finish(self) -> None:
+        time.sleep(self._settings.drain_s)
         lifecycle.announce(self._client, self._source, None)
+        self._mend()
         self._job.note(removed=lifecycle.retire(self._client, self._section, self._source), step="done")
+
+    def _mend(self) -> None:
+        """Place documents anew that a pipeline gave a SID of the source's codebook just before the alias moved."""
+        client, target = self._client, self._target
+        client.indices.refresh(index=target)
+        ours = {"prefix": {"sid": f"{self._job.state['codebook']}/"}}
+        body = {
+            "query": {"bool": {"filter": [{"exists": {"field": "sid"}}], "must_not": [ours]}},
+            "seq_no_primary_term": True,
+            "size": changes.IDS_A_PAGE,
+        }
+        hits = client.search(index=target, body=body)["hits"]["hits"]
+        terms = self._sids.of([(hit["_id"], hit["_source"]) for hit in hits])
+        made = [
+            Document(hit["_id"], json.dumps({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
+            for hit, term in zip(hits, terms, strict=True)
+        ]
+        self._bulk(made)  # what was written in between is refused (409), and has its SID
 
 
 def with_sid(id: str, source: Mapping[str, Any], term: str | None) -> Document:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +14,13 @@ from genrecall.cli.index_options import DEMO, BundleName, ConfigFile, Json, Over
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
     from genrecall.config import Config
+    from genrecall.rpc.client import Client
     from index_mappings.refresh import Report, Tools
+    from index_mappings.sids import Sids
 
 app = typer.Typer()
+
+SERVER_TIMEOUT_S = 60.0  # of one call to place items: the first waits for the encoder to be loaded
 
 QueryFile = Annotated[
     Path | None,
@@ -101,30 +105,43 @@ def _settings(config: Path, overrides: list[str] | None) -> "Config":
 
 @contextmanager
 def _tools(settings: "Config", of: "Bundle", queries: Path | None, client: Any, console: Console) -> "Iterator[Tools]":
-    """Server, sample queries and a progress bar for a move to the index of bundle `of`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from genrecall.rpc.client import Client
-    from index_mappings.load import terms_of
+    """What a move to the index of bundle `of` needs."""
     from index_mappings.refresh import Tools, asking
-    from index_mappings.sids import Sids, server
 
-    section = settings.opensearch
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ExitStack() as stack:
-        rpc: Client | None = None
-        if section.refresh.endpoint:
-            rpc = stack.enter_context(Client(section.refresh.endpoint, timeout_s=60))
-        bar = stack.enter_context(Progress(*columns, console=console))
-        task = bar.add_task("documents", total=None)
+    with _placing(settings, of) as (sids, server), _progress(console, "documents") as advance:
         yield Tools(
-            sids=Sids(terms_of(of.items(), of.codebook), server(rpc, of.codebook) if rpc else None),
-            ask=asking(client, section, rpc),
+            sids=sids,
+            ask=asking(client, settings.opensearch, server),
             queries=_queries(settings, queries),
             folder=settings.run.dir / "index",
             tell=_tell(console),
-            advance=lambda done, documents: bar.update(task, completed=done, total=max(done, documents)),
+            advance=advance,
         )
+
+
+@contextmanager
+def _placing(settings: "Config", of: "Bundle") -> "Iterator[tuple[Sids, Client | None]]":
+    """The SIDs of bundle `of`, and the server for items that it does not know, if there is to be one."""
+    from genrecall.rpc.client import Client
+    from index_mappings.load import terms_of
+    from index_mappings.sids import Sids, server
+
+    terms = terms_of(of.items(), of.codebook)
+    if not (endpoint := settings.opensearch.refresh.endpoint):
+        yield Sids(terms, None), None
+        return
+    with Client(endpoint, timeout_s=SERVER_TIMEOUT_S) as client:
+        yield Sids(terms, server(client, of.codebook)), client
+
+
+@contextmanager
+def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=max(done, total))
 
 
 def _queries(settings: "Config", file: Path | None) -> list[str]:
@@ -193,3 +210,76 @@ def _show(report: "Report", alias: str, as_json: bool) -> None:
             print(f"  {count:,} {what}")
     if report.removed:
         print(f"  deleted: {', '.join(report.removed)}")
+
+
+@app.command()
+def sync(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the serving index up to date with the catalogue: items added, changed, gone, and SIDs that moved.
+
+    Writes only what differs, guarded against other writers. New items that the bundle does not know are placed by the
+    inference server.
+
+    Example: `genrecall index sync --every 600`
+    """
+    import time
+
+    from genrecall.errors import UserError
+
+    console = Console(stderr=True)
+    while True:
+        began = time.monotonic()
+        try:
+            _sync_once(overrides, config, bundle, as_json, console)
+        except UserError as error:
+            if every is None:
+                raise
+            console.print(f"error: {error}", highlight=False)  # the next run may find it mended
+        if every is None:
+            return
+        time.sleep(max(0.0, every - (time.monotonic() - began)))
+
+
+def _sync_once(overrides: list[str] | None, config: Path, bundle: str, as_json: bool, console: Console) -> None:
+    from dataclasses import asdict
+
+    from genrecall.embeddings import embed
+    from genrecall.readers import describe, item_text, read_items
+    from genrecall.rejects import Rejects
+    from index_mappings import sync as job
+    from index_mappings.client import connect, explained
+
+    settings, of = opened(config, overrides, bundle)
+    section, folder = settings.opensearch, settings.run.dir / "index"
+    items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
+    texts = item_text(items)
+    rejects = folder / f"{section.index}.sync.rejects.jsonl"
+    with explained(section), _placing(settings, of) as (sids, _), _progress(console, "documents") as advance:
+        report = job.sync(
+            connect(section, patient=True),
+            section,
+            meta_of(settings, of),
+            items,
+            lambda rows: embed([texts[row] for row in rows], settings.encoder, settings.run.cache_dir, progress=False),
+            sids,
+            rejects,
+            _tell(console),
+            advance,
+        )
+    if as_json:
+        print(json.dumps(asdict(report)), flush=True)
+        return
+    print(
+        f"{report.index}: {report.compared:,} documents compared in {report.seconds:.1f} s; {report.added:,} added, "
+        f"{report.changed:,} changed, {report.moved:,} with another SID, {report.deleted:,} deleted",
+        flush=True,
+    )
+    if report.conflicts:
+        print(f"  {report.conflicts:,} were written by others meanwhile and compared again")
+    if report.rejected:
+        print(f"  {report.rejected:,} were refused, see {rejects}")

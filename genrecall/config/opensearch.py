@@ -72,6 +72,14 @@ class RefreshSection(Section):
     lease_s: float = Field(15.0, ge=1, description="a job that does not report for so long counts as dead")
 
 
+class SyncSection(Section):
+    """The serving index following the catalogue."""
+
+    max_delete_share: float = Field(
+        0.1, ge=0, le=1, description="more documents without an item than this are an error: a truncated catalogue"
+    )
+
+
 class NodeSection(Section):
     """A real OpenSearch on this machine, for trials and tests: loopback only, security off."""
 
@@ -113,4 +121,5 @@ class OpenSearchSection(Section):
     vector: VectorSection = VectorSection()
     fusion: FusionSection = FusionSection()
     refresh: RefreshSection = RefreshSection()
+    sync: SyncSection = SyncSection()
     node: NodeSection = NodeSection()

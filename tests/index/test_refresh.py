@@ -19,6 +19,7 @@ from index_mappings.bulk import send
 from index_mappings.client import connect, explained
 from index_mappings.job import Job
 from index_mappings.load import load
+from index_mappings.move import Move
 from index_mappings.sids import Sids
 from tests.index import killed
 from tests.index.conftest import META, Faults, Shop
@@ -114,6 +115,24 @@ def test_what_is_written_and_deleted_meanwhile_is_in_the_new_index(loaded: OpenS
     assert (after["B0003"]["title"], after["B0030"]["title"]) == ("changed behind", "changed ahead")
     assert after.keys().isdisjoint({"B0004", "B0031"})
     assert after["NEW"] == {"title": "new", "colour": "red"}
+
+
+def test_a_document_that_a_pipeline_placed_in_the_old_codebook_is_placed_anew(
+    loaded: OpenSearchSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its SID was asked for before the alias moved, and it was written after."""
+    client, point = connect(loaded), Move._point
+
+    def late(move: Move) -> None:
+        point(move)
+        client.index(index=loaded.index, id="B0003", body={"title": "late", "sid": "v1/1/1/1"})
+        client.index(index=loaded.index, id="NEW", body={"title": "new", "sid": "v1/1/1/1"})
+
+    monkeypatch.setattr(Move, "_point", late)
+    refresh.refresh(client, loaded, NEXT, tools(tmp_path, encode=lambda items: ["v2/9/9/9"] * len(items)))
+    after = everything(client, loaded.index)
+    assert after["B0003"] == {"title": "late", "sid": second()["B0003"]}
+    assert after["NEW"] == {"title": "new", "sid": "v2/9/9/9"}
 
 
 def test_rollback_goes_back_with_what_was_written_since(loaded: OpenSearchSection, tmp_path: Path):

@@ -7,8 +7,14 @@ the next training, so the inference server is asked where such an item belongs (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genrecall.bundle import Bundle
 from genrecall.errors import UserError
 from genrecall.rpc.client import Client, ServerError
 from genrecall.sid import Sid
@@ -56,6 +62,29 @@ def server(client: Client, codebook: str) -> Encode:
         return [Sid(*code).term(codebook) for code in codes.tolist()]
 
     return encode
+
+
+def reassigned(path: Path, bundle: Bundle) -> dict[str, str]:
+    """Item id -> SID term of a Parquet file with `item_id` and `codes`, as a job writes it that places items anew.
+
+    Raises UserError for a file that is none, and for codes that no item of the bundle has: its generator cannot write
+    them.
+    """
+    try:
+        table = pq.read_table(path, columns=["item_id", "codes"])
+        codes = np.array(table["codes"].to_pylist(), dtype=np.int64).reshape(-1, 3)
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no table of item_id and three codes each: {error}") from None
+    foreign = np.flatnonzero(bundle.space.index_of(codes) < 0)
+    if len(foreign):
+        first = foreign[0]
+        raise UserError(
+            f"{path}: {len(foreign):,} SIDs are none of codebook {bundle.codebook!r}, such as "
+            f"{codes[first].tolist()} of {table['item_id'][first].as_py()!r}: its generator cannot write them; train a "
+            "bundle with these assignments and refresh the index"
+        )
+    terms = (Sid(*code).term(bundle.codebook) for code in codes.tolist())
+    return dict(zip(table["item_id"].to_pylist(), terms, strict=True))
 
 
 def item(id: str, source: Mapping[str, Any]) -> dict[str, Any]:

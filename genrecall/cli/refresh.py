@@ -24,7 +24,7 @@ SERVER_TIMEOUT_S = 60.0  # of one call to place items: the first waits for the e
 
 QueryFile = Annotated[
     Path | None,
-    typer.Option("--queries", help="A query a line, to compare both indices with. Default: those of the dataset."),
+    typer.Option("--queries", help="A query a line, to compare both indices with. Default: the dataset's."),
 ]
 
 
@@ -120,13 +120,17 @@ def _tools(settings: "Config", of: "Bundle", queries: Path | None, client: Any, 
 
 
 @contextmanager
-def _placing(settings: "Config", of: "Bundle") -> "Iterator[tuple[Sids, Client | None]]":
+def _placing(
+    settings: "Config", of: "Bundle", assignments: Path | None = None
+) -> "Iterator[tuple[Sids, Client | None]]":
     """The SIDs of bundle `of`, and the server for items that it does not know, if there is to be one."""
     from genrecall.rpc.client import Client
     from index_mappings.load import terms_of
-    from index_mappings.sids import Sids, server
+    from index_mappings.sids import Sids, reassigned, server
 
     terms = terms_of(of.items(), of.codebook)
+    if assignments is not None:
+        terms |= reassigned(assignments, of)
     if not (endpoint := settings.opensearch.refresh.endpoint):
         yield Sids(terms, None), None
         return
@@ -145,22 +149,25 @@ def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None
 
 
 def _queries(settings: "Config", file: Path | None) -> list[str]:
-    """`sample_queries` of them, spread evenly over the file or the dataset."""
+    """`sample_queries` of them, spread evenly over the file or the dataset; titles, of a shop without queries."""
     from genrecall.errors import UserError
-    from genrecall.readers import describe, read_queries
+    from genrecall.readers import describe, read_items, read_judged
     from genrecall.rejects import Rejects
 
     wanted = settings.opensearch.refresh.sample_queries
+    if not wanted:
+        return []
     if file is None:
-        folder = settings.run.dir / "index"
-        texts = read_queries(describe(settings.data)[0], Rejects(folder / "queries.rejects.jsonl"))["text"].to_pylist()
+        data, _ = describe(settings.data)
+        items = read_items(data, Rejects())
+        texts = read_judged(data, items, Rejects())[0]["text"].to_pylist() or items["title"].to_pylist()
     else:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--queries {file} cannot be read: {error}") from None
         texts = [line.strip() for line in lines if line.strip()]
-    step = max(1, len(texts) // wanted) if wanted else 1
+    step = max(1, len(texts) // wanted)
     return texts[::step][:wanted]
 
 
@@ -217,6 +224,10 @@ def sync(
     overrides: Overrides = None,
     config: ConfigFile = DEMO,
     bundle: BundleName = "current",
+    assignments: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of item_id and codes: SIDs of this codebook that go before the bundle's."),
+    ] = None,
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
@@ -235,7 +246,7 @@ def sync(
     while True:
         began = time.monotonic()
         try:
-            _sync_once(overrides, config, bundle, as_json, console)
+            _sync_once(overrides, config, bundle, assignments, as_json, console)
         except UserError as error:
             if every is None:
                 raise
@@ -245,7 +256,9 @@ def sync(
         time.sleep(max(0.0, every - (time.monotonic() - began)))
 
 
-def _sync_once(overrides: list[str] | None, config: Path, bundle: str, as_json: bool, console: Console) -> None:
+def _sync_once(
+    overrides: list[str] | None, config: Path, bundle: str, assignments: Path | None, as_json: bool, console: Console
+) -> None:
     from dataclasses import asdict
 
     from genrecall.embeddings import embed
@@ -259,7 +272,11 @@ def _sync_once(overrides: list[str] | None, config: Path, bundle: str, as_json: 
     items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
     texts = item_text(items)
     rejects = folder / f"{section.index}.sync.rejects.jsonl"
-    with explained(section), _placing(settings, of) as (sids, _), _progress(console, "documents") as advance:
+    with (
+        explained(section),
+        _placing(settings, of, assignments) as (sids, _),
+        _progress(console, "documents") as advance,
+    ):
         report = job.sync(
             connect(section, patient=True),
             section,

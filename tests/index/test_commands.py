@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -84,3 +85,51 @@ def test_status_of_no_index_says_how_to_make_one(run, section: OpenSearchSection
 def test_a_bundle_that_is_not_there_is_named(run):
     with pytest.raises(UserError, match="v9"):
         run("load", "--bundle", "v9")
+
+
+@pytest.mark.slow
+def test_sync_follows_catalogue_and_assignments(run, section: OpenSearchSection, tmp_path: Path):
+    alone = "opensearch.refresh.endpoint=null"  # no server to place what the bundle lacks
+    run("load")
+    assert json.loads(run("sync", alone, "--json"))["compared"] == 20
+    items = tmp_path / "shop" / "items.jsonl"
+    rows = [json.loads(line) for line in items.read_text().splitlines()]
+    rows[3]["title"] = "something else"
+    items.write_text("\n".join(json.dumps(row) for row in [*rows[:19], {"item_id": "NEW", "title": "a new lamp"}]))
+    moved = bundle.assignments_table(["B0004", "B0005"], np.array([[0, 0, 0], [1, 1, 1]]))
+    pq.write_table(moved, tmp_path / "moved.parquet")
+    told = run("sync", alone, "--assignments", str(tmp_path / "moved.parquet"))
+    assert "20 documents compared" in told
+    assert "1 added, 1 changed, 2 with another SID, 1 deleted" in told
+    client = connect(section)
+    assert client.get(index=section.index, id="B0004")["_source"]["sid"] == "v1/0/0/0"
+    assert client.get(index=section.index, id="B0003")["_source"]["title"] == "something else"
+    assert len(client.get(index=section.index, id="NEW")["_source"]["vector"]) == 384
+
+
+def test_assignments_that_the_codebook_lacks_are_refused(run, tmp_path: Path):
+    pq.write_table(bundle.assignments_table(["B0004"], np.array([[9, 9, 9]])), tmp_path / "moved.parquet")
+    with pytest.raises(UserError, match=r"1 SIDs are none of codebook 'v1', such as \[9, 9, 9\] of 'B0004'"):
+        run("sync", "opensearch.refresh.endpoint=null", "--assignments", str(tmp_path / "moved.parquet"))
+
+
+@pytest.mark.slow
+def test_refresh_and_rollback_tell_what_they_did(run, section: OpenSearchSection, tmp_path: Path):
+    changes = ("endpoint=null", "drain_s=0", "max_without_sid=0.2", "sample_queries=0")  # no server is there to answer
+    quick = [f"opensearch.refresh.{change}" for change in changes]
+    run("load")
+    publish(tmp_path / "bundles", "v2", [f"B{i:04}" for i in range(20)][::-1])
+    planned = run("refresh", *quick, "--dry-run")
+    assert f"would build {section.index}-v2 from {section.index}-v1" in planned
+    told = run("refresh", *quick)
+    assert f"{section.index} now points to {section.index}-v2, before to {section.index}-v1" in told
+    assert "20 documents sent" in told
+    assert "serves codebook v2 already: nothing to do" in run("refresh", *quick)
+    assert f"now points to {section.index}-v1" in run("rollback", *quick, "--queries", str(queries(tmp_path)))
+    assert "no move of" in run("refresh", "--abandon")
+
+
+def queries(folder: Path) -> Path:
+    file = folder / "queries.txt"
+    file.write_text("red shoe\n")
+    return file

@@ -1,0 +1,264 @@
+"""How fast an index goes over to other SIDs: the rebuild in several ways, and updates in place for what moved.
+
+    genrecall data fetch esci && genrecall train configs/demo.yaml && genrecall node start
+    python -m benchmarks.refresh [-c configs/demo.yaml] [--repeats 3] [opensearch.url=...]
+
+Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that
+opensearch.url names, each way `--repeats` times, in turns:
+  refresh, slices=N         `genrecall index refresh`: read, give SIDs, bulk, verify, switch (without its waits)
+  reindex                   OpenSearch's `_reindex` in two slices, SIDs as they are: a floor, as it gives no new ones
+  reindex, script           `_reindex` in chunks of 1,000 ids, the SIDs of a chunk in the parameters of a script
+  reindex, sid processor    `_reindex` of 1,000 documents through the pipeline that asks an inference server, where the
+                            node has the plugin
+  sync, N% moved            `genrecall index sync` after so many SIDs moved, against the rebuild
+
+Prints tables and writes benchmarks/results/refresh.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.machine import describe as machine
+from genrecall import bundle
+from genrecall.cli.evaluate import asking
+from genrecall.cli.processes import inference_server
+from genrecall.config import Config, load
+from genrecall.embeddings import embed
+from genrecall.readers import describe, item_text, read_items
+from genrecall.rejects import Rejects
+from index_mappings import lifecycle, refresh, sync
+from index_mappings import load as loading
+from index_mappings.client import connect, explained
+from index_mappings.sids import Sids
+
+ALIAS = "genrecall-bench"
+OUT = Path(__file__).parent / "results/refresh.json"
+SLICES = (1, 2, 4)
+CHUNK = 1000  # ids of one scripted _reindex
+PROCESSED = 1000  # documents that go through the sid processor, the slowest way by far
+MOVED = (0.01, 0.1, 0.5)
+SCRIPT = "ctx._source.sid = params.sids[ctx._id]"
+
+
+class Bench:
+    """The catalogue, and an index of it that every way starts from."""
+
+    def __init__(self, settings: Config, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        self.bundle = bundle.open(bundle.resolve(settings.run.bundles_dir))
+        quick = settings.opensearch.refresh.model_copy(update={"drain_s": 0.0, "sample_queries": 0, "endpoint": None})
+        self.section = settings.opensearch.model_copy(update={"index": ALIAS, "refresh": quick})
+        self.client = connect(self.section, patient=True)
+        self.items = read_items(describe(settings.data)[0], Rejects())
+        self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
+        self.terms = loading.terms_of(self.bundle.items(), self.bundle.codebook)
+        sha = self.bundle.manifest["files"][bundle.ITEMS]["sha256"]
+        self.meta = lifecycle.Meta(self.bundle.codebook, sha, settings.encoder.checkpoint)
+        self.source = lifecycle.index_name(self.section, self.meta.codebook)
+
+    def fill(self) -> float:
+        """Documents a second of `genrecall index load`."""
+        self.clean()
+        report = loading.load(
+            self.client, self.section, self.meta, self.items, self.terms, self.vectors, {}, self.folder / "load"
+        )
+        return report.per_second
+
+    def clean(self) -> None:
+        self.client.indices.delete(index=f"{ALIAS}-*", params={"ignore_unavailable": "true"})
+        self.client.delete(index=".genrecall-jobs", id=ALIAS, ignore=404)
+
+    def target(self, codebook: str) -> str:
+        """An empty index like the source, for the ways that are not ours."""
+        name = lifecycle.index_name(self.section, codebook)
+        self.client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+        lifecycle.twin(self.client, self.source, name, dataclasses.replace(self.meta, codebook=codebook))
+        return name
+
+    # --- the ways, each returning (documents, seconds, where the time went)
+
+    def refreshed(self, slices: int) -> tuple[int, float, dict[str, Any]]:
+        settings = self.section.refresh.model_copy(update={"slices": slices})
+        section = self.section.model_copy(update={"refresh": settings})
+        terms = {id: f"next/{term.partition('/')[2]}" for id, term in self.terms.items()}
+        tools = refresh.Tools(Sids(terms, None), None, (), self.folder)
+        report = refresh.refresh(self.client, section, dataclasses.replace(self.meta, codebook="next"), tools)
+        assert report is not None
+        # back to where every way starts: the alias on the source, which takes writes
+        lifecycle.point_alias(self.client, section, self.source)
+        lifecycle.block_writes(self.client, self.source, False)
+        self.client.indices.delete(index=report.target)
+        self.client.delete(index=".genrecall-jobs", id=ALIAS, ignore=404)
+        steps = report.timing["steps"]
+        parts = {name: round(report.timing[name], 2) for name in ("read", "place", "send", "blocked")}
+        return report.sent, report.seconds, {**parts, **{name: round(steps[name], 2) for name in steps}}
+
+    def reindexed(self) -> tuple[int, float, dict[str, Any]]:
+        target, began = self.target("plain"), time.monotonic()
+        body = {"source": {"index": self.source, "size": 500}, "dest": {"index": target, "pipeline": "_none"}}
+        done = self.client.reindex(body=body, params={"slices": 2, "refresh": "true"}, request_timeout=600)
+        seconds = time.monotonic() - began
+        self.client.indices.delete(index=target)
+        return done["created"], seconds, {}
+
+    def scripted(self) -> tuple[int, float, dict[str, Any]]:
+        target, began = self.target("scripted"), time.monotonic()
+        ids, created = list(self.terms), 0
+        for first in range(0, len(ids), CHUNK):
+            some = ids[first : first + CHUNK]
+            sids = {id: f"scripted/{self.terms[id].partition('/')[2]}" for id in some}
+            body = {
+                "source": {"index": self.source, "query": {"ids": {"values": some}}, "size": 500},
+                "dest": {"index": target, "pipeline": "_none"},
+                "script": {"source": SCRIPT, "params": {"sids": sids}},
+            }
+            created += self.client.reindex(body=body, request_timeout=600)["created"]
+        self.client.indices.refresh(index=target)
+        seconds = time.monotonic() - began
+        self.client.indices.delete(index=target)
+        return created, seconds, {}
+
+    def processed(self) -> tuple[int, float, dict[str, Any]]:
+        """The target names the codebook that the server holds, so that the processor may ask for it."""
+        name = f"{ALIAS}-processed"
+        self.client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+        lifecycle.twin(self.client, self.source, name, self.meta)
+        self.client.ingest.put_pipeline(id=ALIAS, body={"processors": [{"sid": {}}]})
+        query = {"ids": {"values": list(self.terms)[:PROCESSED]}}
+        body = {
+            "source": {"index": self.source, "query": query, "size": 500},
+            "dest": {"index": name, "pipeline": ALIAS},
+        }
+        began = time.monotonic()
+        done = self.client.reindex(body=body, params={"refresh": "true"}, request_timeout=600)
+        seconds = time.monotonic() - began
+        self.client.indices.delete(index=name)
+        self.client.ingest.delete_pipeline(id=ALIAS)
+        return done["created"], seconds, {}
+
+    def synced(self, moved: float, seed: int) -> tuple[int, float, dict[str, Any]]:
+        ids, rng = list(self.terms), np.random.default_rng(seed)
+        some = rng.permutation(len(ids))[: round(moved * len(ids))]
+        terms = dict(self.terms)
+        for row in some:  # each takes the SID of another item
+            terms[ids[row]] = f"{self.meta.codebook}/{seed}/{row % 100}/{row % 10}"
+        report = self._sync(terms)
+        assert report.moved == len(some)
+        self._sync(self.terms)
+        return report.moved, report.seconds, {"compared": report.compared}
+
+    def _sync(self, terms: dict[str, str]) -> sync.Report:
+        return sync.sync(
+            self.client,
+            self.section,
+            self.meta,
+            self.items,
+            lambda rows: self.vectors[list(rows)],
+            Sids(terms, None),
+            self.folder / "sync.rejects.jsonl",
+        )
+
+
+def ways(bench: Bench, processor: bool) -> Iterator[tuple[str, Callable[[int], tuple[int, float, dict[str, Any]]]]]:
+    for slices in SLICES:
+        yield f"refresh, slices={slices}", lambda _, slices=slices: bench.refreshed(slices)  # type: ignore[misc]
+    yield "reindex", lambda _: bench.reindexed()
+    yield "reindex, script", lambda _: bench.scripted()
+    if processor:
+        yield "reindex, sid processor", lambda _: bench.processed()
+    for moved in MOVED:
+        yield f"sync, {moved:.0%} moved", lambda turn, moved=moved: bench.synced(moved, turn)  # type: ignore[misc]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="such as opensearch.url=http://127.0.0.1:9201")
+    parser.add_argument("--config", "-c", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    settings, console = load(Config, asked.config, asked.overrides), Console()
+
+    with tempfile.TemporaryDirectory() as name, explained(settings.opensearch):
+        bench = Bench(settings, Path(name))
+        plugins = {row["component"] for row in bench.client.cat.plugins(format="json", h="component")}
+        rows = measure(bench, refresh.PLUGIN in plugins, asked.repeats, Path(name) / "server.log")
+        version = bench.client.info()["version"]["number"]
+        bench.clean()
+    rebuild = min(row["seconds"][1] for row in rows if row["way"].startswith("refresh"))
+    for row in rows:
+        if row["way"].startswith("sync"):
+            row["times_as_fast_as_the_rebuild"] = round(rebuild / row["seconds"][1], 2)
+    shown = Table("way", "documents", "seconds, median (least to most)", "a second", "where the time went")
+    for row in rows:
+        least, median, most = row["seconds"]
+        parts = ", ".join(f"{name} {value}" for name, value in row["parts"].items())
+        shown.add_row(
+            row["way"], f"{row['documents']:,}", f"{median} ({least} to {most})", f"{row['per_second']:,}", parts
+        )
+    result = {
+        "documents": len(bench.items),
+        "dimension": int(bench.vectors.shape[1]),
+        "opensearch": version,
+        "repeats": asked.repeats,
+        "machine": machine(),
+        "rows": rows,
+    }
+    OUT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console.print(shown, f"{result['machine']}\nwritten to {OUT}")
+
+
+def measure(bench: Bench, processor: bool, repeats: int, log: Path) -> list[dict[str, Any]]:
+    filled = bench.fill()
+    runs: dict[str, list[tuple[int, float, dict[str, Any]]]] = {}
+    for turn in track(range(repeats + 1), "measuring"):  # the first warms the node up and is forgotten
+        for way, run in ways(bench, processor):
+            if way == "reindex, sid processor":
+                with inference_server(bench.settings, [bench.meta.codebook], log) as at, asking(bench.client, at):
+                    bench.client.search(index=bench.source, body={"size": 0})
+                    done = run(turn)
+            else:
+                done = run(turn)
+            if turn:
+                runs.setdefault(way, []).append(done)
+    rows: list[dict[str, Any]] = [
+        {
+            "way": "load",
+            "documents": len(bench.items),
+            "seconds": [round(len(bench.items) / filled, 2)] * 3,
+            "per_second": round(filled),
+            "parts": {},
+        }
+    ]
+    for way, some in runs.items():
+        times = sorted(seconds for _, seconds, _ in some)
+        median = statistics.median(times)
+        documents = some[0][0]
+        middle = min(some, key=lambda one: abs(one[1] - median))
+        rows.append(
+            {
+                "way": way,
+                "documents": documents,
+                "seconds": [round(value, 2) for value in (times[0], median, times[-1])],
+                "per_second": round(documents / median),
+                "parts": middle[2],
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -63,6 +63,7 @@ class Job:
         wait: Callable[[float], None] = time.sleep,
     ) -> Job:
         """Raises UserError while another job of this alias runs."""
+        _make_index(client)
         document = _read(client, alias)
         holder = document.get("_source", {}).get("holder")
         if holder and not _gone(holder):
@@ -154,19 +155,22 @@ class Job:
 
 
 def _read(client: OpenSearch, alias: str) -> dict[str, Any]:
-    """The document of `alias`, empty where there is none; creates the index."""
+    """The document of `alias`, empty where there is none."""
     try:
         found: dict[str, Any] = client.get(index=INDEX, id=alias)
-        return found
-    except NotFoundError as error:
-        if isinstance(error.info, dict) and "error" not in error.info:
-            return {}  # the index is there, the document is not
+    except NotFoundError:
+        return {}
+    return found
+
+
+def _make_index(client: OpenSearch) -> None:
+    if client.indices.exists(index=INDEX):
+        return
     try:
         client.indices.create(index=INDEX, body=_BODY)
-    except RequestError as error:
+    except RequestError as error:  # by another job, at the same moment
         if error.error != "resource_already_exists_exception":
             raise
-    return {}
 
 
 def _version(document: Mapping[str, Any]) -> tuple[Any, Any]:

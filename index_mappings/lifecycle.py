@@ -16,6 +16,7 @@ from opensearchpy.exceptions import RequestError
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings.client import reason_of
+from index_mappings.job import Job
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")
@@ -33,6 +34,8 @@ class Meta:
 
 @dataclass(frozen=True)
 class IndexStatus:
+    """An index of an alias. `job`: what builds it and how far it is, empty where nothing does."""
+
     index: str
     codebook: str
     encoder: str
@@ -42,6 +45,8 @@ class IndexStatus:
     with_sid: int
     megabytes: float
     health: str
+    writable: bool
+    job: str
 
 
 def index_name(section: OpenSearchSection, codebook: str) -> str:
@@ -262,7 +267,7 @@ def status(client: OpenSearch, section: OpenSearchSection) -> list[IndexStatus]:
     pattern = f"{section.index}-*"
     mappings = client.indices.get_mapping(index=pattern, params={"ignore_unavailable": "true"})
     rows = {row["index"]: row for row in client.cat.indices(index=pattern, format="json", bytes="b")}
-    current = aliased(client, section)
+    current, state = aliased(client, section), Job.peek(client, section.index)
     found = []
     for index, body in mappings.items():
         about = body["mappings"].get("_meta", {}).get("genrecall", {})
@@ -279,6 +284,15 @@ def status(client: OpenSearch, section: OpenSearchSection) -> list[IndexStatus]:
                 with_sid=client.count(index=index, body={"query": {"exists": {"field": "sid"}}})["count"],
                 megabytes=int(rows[index]["store.size"] or 0) / 1e6,
                 health=rows[index]["health"],
+                writable="write" not in settings_of(client, index).get("blocks", {}),
+                job=_job(state) if index == state.get("target") else "",
             )
         )
     return sorted(found, key=lambda one: (not one.aliased, one.index))
+
+
+def _job(state: Mapping[str, Any]) -> str:
+    """Of a move that has not ended."""
+    if state.get("step") in (None, "done"):
+        return ""
+    return f"{state['kind']} unfinished: step {state['step']}, {state.get('copied', 0):,} documents copied"

@@ -121,6 +121,7 @@ def status(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json
         print(
             f"{arrow}{one.index}: {one.documents:,} documents, {one.with_sid:,} with a SID of {one.codebook}, "
             f"vectors of {one.dimension} by {one.encoder}, {one.megabytes:.1f} MB, {one.health}"
+            f"{'' if one.writable else ', takes no writes'}{f'; {one.job}' if one.job else ''}"
         )
     if not found:
         print(f"no index {section.index}-* at {section.url}; make one with `genrecall index load`")

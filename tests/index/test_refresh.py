@@ -75,6 +75,7 @@ def test_refresh_moves_the_alias_to_the_same_documents_with_the_new_sids(loaded:
     assert {id: doc["sid"] for id, doc in after.items()} == second()
     assert (report.drift["documents"], report.drift["without_sid"], report.drift["same_path"]) == (COUNT, 0, 0.9333)
     assert lifecycle.read_meta(client, loaded.index + "-v2") == NEXT
+    assert [(one.codebook, one.writable) for one in lifecycle.status(client, loaded)] == [("v2", True), ("v1", False)]
     settings = lifecycle.settings_of(client, report.target)
     assert (settings["refresh_interval"], settings["number_of_replicas"]) == ("1s", "0")
 
@@ -153,6 +154,14 @@ def test_rollback_goes_back_with_what_was_written_since(loaded: OpenSearchSectio
     assert everything(client, loaded.index)["B0005"]["title"] == "and on"
 
 
+def test_rollback_keeps_sids_that_a_pipeline_gave_before_the_refresh(loaded: OpenSearchSection, tmp_path: Path):
+    client = connect(loaded)
+    client.index(index=loaded.index, id="B0005", body={"title": "written anew", "sid": "v1/8/8/8"}, refresh=True)
+    refresh.refresh(client, loaded, NEXT, tools(tmp_path))
+    refresh.rollback(client, loaded, tools(tmp_path, Shop.of(COUNT).terms))
+    assert everything(client, loaded.index)["B0005"] == {"title": "written anew", "sid": "v1/8/8/8"}
+
+
 def test_items_that_the_bundle_lacks_are_placed_by_the_server(loaded: OpenSearchSection, tmp_path: Path):
     client, terms, asked = connect(loaded), second(), []
     del terms["B0010"]
@@ -226,6 +235,8 @@ def test_an_unfinished_refresh_keeps_out_another_and_can_be_given_up(loaded: Ope
         refresh.refresh(client, loaded, replace(NEXT, codebook="v3"), tools(tmp_path))
     with pytest.raises(UserError, match="is unfinished"):
         refresh.rollback(client, loaded, tools(tmp_path))
+    told = {one.codebook: one.job for one in lifecycle.status(client, loaded)}
+    assert told == {"v1": "", "v2": "refresh unfinished: step copy, 20 documents copied"}
     assert "gave up the refresh" in refresh.abandon(client, loaded, print)
     assert [one.codebook for one in lifecycle.status(client, loaded)] == ["v1"]
     client.index(index=loaded.index, id="B0001", body={"title": "writable"})

@@ -253,7 +253,8 @@ def _run(client: OpenSearch, section: OpenSearchSection, job: Job, tools: Tools,
     codebook = str(job.state["codebook"])
 
     def check(source: str, target: str) -> Mapping[str, Any]:
-        return verify.check(client, section, source, target, codebook, tools.sids, tools.queries, tools.ask)
+        made = job.state["kind"] == "refresh"
+        return verify.check(client, section, source, target, codebook, tools.sids, tools.queries, tools.ask, made)
 
     rejects = tools.folder / f"{job.state['target']}.rejects.jsonl"
     move = Move(client, section, job, tools.sids, rejects, check, tools.tell, tools.advance)

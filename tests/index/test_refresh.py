@@ -97,6 +97,38 @@ def test_fields_and_settings_that_users_added_are_kept(loaded: OpenSearchSection
     assert lifecycle.settings_of(client, f"{loaded.index}-v2")["max_result_window"] == "12345"
 
 
+def test_a_filter_of_the_alias_stays_with_it(loaded: OpenSearchSection, tmp_path: Path):
+    client, only = connect(loaded), {"term": {"category.keyword": "lamp"}}
+    action = {"add": {"index": f"{loaded.index}-v1", "alias": loaded.index, "filter": only}}
+    client.indices.update_aliases(body={"actions": [action]})
+    refresh.refresh(client, loaded, NEXT, tools(tmp_path))
+    assert client.indices.get_alias(name=loaded.index) == {
+        f"{loaded.index}-v2": {"aliases": {loaded.index: {"filter": only}}}
+    }
+    assert (client.count(index=loaded.index)["count"], client.count(index=f"{loaded.index}-v2")["count"]) == (15, COUNT)
+
+
+def test_replicas_that_do_not_come_stop_the_switch(loaded: OpenSearchSection, tmp_path: Path):
+    """The one node has no place for a replica; that the old index is complete is what the new one has to reach."""
+    client, impatient = connect(loaded), quick(loaded, replicas_s=1)
+
+    def want_replicas(done: int, documents: int) -> None:
+        client.indices.put_settings(index=f"{loaded.index}-v2", body={"index": {"auto_expand_replicas": "1-all"}})
+
+    with pytest.raises(UserError, match=r"-v2' is not green after 1 s .*_cluster/allocation"):
+        refresh.refresh(client, impatient, NEXT, tools(tmp_path, advance=want_replicas))
+    client.indices.put_settings(index=f"{loaded.index}-v2", body={"index": {"auto_expand_replicas": False}})
+    assert refresh.refresh(client, impatient, NEXT, tools(tmp_path)).resumed
+
+
+def test_documents_with_a_routing_of_their_own_are_told(loaded: OpenSearchSection, tmp_path: Path):
+    client = connect(loaded)
+    client.index(index=loaded.index, id="ROUTED", body={"title": "routed"}, routing="elsewhere")
+    with pytest.raises(UserError, match="a routing of their own, such as 'ROUTED'"):
+        refresh.refresh(client, loaded, NEXT, tools(tmp_path))
+    assert lifecycle.aliased(client, loaded) == [f"{loaded.index}-v1"]
+
+
 def test_what_is_written_and_deleted_meanwhile_is_in_the_new_index(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
 

@@ -1,0 +1,216 @@
+"""What goes on while an alias moves under it: searches sent by the clock, and a writer that keeps a book of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
+
+from genrecall.config.opensearch import OpenSearchSection
+from index_mappings import search
+from index_mappings.clause import Composer
+
+SIZE = 100
+NAMES = {"include_named_queries_score": "true"}
+AT_ONCE = 100  # searches under way; far more than a rate of some tens needs
+BLOCKED = (403, "cluster_block_exception")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one search. `seconds`: from the moment it was due, so that a late sender counts too. `wrong`: what is."""
+
+    phase: str
+    composed: bool
+    seconds: float
+    index: str
+    wrong: str
+
+
+class Searches:
+    """An open loop: `rate` hybrid searches a second on the alias, whatever came of those before; no two ask the same.
+
+    Every third is composed by the client (`index_mappings.clause`), the others are left to the plugin.
+    """
+
+    def __init__(self, section: OpenSearchSection, composer: Composer, texts: Sequence[str], rate: float) -> None:
+        self.phase = ""
+        self._section, self._composer, self._texts, self._pause = section, composer, texts, 1 / rate
+        self._client = OpenSearch(section.url, timeout=60, pool_maxsize=AT_ONCE, max_retries=0)
+        self._vectors = np.random.default_rng(0).normal(size=(512, 384)).astype(np.float32)
+        self._answers: list[Future[Answer]] = []
+        self._ended = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            sender = threading.Thread(target=self._send, args=(pool,))
+            sender.start()
+            try:
+                yield
+            finally:
+                self._ended.set()
+                sender.join()
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Of every search that was sent, once `running` is left."""
+        return [answer.result() for answer in self._answers]
+
+    def _send(self, pool: ThreadPoolExecutor) -> None:
+        began = time.monotonic()
+        for number in itertools.count():
+            due = began + number * self._pause
+            if self._ended.wait(max(0.0, due - time.monotonic())):
+                return
+            self._answers.append(pool.submit(self._ask, number, due, self.phase))
+
+    def _ask(self, number: int, due: float, phase: str) -> Answer:
+        text = f"{self._texts[number % len(self._texts)]} {number}"
+        section, composed = self._section, number % 3 == 0
+        clauses = [
+            search.bm25(text, section),
+            search.knn(self._vectors[number % len(self._vectors)], 10),
+            search.generative(text, k=50, timeout="30s", _name="gen"),
+        ]
+        body = search.body(search.hybrid(clauses, depth=SIZE), SIZE, section.fusion.three, ["sid"])
+        index, wrong = "", ""
+        try:
+            if composed:
+                body = self._composer.compose(body, index=section.index)
+            answer = self._client.search(index=section.index, body=body, params=NAMES)
+            index, wrong = judged(answer, section.index)
+        except Exception as error:  # whatever it is, it is an answer that a user did not get
+            wrong = f"{type(error).__name__}: {error}"
+        return Answer(phase, composed, time.monotonic() - due, index, wrong)
+
+
+def judged(answer: Mapping[str, Any], alias: str) -> tuple[str, str]:
+    """(index that answered, what is wrong with the answer)."""
+    shards, hits = answer["_shards"], answer["hits"]["hits"]
+    if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
+        return "", f"shards failed: {json.dumps(shards)[:500]}"
+    indices = {hit["_index"] for hit in hits}
+    if len(indices) != 1:
+        return "", f"hits from {sorted(indices)}"
+    (index,) = indices
+    codebook = index.removeprefix(f"{alias}-")
+    for hit in hits:
+        if not str(hit["_source"].get("sid")).startswith(f"{codebook}/"):
+            return index, f"{hit['_id']} of {index} has SID {hit['_source'].get('sid')}"
+    if not any("gen" in hit.get("matched_queries", ()) for hit in hits):
+        return index, "the generative clause matched nothing"
+    return index, ""
+
+
+class Writer:
+    """Updates, adds, deletes and brings back documents through the alias, one after the other.
+
+    What is refused because writes are blocked it repeats, as a writer must; any other refusal ends it.
+
+    Attributes:
+        documents: what the alias must hold: id -> source without SID.
+        refused: seconds for which a write was refused, each time.
+    """
+
+    def __init__(self, section: OpenSearchSection, pause: float) -> None:
+        self._alias, self._pause = section.index, pause
+        self._client = OpenSearch(section.url, timeout=60, max_retries=0)
+        self.documents = {id: plain(source) for id, source in everything(self._client, self._alias).items()}
+        self.writes = 0
+        self.refused: list[float] = []
+        self._numbers = itertools.count()
+        self._error: Exception | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Raises what ended the writer, if anything did."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._run, args=(ended,))
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        if self._error:
+            raise self._error
+
+    def _run(self, ended: threading.Event) -> None:
+        try:
+            while not ended.wait(self._pause):
+                self._write(next(self._numbers))
+        except Exception as error:
+            self._error = error
+
+    def _write(self, number: int) -> None:
+        client, alias, book = self._client, self._alias, self.documents
+        ids = sorted(book)
+        some = ids[number * 7919 % len(ids)]
+        fresh = {"title": f"blue jumper of wool number {number}", "brand": "Marmark", "category": ["Clothing"]}
+        match number % 6:
+            case 0 | 1 | 2:
+                change = {"title": f"{book[some]['title'].partition(' / ')[0]} / written {number}"}
+                self._repeated(lambda: client.update(index=alias, id=some, body={"doc": change}))
+                book[some] = {**book[some], **change}
+            case 3:
+                self._repeated(lambda: client.index(index=alias, id=f"new-{number}", body=fresh))
+                book[f"new-{number}"] = fresh
+            case 4:
+                self._repeated(lambda: client.delete(index=alias, id=some))
+                del book[some]
+            case _:
+                self._repeated(lambda: client.delete(index=alias, id=some))
+                self._repeated(lambda: client.index(index=alias, id=some, body=fresh))
+                book[some] = fresh
+
+    def _repeated(self, write: Any) -> None:
+        since: float | None = None
+        while True:
+            try:
+                write()
+            except TransportError as error:
+                if (error.status_code, error.error) != BLOCKED:
+                    raise
+                since = since or time.monotonic()
+                time.sleep(0.01)
+            else:
+                break
+        self.writes += 1
+        if since is not None:
+            self.refused.append(time.monotonic() - since)
+
+
+def everything(client: OpenSearch, index: str) -> dict[str, dict[str, Any]]:
+    """Every document; AssertionError where one is there twice or the count differs."""
+    client.indices.refresh(index=index)
+    hits = client.search(index=index, body={"size": 10_000, "query": {"match_all": {}}})["hits"]["hits"]
+    found = {hit["_id"]: hit["_source"] for hit in hits}
+    assert len(found) == len(hits) == client.count(index=index)["count"]
+    return found
+
+
+def plain(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if name != "sid"}
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """Latencies by phase, milliseconds."""
+    lines = ["phase      queries  failed     p50     p99   worst"]
+    for phase in dict.fromkeys(answer.phase for answer in answers):
+        some = [answer for answer in answers if answer.phase == phase]
+        took = 1e3 * np.array([answer.seconds for answer in some])
+        p50, p99 = np.percentile(took, [50, 99])
+        failed = sum(bool(answer.wrong) for answer in some)
+        lines.append(f"{phase:10} {len(some):7} {failed:7} {p50:7.0f} {p99:7.0f} {took.max():7.0f}")
+    return "\n".join(lines)

@@ -16,6 +16,8 @@ from typing import Any
 
 from opensearchpy import OpenSearch
 
+from genrecall.errors import UserError
+
 Position = dict[int, int]
 """shard -> the highest number read, -1 where nothing was"""
 
@@ -75,6 +77,12 @@ def pages(
             hits = answer["hits"]["hits"]
             if not hits:
                 break
+            if any("_routing" in hit for hit in hits):
+                routed = next(hit["_id"] for hit in hits if "_routing" in hit)
+                raise UserError(
+                    f"index {index!r} has documents with a routing of their own, such as {routed!r}: they would land "
+                    "in other shards, which is not supported"
+                )
             page = [Written(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source")) for hit in hits]
             at = page[-1].seq_no
             yield shard, page

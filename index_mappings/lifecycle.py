@@ -6,7 +6,8 @@ by `bulk`. An index says which codebook its SIDs are of; the clause and the load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from index_mappings.job import Job
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")
+HEALTH = ("red", "yellow", "green")
 PRIORITY = 100  # of the index template; longer names get more, so `shop-eu-*` goes before `shop-*`
 
 
@@ -185,12 +187,16 @@ def aliased(client: OpenSearch, section: OpenSearchSection) -> list[str]:
 
 
 def point_alias(client: OpenSearch, section: OpenSearchSection, index: str) -> list[str]:
-    """Point the alias to `index` alone, in one step that no search can fall into; the indices it pointed to before."""
+    """Point the alias to `index` alone, in one step that no search can fall into; the indices it pointed to before.
+
+    A filter or a routing of the alias stays with it.
+    """
     before = aliased(client, section)
+    own = client.indices.get_alias(name=section.index)[before[0]]["aliases"][section.index] if before else {}
     actions: list[dict[str, Any]] = [
         {"remove": {"index": old, "alias": section.index}} for old in before if old != index
     ]
-    actions.append({"add": {"index": index, "alias": section.index}})
+    actions.append({"add": {**own, "index": index, "alias": section.index}})
     client.indices.update_aliases(body={"actions": actions})
     return before
 
@@ -204,6 +210,7 @@ def twin(client: OpenSearch, source: str, target: str, meta: Meta) -> None:
     mapping["_meta"] = {**mapping.get("_meta", {}), "genrecall": vars(meta)}
     own = ("uuid", "creation_date", "provided_name", "version", "blocks", "resize")
     settings = {name: value for name, value in settings_of(client, source).items() if name not in own}
+    settings.get("routing", {}).get("allocation", {}).pop("initial_recovery", None)  # of an index that was resized
     loading = {"refresh_interval": "-1", "number_of_replicas": 0}
     client.indices.create(index=target, body={"mappings": mapping, "settings": {"index": {**settings, **loading}}})
 
@@ -230,6 +237,23 @@ def settings_of(client: OpenSearch, index: str) -> dict[str, Any]:
 
 def put_settings(client: OpenSearch, index: str, settings: Mapping[str, object]) -> None:
     client.indices.put_settings(index=index, body={"index": dict(settings)})
+
+
+def await_health(client: OpenSearch, source: str, target: str, seconds: float, tell: Callable[[str], None]) -> None:
+    """Wait until the copies of `target` are as complete as those of `source`. UserError where they are not in time."""
+    wanted = client.cluster.health(index=source)["status"]
+    ends, told = time.monotonic() + seconds, False
+    while HEALTH.index(client.cluster.health(index=target)["status"]) < HEALTH.index(wanted):
+        if time.monotonic() > ends:
+            raise UserError(
+                f"{target!r} is not {wanted} after {seconds:g} s (opensearch.refresh.replicas_s): see `GET _cluster/"
+                "allocation/explain` for what keeps its replicas away. The alias was not moved; run the same command "
+                "again"
+            )
+        if not told:
+            tell(f"waiting for the replicas of {target}")
+            told = True
+        time.sleep(0.5)
 
 
 def block_writes(client: OpenSearch, index: str, blocked: bool) -> None:

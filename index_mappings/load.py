@@ -94,12 +94,14 @@ def load(
     resumed_at = journal.done
     advance(journal.done, len(items))
     if journal.done < len(items):
-        _set(client, index, {"refresh_interval": "-1", "number_of_replicas": 0})
+        lifecycle.put_settings(client, index, {"refresh_interval": "-1", "number_of_replicas": 0})
         stream = bulk.documents(items, terms, vectors, section.vector.decimals, start=journal.done)
         for batch in bulk.batches(stream, section.bulk.docs, section.bulk.megabytes * 1e6):
             journal.advance(len(batch), bulk.send(client, index, batch, section.bulk))
             advance(journal.done, len(items))
-    _set(client, index, {"refresh_interval": section.refresh_interval, "number_of_replicas": section.replicas})
+    lifecycle.put_settings(
+        client, index, {"refresh_interval": section.refresh_interval, "number_of_replicas": section.replicas}
+    )
     documents = _count(client, index)
     _verify(section, index, journal, documents)
     ids = set(items["item_id"].to_pylist())
@@ -141,10 +143,6 @@ def _publish(client: OpenSearch, section: OpenSearchSection, index: str, switch:
         return f"{section.index} still points to {', '.join(before)}; move it with --switch"
     lifecycle.point_alias(client, section, index)
     return f"{section.index} now points to {index}" + (f", before to {', '.join(before)}" if before else "")
-
-
-def _set(client: OpenSearch, index: str, settings: Mapping[str, object]) -> None:
-    client.indices.put_settings(index=index, body={"index": dict(settings)})
 
 
 def _count(client: OpenSearch, index: str) -> int:

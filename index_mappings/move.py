@@ -116,6 +116,7 @@ class Move:
             },
         )
         client.indices.refresh(index=target)
+        lifecycle.await_health(client, source, target, self._settings.replicas_s, self._tell)
         self._job.note(step="verify")
 
     def _catch_up(self, until: changes.Position) -> None:
@@ -123,10 +124,8 @@ class Move:
         lifecycle.follow_fields(self._client, self._source, self._target)
         rejected = list(self._job.state.get("rejected", []))
         if rejected:
-            found = self._client.mget(index=self._source, body={"ids": rejected})["docs"]
-            again = [(doc["_id"], doc["_source"]) for doc in found if doc.get("found")]
             self._rejects.unlink(missing_ok=True)
-            self._job.note(rejected=self._send(again))
+            self._job.note(rejected=self._send(self._of_source(rejected)))
         position = changes.from_json(self._job.state["position"])
         page_size = min(self._settings.docs * self._settings.slices, changes.IDS_A_PAGE)
         stream = changes.pages(self._client, self._source, position, until, page_size)
@@ -236,15 +235,20 @@ class Move:
         wanted = set(changes.ids(client, source))
         have = set(changes.ids(client, target))
         self._bulk([Document(id, "", "delete") for id in sorted(have - wanted)])
-        if missing := sorted(wanted - have):  # somebody wrote to the target
-            found = client.mget(index=source, body={"ids": missing})["docs"]
-            self._send([(doc["_id"], doc["_source"]) for doc in found])
+        missing = sorted(wanted - have)  # somebody deleted in the target
+        for first in range(0, len(missing), self._settings.docs):
+            self._send(self._of_source(missing[first : first + self._settings.docs]))
         client.indices.refresh(index=target)
         if _count(client, source) != _count(client, target):
             raise UserError(
                 f"{target!r} holds {_count(client, target)} documents and {source!r} {_count(client, source)}, though "
                 "writes stand still: does another program write to it? The alias was not moved; run this again"
             )
+
+    def _of_source(self, ids: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
+        """The documents of these ids that are still there."""
+        found = self._client.mget(index=self._source, body={"ids": list(ids)})["docs"]
+        return [(doc["_id"], doc["_source"]) for doc in found if doc.get("found")]
 
     def _point(self) -> None:
         try:

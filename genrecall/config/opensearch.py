@@ -63,6 +63,7 @@ class RefreshSection(Section):
         description="clauses ask in both codebooks for this long before the switch: longer than searches take, and "
         "than composers without the plugin keep a mapping (5 s)",
     )
+    replicas_s: float = Field(1800.0, gt=0, description="replicas of the new index are waited for, at most so long")
     max_without_sid: float = Field(0.05, ge=0, le=1, description="a larger share of documents without SID is an error")
     sample_sids: int = Field(200, ge=1, le=10_000, description="documents whose SID is looked up before the switch")
     sample_queries: int = Field(50, ge=0, le=1000, description="queries asked of both indices before the switch")

@@ -108,17 +108,15 @@ def test_a_filter_of_the_alias_stays_with_it(loaded: OpenSearchSection, tmp_path
     assert (client.count(index=loaded.index)["count"], client.count(index=f"{loaded.index}-v2")["count"]) == (15, COUNT)
 
 
-def test_replicas_that_do_not_come_stop_the_switch(loaded: OpenSearchSection, tmp_path: Path):
-    """The one node has no place for a replica; that the old index is complete is what the new one has to reach."""
-    client, impatient = connect(loaded), quick(loaded, replicas_s=1)
-
-    def want_replicas(done: int, documents: int) -> None:
-        client.indices.put_settings(index=f"{loaded.index}-v2", body={"index": {"auto_expand_replicas": "1-all"}})
-
-    with pytest.raises(UserError, match=r"-v2' is not green after 1 s .*_cluster/allocation"):
-        refresh.refresh(client, impatient, NEXT, tools(tmp_path, advance=want_replicas))
-    client.indices.put_settings(index=f"{loaded.index}-v2", body={"index": {"auto_expand_replicas": False}})
-    assert refresh.refresh(client, impatient, NEXT, tools(tmp_path)).resumed
+def test_replicas_that_do_not_come_are_told(loaded: OpenSearchSection):
+    client, whole, lacking = connect(loaded), f"{loaded.index}-v1", f"{loaded.index}-lacking"
+    client.indices.create(
+        index=lacking, body={"settings": {"number_of_replicas": 1}}
+    )  # the one node has no place for it
+    with pytest.raises(UserError, match=r"-lacking' is not green after 0.1 s .*_cluster/allocation"):
+        lifecycle.await_health(client, whole, lacking, 0.1, print)
+    lifecycle.await_health(client, lacking, whole, 0.1, print)
+    lifecycle.await_health(client, lacking, lacking, 0.1, print)
 
 
 def test_documents_with_a_routing_of_their_own_are_told(loaded: OpenSearchSection, tmp_path: Path):

@@ -22,7 +22,7 @@ from opensearchpy.exceptions import TransportError
 
 from genrecall.config.opensearch import BulkSection
 from genrecall.errors import UserError
-from index_mappings.client import PASSING, backoff, passes, reason_of
+from index_mappings.client import PASSING, backoff, passes, reason_of, remedy
 
 MAX_ID_BYTES = 512  # of OpenSearch; a longer id fails the whole request, so it never gets into one
 PIPELINE = {"pipeline": "_none"}  # what is sent has its SID already; the index's default pipeline is for others
@@ -132,7 +132,7 @@ def send(
     if pending:
         raise UserError(
             f"index {index!r}: {len(pending)} documents could not be sent in {section.attempts} attempts, the last "
-            f"with {trouble!r}. What was sent is kept: run the same command again to go on"
+            f"with {trouble!r}{remedy(trouble)}. What was sent is kept: run the same command again to go on"
         )
     return rejects
 

@@ -10,6 +10,7 @@ What numbers do not show is a deletion: the document is gone, and its number wit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from genrecall.errors import UserError
 Position = dict[int, int]
 """shard -> the highest number read, -1 where nothing was"""
 
+PATIENCE_S = 60.0  # for shards that are away
+SERVING = ("STARTED", "RELOCATING")
 IDS_A_PAGE = 10_000  # the most that OpenSearch returns at once by default
 
 
@@ -36,7 +39,7 @@ class Written:
 
 def start(client: OpenSearch, index: str) -> Position:
     """The position before everything."""
-    return dict.fromkeys(_shards(client, index), -1)
+    return dict.fromkeys(_primaries(client, index), -1)
 
 
 def now(client: OpenSearch, index: str) -> Position:
@@ -44,10 +47,7 @@ def now(client: OpenSearch, index: str) -> Position:
 
     It is the global checkpoint: all writes up to that number are done, while a higher one may be done before a lower.
     """
-    found = {
-        number: next(copy["seq_no"]["global_checkpoint"] for copy in copies if copy["routing"]["primary"])
-        for number, copies in _shards(client, index).items()
-    }
+    found = {number: primary["seq_no"]["global_checkpoint"] for number, primary in _primaries(client, index).items()}
     client.indices.refresh(index=index)
     return found
 
@@ -90,11 +90,8 @@ def pages(
 
 def pending(client: OpenSearch, index: str, after: Position) -> int:
     """Documents written since `after`, as far as searches see them."""
-    ranges = ((shard, {"query": {"range": {"_seq_no": {"gt": at}}}}) for shard, at in after.items())
-    return sum(
-        client.count(index=index, body=body, params={"preference": f"_shards:{shard}|_primary"})["count"]
-        for shard, body in ranges
-    )
+    ranges = ((shard, {"range": {"_seq_no": {"gt": at}}}) for shard, at in after.items())
+    return sum(count(client, index, query, shard) for shard, query in ranges)
 
 
 def ids(client: OpenSearch, index: str) -> Iterator[str]:
@@ -108,7 +105,43 @@ def from_json(position: Mapping[str, int]) -> Position:
     return {int(shard): number for shard, number in position.items()}
 
 
-def _shards(client: OpenSearch, index: str) -> dict[int, list[dict[str, Any]]]:
-    stats = client.indices.stats(index=index, params={"level": "shards"})["indices"]
-    (of_index,) = stats.values()
-    return {int(number): copies for number, copies in of_index["shards"].items()}
+def count(client: OpenSearch, index: str, query: Mapping[str, Any] | None = None, shard: int | None = None) -> int:
+    """Documents of `index`, or of one of its shards, that match. UserError where a shard did not answer: the client
+    would be told the sum of the others.
+    """
+    params = {} if shard is None else {"preference": f"_shards:{shard}|_primary"}
+    answer = client.count(index=index, body={"query": query} if query else None, params=params)
+    if answer["_shards"]["successful"] < answer["_shards"]["total"]:
+        raise UserError(_away(index, answer["_shards"]["successful"], answer["_shards"]["total"]))
+    found: int = answer["count"]
+    return found
+
+
+def _primaries(client: OpenSearch, index: str) -> dict[int, dict[str, Any]]:
+    """Statistics of the primary of each shard. Waits for those that are away, as after the restart of a node.
+
+    OpenSearch leaves a shard that is away out of its statistics, as if the index had fewer; a reading that believed it
+    would lose what that shard holds.
+    """
+    wanted = int(client.indices.get_settings(index=index)[index]["settings"]["index"]["number_of_shards"])
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        stats = client.indices.stats(index=index, params={"level": "shards"})["indices"].get(index, {})
+        found = {
+            int(number): copy
+            for number, copies in stats.get("shards", {}).items()
+            for copy in copies
+            if copy["routing"]["primary"] and copy["routing"]["state"] in SERVING and copy.get("seq_no")
+        }
+        if len(found) == wanted:
+            return found
+        if time.monotonic() > ends:
+            raise UserError(_away(index, len(found), wanted))
+        time.sleep(0.2)
+
+
+def _away(index: str, answering: int, shards: int) -> str:
+    return (
+        f"{answering} of {shards} shards of {index!r} answer: see `GET _cluster/allocation/explain` for what keeps the "
+        "others away, and run the same command again. Nothing is lost"
+    )

@@ -25,6 +25,8 @@ from genrecall.errors import UserError
 USER, PASSWORD = "GENRECALL_OPENSEARCH_USER", "GENRECALL_OPENSEARCH_PASSWORD"
 
 
+BLOCKED = ("cluster_block_exception", "index_create_block_exception")
+FULL, CREATION = "read-only-allow-delete block", "create-index blocked"
 PASSING = {429, 502, 503, 504}  # statuses that a later attempt may not meet again
 
 
@@ -103,12 +105,27 @@ def explained(section: OpenSearchSection) -> Iterator[None]:
             "opensearch.url"
         ) from None
     except (AuthenticationException, AuthorizationException) as error:
+        if error.error in BLOCKED:  # no matter of credentials
+            raise UserError(f"{section.url} refused a change: {reason_of(error.info)}{remedy(error.info)}") from None
         raise UserError(
             f"{section.url} refused the credentials ({error.status_code}): set {USER} and {PASSWORD} in the "
             "environment, for a user that may manage this index"
         ) from None
     except TransportError as error:
-        raise UserError(f"{section.url} answered {error.status_code}: {reason_of(error.info) or error.error}") from None
+        raise UserError(
+            f"{section.url} answered {error.status_code}: {reason_of(error.info) or error.error}{remedy(error.info)}"
+        ) from None
+
+
+def remedy(info: Any) -> str:
+    """A sentence to go behind the reason of a refusal, where it is one that people can do something about."""
+    reason = str(info)
+    if FULL in reason or CREATION in reason:
+        return (
+            ". A disk of the cluster is full: make room on it or add a node, and run the same command again. "
+            "OpenSearch takes its block away by itself once there is room"
+        )
+    return ""
 
 
 def reason_of(info: Any) -> str:

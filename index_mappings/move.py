@@ -30,6 +30,7 @@ from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings import bulk, changes, lifecycle
 from index_mappings.bulk import Document, Reject
+from index_mappings.client import reason_of
 from index_mappings.job import Job
 from index_mappings.sids import Sids
 
@@ -89,6 +90,9 @@ class Move:
 
     def run(self) -> None:
         """Raises UserError where the target must not serve; the alias is then untouched and writes go on."""
+        if self._job.state["step"] == "switch" and lifecycle.aliased(self._client, self._section) != [self._target]:
+            self._back_out()  # an earlier run ended in it: servers and documents may have changed since
+            self._job.note(step="verify")
         steps = {"copy": self._copy, "verify": self._verify, "switch": self._switch, "finish": self._finish}
         for name, step in steps.items():
             if self._job.state["step"] == name:
@@ -230,7 +234,7 @@ class Move:
         """Make the target hold exactly the documents of the source, which takes no writes now."""
         client, source, target = self._client, self._source, self._target
         client.indices.refresh(index=target)
-        if _count(client, source) == _count(client, target):
+        if changes.count(client, source) == changes.count(client, target):
             return  # all of the source is in the target: nothing was deleted
         wanted = set(changes.ids(client, source))
         have = set(changes.ids(client, target))
@@ -239,15 +243,21 @@ class Move:
         for first in range(0, len(missing), self._settings.docs):
             self._send(self._of_source(missing[first : first + self._settings.docs]))
         client.indices.refresh(index=target)
-        if _count(client, source) != _count(client, target):
+        ours, theirs = changes.count(client, target), changes.count(client, source)
+        if ours != theirs:
             raise UserError(
-                f"{target!r} holds {_count(client, target)} documents and {source!r} {_count(client, source)}, though "
-                "writes stand still: does another program write to it? The alias was not moved; run this again"
+                f"{target!r} holds {ours} documents and {source!r} {theirs}, though writes stand still: does another "
+                "program write to it? The alias was not moved; run this again"
             )
 
     def _of_source(self, ids: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
         """The documents of these ids that are still there."""
         found = self._client.mget(index=self._source, body={"ids": list(ids)})["docs"]
+        if failed := [doc["error"] for doc in found if "error" in doc]:  # a shard that is away; it may hold them
+            raise UserError(
+                f"{len(failed)} documents of {self._source!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: "
+                "run the same command again"
+            )
         return [(doc["_id"], doc["_source"]) for doc in found if doc.get("found")]
 
     def _point(self) -> None:
@@ -263,10 +273,10 @@ class Move:
             if lifecycle.aliased(self._client, self._section) != [self._target]:
                 lifecycle.block_writes(self._client, self._source, False)
                 lifecycle.announce(self._client, self._source, None)
-        except TransportError:
+        except TransportError as error:
             self._tell(
-                f"the cluster does not answer: {self._source!r} may still refuse writes. Run the same command again to "
-                "go on, or with --abandon to go back"
+                f"the cluster did not let {self._source!r} take writes again ({reason_of(error.info) or error.error}): "
+                "it may still refuse them. Run the same command again to go on, or with --abandon to go back"
             )
 
     # --- finish
@@ -287,7 +297,8 @@ class Move:
             "seq_no_primary_term": True,
             "size": changes.IDS_A_PAGE,
         }
-        hits = client.search(index=target, body=body)["hits"]["hits"]
+        params = {"allow_partial_search_results": "false"}
+        hits = client.search(index=target, body=body, params=params)["hits"]["hits"]
         terms = self._sids.of([(hit["_id"], hit["_source"]) for hit in hits])
         made = [
             Document(hit["_id"], json.dumps({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
@@ -301,8 +312,3 @@ def with_sid(id: str, source: Mapping[str, Any], term: str | None) -> Document:
     rest = {name: value for name, value in source.items() if name != "sid"}
     made = rest if term is None else {**rest, "sid": term}
     return Document(id, json.dumps(made, ensure_ascii=False, separators=(",", ":")))
-
-
-def _count(client: OpenSearch, index: str) -> int:
-    count: int = client.count(index=index)["count"]
-    return count

@@ -22,6 +22,7 @@ Ask = Callable[[str, Sequence[str]], list[Hits]]
 """(index, queries) -> what the generative clause alone finds for each; UserError where one fails."""
 
 SEED = 13
+PROBE = "shoes"  # asked where no query is given: the clause must answer, whatever it finds
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def check(
             those that its pipeline gave to what was written then.
     """
     settings = section.refresh
-    documents = client.count(index=target)["count"]
-    without = documents - client.count(index=target, body={"query": {"exists": {"field": "sid"}}})["count"]
+    documents = changes.count(client, target)
+    without = documents - changes.count(client, target, {"exists": {"field": "sid"}})
     if without > settings.max_without_sid * documents:
         raise UserError(
             f"{without:,} of {documents:,} documents of {target!r} would have no SID and be lost to the generative "
@@ -84,7 +85,10 @@ def check(
     for id in changes.ids(client, target):
         known, unknown = (known + 1, unknown) if id in sids.terms else (known, unknown + 1)
     sampled, same = _sample(client, source, target, codebook, sids, settings.sample_sids, made)
-    before, after = (ask(index, queries) if ask else [] for index in (source, target))
+    before, after = [], []
+    if ask and settings.sample_queries:
+        after = _answers(ask, target, codebook, queries or [PROBE])[: len(queries)]
+        before = ask(source, queries)
     overlaps = [float(np.isin(old, new).mean()) for (old, _), (new, _) in zip(before, after, strict=True) if len(old)]
     overlap = round(float(np.mean(overlaps)), 4) if overlaps else None
     empty = [sum(len(ids) == 0 for ids, _ in answers) for answers in (before, after)]
@@ -112,6 +116,17 @@ def check(
             empty_after=empty[1],
         )
     )
+
+
+def _answers(ask: Ask, target: str, codebook: str, queries: Sequence[str]) -> list[Hits]:
+    """UserError where the clause gets no answer in the new codebook: once the alias moved, no search would."""
+    try:
+        return ask(target, queries)
+    except UserError as error:
+        raise UserError(
+            f"the generative clause gets no answer in codebook {codebook!r}: {error}. Let the inference servers that "
+            "the clause asks load that bundle too, and run the same command again. The alias was not moved"
+        ) from None
 
 
 def _sample(

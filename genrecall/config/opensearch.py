@@ -66,7 +66,12 @@ class RefreshSection(Section):
     replicas_s: float = Field(1800.0, gt=0, description="replicas of the new index are waited for, at most so long")
     max_without_sid: float = Field(0.05, ge=0, le=1, description="a larger share of documents without SID is an error")
     sample_sids: int = Field(200, ge=1, le=10_000, description="documents whose SID is looked up before the switch")
-    sample_queries: int = Field(50, ge=0, le=1000, description="queries asked of both indices before the switch")
+    sample_queries: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="queries asked of both indices before the switch; 0: none, though the servers may lack the bundle",
+    )
     sample_hits: int = Field(20, ge=1, le=1000, description="hits of a query that are compared")
     min_overlap: float = Field(0.0, ge=0, le=1, description="mean share of a query's hits that must stay")
     keep: int = Field(1, ge=1, description="indices of earlier codebooks kept for `genrecall index rollback`")

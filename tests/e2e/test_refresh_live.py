@@ -23,7 +23,8 @@ from genrecall.cli.evaluate import asking
 from genrecall.cli.processes import inference_server
 from genrecall.config import Config, load
 from genrecall.rpc.client import Client
-from index_mappings import lifecycle
+from genrecall.sid import Sid
+from index_mappings import lifecycle, refresh, search, sids
 from index_mappings.clause import Composer
 from tests.e2e.commands import CONFIG, genrecall
 from tests.e2e.live import Searches, Writer, everything, plain, table
@@ -59,9 +60,10 @@ class Shop:
 
     @contextmanager
     def indexed(self, alias: str) -> Iterator[tuple[list[str], Any]]:
-        """An index of v1 under `alias`; what to type for it, and its section."""
+        """An index of v1 under `alias`, with the processor `sid`; what to type for it, and its section."""
         overrides = [*self.overrides, f"opensearch.index={alias}"]
         genrecall("index", "load", "-c", CONFIG, "--bundle", "v1", *overrides)
+        lifecycle.put_settings(self.client, f"{alias}-v1", {"default_pipeline": PIPELINE})
         try:
             yield overrides, self.settings.opensearch.model_copy(update={"index": alias})
         finally:
@@ -107,7 +109,6 @@ def other_catalogue(shop: Path, folder: Path) -> set[str]:
 def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_lost_write(shop, record_property):
     client = shop.client
     with shop.indexed("live") as (overrides, section), Client(shop.endpoint) as server:
-        lifecycle.put_settings(client, "live-v1", {"default_pipeline": PIPELINE})
         texts = [line.split("\t")[1] for line in (shop.work / "shop/queries.tsv").read_text().splitlines()]
         searches = Searches(section, Composer(client, server), texts, RATE)
         writer, reports, stopped = Writer(section, WRITES_EVERY_S), {}, {}
@@ -141,3 +142,54 @@ def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_l
             seen = {a.index for a in answers if a.phase == phase and a.composed is composed}
             assert seen == {"live-v1", "live-v2"}, "the load saw both sides of the move"
     assert stopped["refresh"] > 0 or stopped["rollback"] > 0, "a writer met the block, or this proves little"
+
+
+def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_it_the_same_command_goes_on(shop):
+    client, quick = shop.client, ["opensearch.refresh.drain_s=0"]
+    with shop.indexed("unserved") as (overrides, section):
+        with (
+            inference_server(shop.settings, ["v1"], shop.work / "old.log") as old,
+            asking(client, old),
+            Client(old) as server,
+        ):
+            command = ["index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *quick]
+            placing = genrecall(*command, f"opensearch.refresh.endpoint={old}", code=2)
+            assert f"{len(shop.lacking)} items are not in bundle 'v2'" in placing
+            assert "'v2' is not held by this server" in placing
+            assert "Serve that bundle there" in placing
+            # with items placed elsewhere, or none to place, it comes as far as the questions
+            asked = genrecall(*command, "opensearch.refresh.endpoint=null", code=2)
+            assert "the generative clause gets no answer in codebook 'v2'" in asked
+            assert "Let the inference servers that the clause asks load that bundle too" in asked
+            assert refresh.state_of(client, section)["step"] == "verify"
+            assert lifecycle.aliased(client, section) == ["unserved-v1"]
+            searches, writer = Searches(section, Composer(client, server), ["red jumper"], RATE), Writer(section, 0.05)
+            with searches.running(), writer.running():
+                time.sleep(1)
+            assert {(answer.index, answer.wrong) for answer in searches.answers} == {("unserved-v1", "")}
+        report = json.loads(genrecall(*command, "--json", "opensearch.refresh.endpoint=null"))
+        assert report["resumed"] is True
+        assert lifecycle.aliased(client, section) == ["unserved-v2"]
+        found = everything(client, "unserved")
+        assert {id: plain(source) for id, source in found.items()} == writer.documents
+
+
+def test_items_that_the_bundle_lacks_are_placed_by_the_server_and_recalled_and_those_it_has_more_are_told(shop):
+    client, terms = shop.client, shop.terms("v2")
+    with shop.indexed("placed") as (overrides, _):
+        more = ["opensearch.refresh.drain_s=0", f"opensearch.refresh.endpoint={shop.endpoint}"]
+        told = genrecall("index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *more)
+        assert f"  {len(shop.lacking)} documents are not in the bundle\n" in told
+        assert f"  {NEW} items of the bundle are not in the index\n" in told
+        assert "; 0 without SID\n" in told
+        found = everything(client, "placed")
+        assert all(source["sid"] == terms[id] for id, source in found.items() if id in terms)
+        lacking = {id: found[id] for id in shop.lacking}
+        with Client(shop.endpoint) as server:
+            codes = server.encode([sids.item(*each) for each in lacking.items()], codebook="v2")
+            assert {id: source["sid"] for id, source in lacking.items()} == {
+                id: Sid(*code).term("v2") for id, code in zip(lacking, codes.tolist(), strict=True)
+            }
+        clause = search.generative("jumper", k=len(set(terms.values())), timeout="30s")
+        hits = client.search(index="placed", body=search.body(clause, 2000))["hits"]["hits"]
+        assert shop.lacking <= {hit["_id"] for hit in hits}, "where every SID is generated, each of them is recalled"

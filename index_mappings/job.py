@@ -10,6 +10,7 @@ that lease is, and takes it only if it did not beat. On the same machine a holde
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -145,10 +146,15 @@ class Job:
                 done = self._client.index(index=INDEX, id=self._alias, body=body, params=guard)
             except ConflictError as error:
                 found = _read(self._client, self._alias)
+                if found.get("_source") == json.loads(
+                    json.dumps(body)
+                ):  # our own write, whose answer was lost on the way
+                    self._at = _version(found)
+                    return
                 if (found.get("_source", {}).get("holder") or {}).get("token") != self._holder["token"]:
                     self._lost = error
                     raise
-                self._at = _version(found)  # our own write, whose answer was lost on the way
+                self._at = _version(found)  # an earlier one of ours
             else:
                 self._at = (done["_seq_no"], done["_primary_term"])
                 return

@@ -212,7 +212,16 @@ def twin(client: OpenSearch, source: str, target: str, meta: Meta) -> None:
     settings = {name: value for name, value in settings_of(client, source).items() if name not in own}
     settings.get("routing", {}).get("allocation", {}).pop("initial_recovery", None)  # of an index that was resized
     loading = {"refresh_interval": "-1", "number_of_replicas": 0}
-    client.indices.create(index=target, body={"mappings": mapping, "settings": {"index": {**settings, **loading}}})
+    try:
+        client.indices.create(index=target, body={"mappings": mapping, "settings": {"index": {**settings, **loading}}})
+    except RequestError as error:  # the answer to our own may have been lost, and it was asked for again
+        if error.error != "resource_already_exists_exception" or read_meta(client, target) != meta:
+            raise
+
+
+def drop(client: OpenSearch, index: str) -> None:
+    """Delete an index; nothing where there is none."""
+    client.indices.delete(index=index, params={"ignore_unavailable": "true"})
 
 
 def follow_fields(client: OpenSearch, source: str, target: str) -> None:
@@ -282,7 +291,7 @@ def retire(client: OpenSearch, section: OpenSearchSection, previous: str) -> lis
     created = {index: int(settings_of(client, index)["creation_date"]) for index in others}
     beyond = sorted(others, key=lambda index: -created[index])[section.refresh.keep - 1 :]
     if beyond:
-        client.indices.delete(index=",".join(beyond))
+        drop(client, ",".join(beyond))
     return beyond
 
 

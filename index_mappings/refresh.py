@@ -158,8 +158,8 @@ def abandon(client: OpenSearch, section: OpenSearchSection, tell: Callable[[str]
         if client.indices.exists(index=source):
             lifecycle.block_writes(client, source, False)
             lifecycle.announce(client, source, None)
-        if state["kind"] == "refresh" and client.indices.exists(index=target):
-            client.indices.delete(index=target)
+        if state["kind"] == "refresh":
+            lifecycle.drop(client, target)
         job.forget()
         return f"gave up the {state['kind']} to {target}; {section.index} points to {source} as before"
 
@@ -242,8 +242,7 @@ def _begin(client: OpenSearch, section: OpenSearchSection, job: Job, target: str
 def _create(client: OpenSearch, job: Job, meta: Meta) -> None:
     """Killed in here, the target may be there already, and empty."""
     source, target = job.state["source"], job.state["target"]
-    if client.indices.exists(index=target):
-        client.indices.delete(index=target)
+    lifecycle.drop(client, target)
     lifecycle.twin(client, source, target, meta)
     job.note(uuids={**job.state["uuids"], target: _uuid(client, target)}, step="copy")
 

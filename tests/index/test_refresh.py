@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import TransportError
+from opensearchpy.exceptions import ConnectionError, TransportError
 
-from genrecall.config.opensearch import OpenSearchSection, RefreshSection
+from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
 from genrecall.errors import UserError
 from index_mappings import lifecycle, refresh
 from index_mappings.bulk import send
@@ -417,6 +417,36 @@ def test_lost_connections_and_refusals_for_now_are_waited_for(flaky: tuple[OpenS
     report = refresh.refresh(connect(section, patient=True), quick(section), NEXT, tools(tmp_path))
     assert faults.planned == []
     assert report.drift["documents"] == COUNT
+
+
+def test_every_answer_is_lost_on_the_way_once_and_nothing_comes_of_it(loaded: OpenSearchSection, tmp_path: Path):
+    """What changes the cluster is done, but nobody is told, and so it is asked for again."""
+    section = quick(loaded).model_copy(update={"bulk": BulkSection(attempts=3, backoff_s=0.01)})
+    client, lost = connect(section, patient=True), set()
+    connection = client.transport.get_connection()
+    perform = connection.perform_request
+
+    def lossy(method: str, url: str, params=None, body=None, **options: object) -> object:
+        answer = perform(method, url, params=params, body=body, **options)
+        asked = (method, url, str(params), str(body))
+        if method in ("PUT", "POST", "DELETE") and not url.endswith(killed.READING) and asked not in lost:
+            lost.add(asked)
+            raise ConnectionError("N/A", "the answer was lost", OSError())
+        return answer
+
+    connection.perform_request = lossy
+    before = without_sids(everything(client, section.index))
+    assert refresh.refresh(client, section, NEXT, tools(tmp_path)).sent == COUNT
+    third = {id: term.replace("v2/", "v3/") for id, term in second().items()}
+    report = refresh.refresh(client, section, replace(NEXT, codebook="v3"), tools(tmp_path, third))
+    assert report.removed == [f"{section.index}-v1"]
+    connect(section).delete(index=section.index, id="B0004")
+    refresh.rollback(client, section, tools(tmp_path))
+    after = everything(client, section.index)
+    assert {id: doc["sid"] for id, doc in after.items()} == {id: term for id, term in second().items() if id != "B0004"}
+    assert without_sids(after) == {id: doc for id, doc in before.items() if id != "B0004"}
+    assert len(lost) > 30
+    assert not any(status.aliased for status in lifecycle.status(client, section) if status.codebook != "v2")
 
 
 def test_refusals_that_do_not_end_stop_the_job_and_it_goes_on_later(

@@ -35,6 +35,7 @@ from index_mappings.job import Job
 from index_mappings.sids import Sids
 
 MAX_REJECTED = 1000  # documents set aside before a move gives up
+MEND_S = 0.5  # between two looks for documents that a pipeline placed in the old codebook
 FORBIDDEN = 403
 Page = tuple[int, list[changes.Written]]
 
@@ -282,7 +283,10 @@ class Move:
     # --- finish
 
     def _finish(self) -> None:
-        time.sleep(self._settings.drain_s)
+        ends = time.monotonic() + self._settings.drain_s
+        while (left := ends - time.monotonic()) > 0:
+            self._mend()
+            time.sleep(min(left, MEND_S))
         lifecycle.announce(self._client, self._source, None)
         self._mend()
         self._job.note(removed=lifecycle.retire(self._client, self._section, self._source), step="done")

@@ -28,12 +28,20 @@ BLOCKED = (403, "cluster_block_exception")
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one search. `seconds`: from the moment it was due, so that a late sender counts too. `wrong`: what is."""
+    """Of one search.
+
+    Attributes:
+        seconds: from the moment it was due, so that a late sender counts too.
+        stale: hits that the clause did not bring and whose SID is of the other codebook: a pipeline placed the document
+            just before the alias moved, its write came after, and the job has not placed it anew yet.
+        wrong: what is.
+    """
 
     phase: str
     composed: bool
     seconds: float
     index: str
+    stale: tuple[str, ...]
     wrong: str
 
 
@@ -84,33 +92,35 @@ class Searches:
             search.generative(text, k=50, timeout="30s", _name="gen"),
         ]
         body = search.body(search.hybrid(clauses, depth=SIZE), SIZE, section.fusion.three, ["sid"])
-        index, wrong = "", ""
+        index, stale, wrong = "", (), ""
         try:
             if composed:
                 body = self._composer.compose(body, index=section.index)
             answer = self._client.search(index=section.index, body=body, params=NAMES)
-            index, wrong = judged(answer, section.index)
+            index, stale, wrong = judged(answer, section.index)
         except Exception as error:  # whatever it is, it is an answer that a user did not get
             wrong = f"{type(error).__name__}: {error}"
-        return Answer(phase, composed, time.monotonic() - due, index, wrong)
+        return Answer(phase, composed, time.monotonic() - due, index, stale, wrong)
 
 
-def judged(answer: Mapping[str, Any], alias: str) -> tuple[str, str]:
-    """(index that answered, what is wrong with the answer)."""
+def judged(answer: Mapping[str, Any], alias: str) -> tuple[str, tuple[str, ...], str]:
+    """(index that answered, stale hits, what is wrong with the answer)."""
     shards, hits = answer["_shards"], answer["hits"]["hits"]
     if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
-        return "", f"shards failed: {json.dumps(shards)[:500]}"
+        return "", (), f"shards failed: {json.dumps(shards)[:500]}"
     indices = {hit["_index"] for hit in hits}
     if len(indices) != 1:
-        return "", f"hits from {sorted(indices)}"
+        return "", (), f"hits from {sorted(indices)}"
     (index,) = indices
     codebook = index.removeprefix(f"{alias}-")
-    for hit in hits:
-        if not str(hit["_source"].get("sid")).startswith(f"{codebook}/"):
-            return index, f"{hit['_id']} of {index} has SID {hit['_source'].get('sid')}"
+    others = [hit for hit in hits if not str(hit["_source"].get("sid")).startswith(f"{codebook}/")]
+    stale = tuple(hit["_id"] for hit in others)
+    for hit in others:
+        if "gen" in hit.get("matched_queries", ()) or "sid" not in hit["_source"]:
+            return index, stale, f"{hit['_id']} of {index} has SID {hit['_source'].get('sid')}"
     if not any("gen" in hit.get("matched_queries", ()) for hit in hits):
-        return index, "the generative clause matched nothing"
-    return index, ""
+        return index, stale, "the generative clause matched nothing"
+    return index, stale, ""
 
 
 class Writer:

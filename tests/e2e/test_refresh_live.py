@@ -1,6 +1,7 @@
 """Both codebooks live: the alias moves there and back under searches and writes, by the commands a user types.
 
-Real node with the plugin, a real inference server that holds both bundles, real commands. Figures for docs/index.md:
+Real node with the plugin, a real inference server that holds both bundles, real commands. The figures in
+docs/refresh_faults.md:
 
     .venv/bin/python -m pytest tests/e2e/test_refresh_live.py -k under_load -s
 """
@@ -135,6 +136,10 @@ def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_l
     print(f"\n{table(answers)}\n{writer.writes} writes; blocked for {blocked} s, a write waited {stopped} s")
     record_property("searches", len(answers))
     assert [answer for answer in answers if answer.wrong] == []
+    stale = [answer for answer in answers if answer.stale]
+    print(f"stale SIDs in {len(stale)} answers, of { ({id for answer in stale for id in answer.stale}) }")
+    assert {answer.phase for answer in stale} <= {"refresh", "rollback"}
+    assert len({(answer.phase, id) for answer in stale for id in answer.stale}) <= 2, "one write a move, at most"
     by_index = {phase: {a.index for a in answers if a.phase == phase} for phase in ("before", "between", "after")}
     assert by_index == {"before": {"live-v1"}, "between": {"live-v2"}, "after": {"live-v1"}}
     for phase in ("refresh", "rollback"):
@@ -166,7 +171,9 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
             searches, writer = Searches(section, Composer(client, server), ["red jumper"], RATE), Writer(section, 0.05)
             with searches.running(), writer.running():
                 time.sleep(1)
-            assert {(answer.index, answer.wrong) for answer in searches.answers} == {("unserved-v1", "")}
+            assert {(answer.index, answer.stale, answer.wrong) for answer in searches.answers} == {
+                ("unserved-v1", (), "")
+            }
         report = json.loads(genrecall(*command, "--json", "opensearch.refresh.endpoint=null"))
         assert report["resumed"] is True
         assert lifecycle.aliased(client, section) == ["unserved-v2"]

@@ -37,7 +37,6 @@ from index_mappings.sids import Sids
 MAX_REJECTED = 1000  # documents set aside before a move gives up
 MEND_S = 0.5  # between two looks for documents that a pipeline placed in the old codebook
 FORBIDDEN = 403
-Page = tuple[int, list[changes.Written]]
 
 
 @dataclass
@@ -136,7 +135,11 @@ class Move:
         stream = changes.pages(self._client, self._source, position, until, page_size)
         total = self._client.count(index=self._source)["count"]
         began, sent = time.monotonic(), 0
-        for shard, page in self._ahead(stream):
+        while True:
+            with self.timing.of("read"):
+                shard, page = next(stream, (0, []))
+            if not page:
+                break
             refused = self._send([(document.id, document.source or {}) for document in page])
             position[shard] = page[-1].seq_no
             self._job.note(
@@ -149,18 +152,6 @@ class Move:
             if self._settings.docs_per_s:
                 time.sleep(max(0.0, sent / self._settings.docs_per_s - (time.monotonic() - began)))
         self._job.note(position=until)
-
-    def _ahead(self, stream: Iterator[Page]) -> Iterator[Page]:
-        """Each page, the next one being read meanwhile. `timing.read` is what was waited for."""
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(next, stream, None)
-            while True:
-                with self.timing.of("read"):
-                    page = coming.result()
-                if page is None:
-                    return
-                coming = reader.submit(next, stream, None)
-                yield page
 
     def _send(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         """Write documents of the source to the target with their SIDs there; ids of those that it refused."""

@@ -2,6 +2,7 @@
 
     genrecall data fetch esci && genrecall train configs/demo.yaml && genrecall node start
     python -m benchmarks.refresh [-c configs/demo.yaml] [--repeats 3] [opensearch.url=...]
+    python -m benchmarks.refresh --copies 15 --repeats 1 --way "refresh, slices=2" --way reindex --way "sync, 1% moved"
 
 Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that
 opensearch.url names, each way `--repeats` times, in turns:
@@ -12,7 +13,8 @@ opensearch.url names, each way `--repeats` times, in turns:
                             node has the plugin
   sync, N% moved            `genrecall index sync` after so many SIDs moved, against the rebuild
 
-Prints tables and writes benchmarks/results/refresh.json.
+--copies N makes the catalogue N times as large: the same items under other ids, their vectors a little moved. Prints a
+table and writes benchmarks/results/refresh.json, or refresh-xN.json.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -57,7 +60,7 @@ SCRIPT = "ctx._source.sid = params.sids[ctx._id]"
 class Bench:
     """The catalogue, and an index of it that every way starts from."""
 
-    def __init__(self, settings: Config, folder: Path) -> None:
+    def __init__(self, settings: Config, folder: Path, copies: int = 1) -> None:
         self.settings, self.folder = settings, folder
         self.bundle = bundle.open(bundle.resolve(settings.run.bundles_dir))
         quick = settings.opensearch.refresh.model_copy(update={"drain_s": 0.0, "sample_queries": 0, "endpoint": None})
@@ -66,9 +69,22 @@ class Bench:
         self.items = read_items(describe(settings.data)[0], Rejects())
         self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
         self.terms = loading.terms_of(self.bundle.items(), self.bundle.codebook)
+        if copies > 1:
+            self._multiply(copies)
         sha = self.bundle.manifest["files"][bundle.ITEMS]["sha256"]
         self.meta = lifecycle.Meta(self.bundle.codebook, sha, settings.encoder.checkpoint)
         self.source = lifecycle.index_name(self.section, self.meta.codebook)
+
+    def _multiply(self, copies: int) -> None:
+        rng, ids = np.random.default_rng(13), self.items["item_id"].to_pylist()
+        named = [[f"{id}-{copy}" for id in ids] for copy in range(copies)]
+        column = self.items.column_names.index("item_id")
+        tables = [self.items.set_column(column, self.items.field(column), pa.array(names)) for names in named]
+        noise = rng.normal(scale=0.02, size=(copies, *self.vectors.shape)).astype(np.float32)
+        vectors = (self.vectors + noise).reshape(-1, self.vectors.shape[1])
+        self.items, self.vectors = pa.concat_tables(tables), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        terms = [self.terms[id] for id in ids]
+        self.terms = {id: term for names in named for id, term in zip(names, terms, strict=True)}
 
     def fill(self) -> float:
         """Documents a second of `genrecall index load`."""
@@ -189,13 +205,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="such as opensearch.url=http://127.0.0.1:9201")
     parser.add_argument("--config", "-c", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--copies", type=int, default=1, help="times the catalogue is repeated")
+    parser.add_argument("--way", action="append", help="may be repeated; default: all")
     asked = parser.parse_args()
     settings, console = load(Config, asked.config, asked.overrides), Console()
 
     with tempfile.TemporaryDirectory() as name, explained(settings.opensearch):
-        bench = Bench(settings, Path(name))
+        bench = Bench(settings, Path(name), asked.copies)
         plugins = {row["component"] for row in bench.client.cat.plugins(format="json", h="component")}
-        rows = measure(bench, refresh.PLUGIN in plugins, asked.repeats, Path(name) / "server.log")
+        rows = measure(bench, refresh.PLUGIN in plugins, asked.repeats, Path(name) / "server.log", asked.way)
         version = bench.client.info()["version"]["number"]
         bench.clean()
     rebuild = min(row["seconds"][1] for row in rows if row["way"].startswith("refresh"))
@@ -217,15 +235,18 @@ def main() -> None:
         "machine": machine(),
         "rows": rows,
     }
-    OUT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    console.print(shown, f"{result['machine']}\nwritten to {OUT}")
+    out = OUT if asked.copies == 1 else OUT.with_name(f"refresh-x{asked.copies}.json")
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    console.print(shown, f"{result['machine']}\nwritten to {out}")
 
 
-def measure(bench: Bench, processor: bool, repeats: int, log: Path) -> list[dict[str, Any]]:
+def measure(bench: Bench, processor: bool, repeats: int, log: Path, wanted: list[str] | None) -> list[dict[str, Any]]:
     filled = bench.fill()
     runs: dict[str, list[tuple[int, float, dict[str, Any]]]] = {}
     for turn in track(range(repeats + 1), "measuring"):  # the first warms the node up and is forgotten
         for way, run in ways(bench, processor):
+            if wanted is not None and way not in wanted:
+                continue
             if way == "reindex, sid processor":
                 with inference_server(bench.settings, [bench.meta.codebook], log) as at, asking(bench.client, at):
                     bench.client.search(index=bench.source, body={"size": 0})

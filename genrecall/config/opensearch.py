@@ -12,7 +12,10 @@ class BulkSection(Section):
     docs: int = Field(500, ge=1, description="documents a request, at most")
     megabytes: float = Field(10.0, gt=0, le=95, description="size of a request, at most; OpenSearch refuses 100 MB")
     attempts: int = Field(
-        8, ge=1, description="for a lost connection, or what the cluster turned away (429, 502 to 504)"
+        10,
+        ge=1,
+        description="for a lost connection, or what the cluster turned away (429, 502 to 504): with the waits below one to "
+        "two minutes, in which a node restarts",
     )
     backoff_s: float = Field(0.5, gt=0, description="first wait between attempts; doubles each time")
     max_backoff_s: float = Field(30.0, gt=0)

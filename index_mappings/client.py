@@ -61,15 +61,16 @@ class _Patient(Transport):
         super().__init__(*arguments, **options)
         self._patience = patience
 
-    def perform_request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:
+    def perform_request(self, method: str, url: str, params: Any = None, *arguments: Any, **options: Any) -> Any:
         for attempt in range(1, self._patience.attempts):
+            own = dict(params or {})  # the library takes some of them out
             try:
-                return super().perform_request(method, url, *arguments, **options)
+                return super().perform_request(method, url, own, *arguments, **options)
             except TransportError as error:
                 if url.endswith("/_bulk") or not passes(error):
                     raise
                 time.sleep(backoff(self._patience, attempt))
-        return super().perform_request(method, url, *arguments, **options)
+        return super().perform_request(method, url, params, *arguments, **options)
 
 
 def passes(error: TransportError) -> bool:

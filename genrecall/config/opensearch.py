@@ -14,8 +14,8 @@ class BulkSection(Section):
     attempts: int = Field(
         10,
         ge=1,
-        description="for a lost connection, or what the cluster turned away (429, 502 to 504): with the waits below one to "
-        "two minutes, in which a node restarts",
+        description="for a lost connection, or what the cluster turned away (429, 502 to 504): one to two "
+        "minutes with the waits below, in which a node restarts",
     )
     backoff_s: float = Field(0.5, gt=0, description="first wait between attempts; doubles each time")
     max_backoff_s: float = Field(30.0, gt=0)

@@ -51,13 +51,14 @@ class Shop:
 
 @dataclass
 class Faults:
-    """What happens to the next bulk requests, in order.
+    """What happens to the next bulk requests, in order, and to the next searches: statuses to answer with.
 
     A status to answer with, "drop" the connection, or "429 items": answer that each of its items was refused for now.
     """
 
     url: str = ""
     planned: list[int | str] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
     bulks: int = 0
 
 
@@ -107,6 +108,8 @@ def _proxy(target: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
                     return self.answer(200, json.dumps({"errors": True, "items": items}).encode())
                 if fault is not None:
                     return self.answer(int(fault), b'{"error":{"reason":"planned"},"status":%d}' % int(fault))
+            if "_search" in self.path and faults.searches:
+                return self.answer(faults.searches.pop(0), b'{"error":{"reason":"planned"}}')
             request = urllib.request.Request(target + self.path, body or None, dict(self.headers), method=self.command)
             try:
                 with urllib.request.urlopen(request) as response:

@@ -449,6 +449,14 @@ def test_every_answer_is_lost_on_the_way_once_and_nothing_comes_of_it(loaded: Op
     assert not any(status.aliased for status in lifecycle.status(client, section) if status.codebook != "v2")
 
 
+def test_a_request_that_is_repeated_keeps_its_options(flaky: tuple[OpenSearchSection, Faults]):
+    section, faults = flaky
+    faults.searches = [503, 503]
+    client = connect(section, patient=True)
+    assert client.search(index="no-such-index", ignore=404)["status"] == 404
+    assert faults.searches == []
+
+
 def test_refusals_that_do_not_end_stop_the_job_and_it_goes_on_later(
     flaky: tuple[OpenSearchSection, Faults], tmp_path: Path
 ):

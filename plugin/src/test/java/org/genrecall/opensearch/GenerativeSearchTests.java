@@ -5,7 +5,6 @@ import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.GenerateSidsRequest;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
-import org.genrecall.opensearch.stats.NodesStatsAction;
 import org.opensearch.ExceptionsHelper;
 import org.opensearch.OpenSearchException;
 import org.opensearch.action.search.CreatePitAction;
@@ -20,7 +19,6 @@ import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.xcontent.MediaTypeRegistry;
 import org.opensearch.index.query.QueryBuilders;
-import org.opensearch.plugins.Plugin;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.aggregations.AggregationBuilders;
 import org.opensearch.search.aggregations.bucket.filter.Filter;
@@ -28,16 +26,11 @@ import org.opensearch.search.aggregations.bucket.terms.Terms;
 import org.opensearch.search.builder.PointInTimeBuilder;
 import org.opensearch.search.sort.SortOrder;
 import org.opensearch.test.OpenSearchIntegTestCase;
-import org.junit.After;
-import org.junit.AfterClass;
-import org.junit.BeforeClass;
 
 import java.util.Arrays;
-import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
-import java.util.function.ToLongFunction;
 
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertNoFailures;
@@ -48,33 +41,11 @@ import static org.hamcrest.Matchers.containsString;
 @ThreadLeakFilters(filters = GrpcThreads.class)
 @OpenSearchIntegTestCase.SuiteScopeTestCase
 @OpenSearchIntegTestCase.ClusterScope(numDataNodes = 2, numClientNodes = 0, supportsDedicatedMasters = false)
-public class GenerativeSearchTests extends OpenSearchIntegTestCase {
-
-    private static TestInferenceServer server;
-
-    @BeforeClass
-    public static void startServer() throws Exception {
-        server = new TestInferenceServer("v7", "v8");
-    }
-
-    @AfterClass
-    public static void stopServer() {
-        server.close();
-    }
-
-    @Override
-    protected Collection<Class<? extends Plugin>> nodePlugins() {
-        return List.of(GenrecallPlugin.class);
-    }
+public class GenerativeSearchTests extends GenrecallIntegTestCase {
 
     @Override
     protected Settings nodeSettings(int nodeOrdinal) {
-        return Settings.builder()
-            .put(super.nodeSettings(nodeOrdinal))
-            .put("genrecall.endpoint", server.endpoint())
-            .put("genrecall.timeout", "20s")
-            .put("genrecall.cache.size", 0)
-            .build();
+        return Settings.builder().put(super.nodeSettings(nodeOrdinal)).put("genrecall.cache.size", 0).build();
     }
 
     @Override
@@ -88,11 +59,6 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
         load("products-v7", "v7");
         load("products-v8", "v8");
         load("lost-v9", "v9");
-    }
-
-    @After
-    public void resetSettings() {
-        client().admin().cluster().prepareUpdateSettings().setPersistentSettings(Settings.builder().putNull("genrecall.*")).get();
     }
 
     private void load(String index, String codebook) {
@@ -350,15 +316,5 @@ public class GenerativeSearchTests extends OpenSearchIntegTestCase {
             assertEquals("v7/0/1/0", response.generations().get("v7").term("v7", 1));
             assertEquals(2, response.generations().get("v7").size());
         }
-    }
-
-    private static long counted(ToLongFunction<NodesStatsAction.NodeStats> counter) {
-        NodesStatsAction.Response stats = client().execute(NodesStatsAction.TYPE, new NodesStatsAction.Request()).actionGet();
-        assertFalse(stats.hasFailures());
-        return stats.getNodes().stream().mapToLong(counter).sum();
-    }
-
-    private void setting(String key, String value) {
-        assertAcked(client().admin().cluster().prepareUpdateSettings().setPersistentSettings(Settings.builder().put(key, value)));
     }
 }

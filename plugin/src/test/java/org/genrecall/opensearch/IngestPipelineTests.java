@@ -3,7 +3,6 @@ package org.genrecall.opensearch;
 import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 
 import org.genrecall.opensearch.generation.GenerationException.Kind;
-import org.genrecall.opensearch.stats.NodesStatsAction;
 import org.opensearch.OpenSearchParseException;
 import org.opensearch.action.bulk.BulkItemResponse;
 import org.opensearch.action.bulk.BulkResponse;
@@ -21,10 +20,7 @@ import org.opensearch.plugins.IngestPlugin;
 import org.opensearch.plugins.Plugin;
 import org.opensearch.search.SearchHit;
 import org.opensearch.test.OpenSearchIntegTestCase;
-import org.junit.After;
-import org.junit.AfterClass;
 import org.junit.Before;
-import org.junit.BeforeClass;
 
 import java.util.Arrays;
 import java.util.Collection;
@@ -32,7 +28,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.TreeSet;
-import java.util.function.ToLongFunction;
 import java.util.stream.IntStream;
 
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
@@ -42,9 +37,7 @@ import static org.hamcrest.Matchers.containsString;
 /** Pipelines with the processor in a cluster of two nodes that call a real gRPC server. The alias "products" leads to products-v7. */
 @ThreadLeakFilters(filters = GrpcThreads.class)
 @OpenSearchIntegTestCase.ClusterScope(numDataNodes = 2, numClientNodes = 0, supportsDedicatedMasters = false)
-public class IngestPipelineTests extends OpenSearchIntegTestCase {
-
-    private static TestInferenceServer server;
+public class IngestPipelineTests extends GenrecallIntegTestCase {
 
     /** A processor that leaves a mark, in place of those of the module ingest-common. */
     public static final class MarkPlugin extends Plugin implements IngestPlugin {
@@ -66,28 +59,9 @@ public class IngestPipelineTests extends OpenSearchIntegTestCase {
         }
     }
 
-    @BeforeClass
-    public static void startServer() throws Exception {
-        server = new TestInferenceServer("v7", "v8");
-    }
-
-    @AfterClass
-    public static void stopServer() {
-        server.close();
-    }
-
     @Override
     protected Collection<Class<? extends Plugin>> nodePlugins() {
         return List.of(GenrecallPlugin.class, MarkPlugin.class);
-    }
-
-    @Override
-    protected Settings nodeSettings(int nodeOrdinal) {
-        return Settings.builder()
-            .put(super.nodeSettings(nodeOrdinal))
-            .put("genrecall.endpoint", server.endpoint())
-            .put("genrecall.timeout", "20s")
-            .build();
     }
 
     @Before
@@ -96,11 +70,6 @@ public class IngestPipelineTests extends OpenSearchIntegTestCase {
         create("products-v7", "v7");
         create("products-v8", "v8");
         assertAcked(client().admin().indices().prepareAliases().addAlias("products-v7", "products"));
-    }
-
-    @After
-    public void resetSettings() {
-        client().admin().cluster().prepareUpdateSettings().setPersistentSettings(Settings.builder().putNull("genrecall.*")).get();
     }
 
     private void create(String index, String codebook) {
@@ -283,15 +252,5 @@ public class IngestPipelineTests extends OpenSearchIntegTestCase {
         bulk("products", titles(5));
         assertEquals(encoded + 5, counted(stats -> stats.snapshot().encoded()));
         assertEquals(calls + 1, counted(stats -> stats.snapshot().encode().count()));
-    }
-
-    private static long counted(ToLongFunction<NodesStatsAction.NodeStats> counter) {
-        NodesStatsAction.Response stats = client().execute(NodesStatsAction.TYPE, new NodesStatsAction.Request()).actionGet();
-        assertFalse(stats.hasFailures());
-        return stats.getNodes().stream().mapToLong(counter).sum();
-    }
-
-    private void setting(String key, String value) {
-        assertAcked(client().admin().cluster().prepareUpdateSettings().setPersistentSettings(Settings.builder().put(key, value)));
     }
 }

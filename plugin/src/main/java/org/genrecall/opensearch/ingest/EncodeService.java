@@ -113,7 +113,7 @@ public final class EncodeService {
 
         void queue(List<Encoding> part) {
             turns.take(() -> {
-                if (ask.deadline().isExpired()) {
+                if (ask.deadline().timeRemaining(TimeUnit.MILLISECONDS) <= 0) { // what is left of one is no time for a call
                     turns.giveBack();
                     fail(part, noTurn());
                 } else {

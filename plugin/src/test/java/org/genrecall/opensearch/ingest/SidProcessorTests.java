@@ -1,32 +1,20 @@
 package org.genrecall.opensearch.ingest;
 
-import io.grpc.InsecureChannelCredentials;
-
 import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 
-import org.genrecall.opensearch.GenrecallPlugin;
-import org.genrecall.opensearch.GenrecallSettings;
 import org.genrecall.opensearch.GrpcThreads;
-import org.genrecall.opensearch.TestInferenceServer;
+import org.genrecall.opensearch.PluginNodeTestCase;
 import org.genrecall.opensearch.generation.Ask;
 import org.genrecall.opensearch.generation.Caller;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
-import org.genrecall.opensearch.generation.IndexCodebooks;
-import org.genrecall.opensearch.generation.InferenceServer;
 import org.genrecall.opensearch.generation.PluginPool;
-import org.genrecall.opensearch.stats.GenerationStats;
 import org.genrecall.v1.EncodeRequest;
 import org.genrecall.v1.EncodeResponse;
 import org.genrecall.v1.Item;
-import org.opensearch.Version;
-import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.AliasMetadata;
 import org.opensearch.cluster.metadata.IndexMetadata;
-import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.metadata.Metadata;
-import org.opensearch.cluster.service.ClusterService;
-import org.opensearch.common.settings.ClusterSettings;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.rest.RestStatus;
@@ -35,18 +23,12 @@ import org.opensearch.ingest.ConfigurationUtils;
 import org.opensearch.ingest.IngestDocument;
 import org.opensearch.ingest.IngestDocumentWrapper;
 import org.opensearch.ingest.Processor;
-import org.opensearch.test.ClusterServiceUtils;
-import org.opensearch.test.OpenSearchTestCase;
-import org.opensearch.threadpool.TestThreadPool;
-import org.opensearch.threadpool.ThreadPool;
-import org.junit.After;
 import org.junit.Before;
 
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
@@ -60,69 +42,27 @@ import static org.hamcrest.Matchers.containsString;
 
 /** The processor on a node whose cluster state holds indices of two codebooks, with a real server behind it. */
 @ThreadLeakFilters(filters = GrpcThreads.class)
-public class SidProcessorTests extends OpenSearchTestCase {
+public class SidProcessorTests extends PluginNodeTestCase {
 
-    private static final int POOL_SIZE = 2;
-    private static final int POOL_QUEUE = 3;
-
-    private TestInferenceServer server;
-    private ThreadPool threadPool;
-    private ClusterService clusterService;
-    private InferenceServer inference;
     private EncodeService service;
-    private GenerationStats stats;
 
     @Before
     public void startNode() throws Exception {
-        server = new TestInferenceServer("v7", "v8");
-        Settings settings = Settings.builder()
-            .put("node.name", "ingest")
-            .put("genrecall.endpoint", server.endpoint())
-            .put("genrecall.ingest.timeout", "20s")
-            .put("thread_pool.genrecall.size", POOL_SIZE)
-            .put("thread_pool.genrecall.queue_size", POOL_QUEUE)
-            .build();
-        threadPool = new TestThreadPool("ingest", settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
-        clusterService = ClusterServiceUtils.createClusterService(threadPool);
-        ClusterServiceUtils.setState(
-            clusterService,
-            ClusterState.builder(clusterService.state())
-                .metadata(
-                    Metadata.builder()
-                        .put(index("products-v7", "v7", AliasMetadata.builder("products"), AliasMetadata.builder("both")), false)
-                        .put(index("products-v8", "v8", AliasMetadata.builder("new").writeIndex(true), AliasMetadata.builder("both")), false)
-                        .put(index("products-old", "v7", AliasMetadata.builder("new").writeIndex(false)), false)
-                        .put(index("products-v9", "v9"), false)
-                        .put(index("other", null), false)
-                )
-                .build()
-        );
-        stats = new GenerationStats();
-        GenrecallSettings values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
-        inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
-        IndexCodebooks indexCodebooks = new IndexCodebooks(
-            clusterService,
-            new IndexNameExpressionResolver(threadPool.getThreadContext())
+        startNode(
+            "ingest",
+            Settings.builder().put("genrecall.ingest.timeout", "20s").build(),
+            Metadata.builder()
+                .put(of("products-v7", "v7", AliasMetadata.builder("products"), AliasMetadata.builder("both")), false)
+                .put(of("products-v8", "v8", AliasMetadata.builder("new").writeIndex(true), AliasMetadata.builder("both")), false)
+                .put(of("products-old", "v7", AliasMetadata.builder("new").writeIndex(false)), false)
+                .put(of("products-v9", "v9"), false)
+                .put(of("other", null), false)
         );
         service = new EncodeService(values, inference, indexCodebooks, new PluginPool(threadPool), stats);
     }
 
-    @After
-    public void stopNode() {
-        inference.close();
-        clusterService.close();
-        server.close();
-        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
-    }
-
-    private static IndexMetadata index(String name, String codebook, AliasMetadata.Builder... aliases) throws Exception {
-        IndexMetadata.Builder index = IndexMetadata.builder(name)
-            .settings(settings(Version.CURRENT).put("index.number_of_shards", 1).put("index.number_of_replicas", 0).put("index.uuid", name))
-            .putMapping(codebook == null ? "{}" : "{\"_meta\": {\"genrecall\": {\"codebook\": \"" + codebook + "\"}}}");
-        for (AliasMetadata.Builder alias : aliases) {
-            index.putAlias(alias);
-        }
-        return index.build();
+    private static IndexMetadata of(String name, String codebook, AliasMetadata.Builder... aliases) throws Exception {
+        return index(name, codebook == null ? "{}" : "{\"_meta\": {\"genrecall\": {\"codebook\": \"" + codebook + "\"}}}", aliases);
     }
 
     private SidProcessor processor(Object... options) throws Exception {

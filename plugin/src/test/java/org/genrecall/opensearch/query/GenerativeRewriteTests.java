@@ -1,31 +1,18 @@
 package org.genrecall.opensearch.query;
 
-import io.grpc.InsecureChannelCredentials;
-
 import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 
-import org.genrecall.opensearch.GenrecallPlugin;
-import org.genrecall.opensearch.GenrecallSettings;
 import org.genrecall.opensearch.GrpcThreads;
-import org.genrecall.opensearch.TestInferenceServer;
+import org.genrecall.opensearch.PluginNodeTestCase;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
-import org.genrecall.opensearch.generation.IndexCodebooks;
-import org.genrecall.opensearch.generation.InferenceServer;
 import org.genrecall.opensearch.generation.PluginPool;
 import org.genrecall.opensearch.generation.Prompt;
 import org.genrecall.opensearch.generation.UserContext;
-import org.genrecall.opensearch.stats.GenerationStats;
-import org.opensearch.Version;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.support.PlainActionFuture;
-import org.opensearch.cluster.ClusterState;
-import org.opensearch.cluster.metadata.IndexMetadata;
-import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.metadata.Metadata;
-import org.opensearch.cluster.service.ClusterService;
 import org.opensearch.common.io.stream.BytesStreamOutput;
-import org.opensearch.common.settings.ClusterSettings;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.XContentHelper;
@@ -42,14 +29,8 @@ import org.opensearch.index.query.Rewriteable;
 import org.opensearch.index.query.TermQueryBuilder;
 import org.opensearch.search.aggregations.bucket.filter.FilterAggregationBuilder;
 import org.opensearch.search.builder.SearchSourceBuilder;
-import org.opensearch.test.ClusterServiceUtils;
-import org.opensearch.test.OpenSearchTestCase;
-import org.opensearch.threadpool.TestThreadPool;
-import org.opensearch.threadpool.ThreadPool;
-import org.junit.After;
 import org.junit.Before;
 
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
@@ -61,69 +42,22 @@ import static org.hamcrest.Matchers.instanceOf;
 
 /** The rewrite on a coordinator whose cluster state holds indices of two codebooks, with a real server behind it. */
 @ThreadLeakFilters(filters = GrpcThreads.class)
-public class GenerativeRewriteTests extends OpenSearchTestCase {
+public class GenerativeRewriteTests extends PluginNodeTestCase {
 
-    private static final int POOL_SIZE = 2;
-    private static final int POOL_QUEUE = 3;
-
-    private TestInferenceServer server;
-    private ThreadPool threadPool;
-    private ClusterService clusterService;
-    private InferenceServer inference;
     private GenerationService service;
-    private GenerationStats stats;
 
     @Before
     public void startCoordinator() throws Exception {
-        server = new TestInferenceServer("v7", "v8");
-        Settings settings = Settings.builder()
-            .put("node.name", "coordinator")
-            .put("genrecall.endpoint", server.endpoint())
-            .put("genrecall.timeout", "20s")
-            .put("genrecall.max_k", 100)
-            .put("thread_pool.genrecall.size", POOL_SIZE)
-            .put("thread_pool.genrecall.queue_size", POOL_QUEUE)
-            .build();
-        threadPool = new TestThreadPool("rewrite", settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
-        ClusterSettings clusterSettings = new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all()));
-        clusterService = ClusterServiceUtils.createClusterService(threadPool);
-        ClusterServiceUtils.setState(
-            clusterService,
-            ClusterState.builder(clusterService.state())
-                .metadata(
-                    Metadata.builder()
-                        .put(index("products-v7", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v7\"}}}"), false)
-                        .put(index("products-v8", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v8\"}}}"), false)
-                        .put(index("products-v9", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v9\"}}}"), false)
-                        .put(index("other", "{\"_meta\": {\"genrecall\": \"v7\"}}"), false)
-                )
-                .build()
+        startNode(
+            "coordinator",
+            Settings.builder().put("genrecall.timeout", "20s").put("genrecall.max_k", 100).build(),
+            Metadata.builder()
+                .put(index("products-v7", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v7\"}}}"), false)
+                .put(index("products-v8", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v8\"}}}"), false)
+                .put(index("products-v9", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v9\"}}}"), false)
+                .put(index("other", "{\"_meta\": {\"genrecall\": \"v7\"}}"), false)
         );
-        stats = new GenerationStats();
-        GenrecallSettings values = new GenrecallSettings(settings, clusterSettings);
-        inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
-        service = new GenerationService(
-            values,
-            inference,
-            new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext())),
-            new PluginPool(threadPool),
-            stats
-        );
-    }
-
-    @After
-    public void stopCoordinator() {
-        inference.close();
-        clusterService.close();
-        server.close();
-        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
-    }
-
-    private static IndexMetadata index(String name, String mapping) throws Exception {
-        return IndexMetadata.builder(name)
-            .settings(settings(Version.CURRENT).put("index.number_of_shards", 1).put("index.number_of_replicas", 0).put("index.uuid", name))
-            .putMapping(mapping)
-            .build();
+        service = new GenerationService(values, inference, indexCodebooks, new PluginPool(threadPool), stats);
     }
 
     private QueryRewriteContext coordinator(String... indices) {

@@ -1,0 +1,75 @@
+package org.genrecall.opensearch;
+
+import io.grpc.InsecureChannelCredentials;
+
+import org.genrecall.opensearch.generation.IndexCodebooks;
+import org.genrecall.opensearch.generation.InferenceServer;
+import org.genrecall.opensearch.stats.GenerationStats;
+import org.opensearch.Version;
+import org.opensearch.cluster.ClusterState;
+import org.opensearch.cluster.metadata.AliasMetadata;
+import org.opensearch.cluster.metadata.IndexMetadata;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.metadata.Metadata;
+import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.settings.ClusterSettings;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.test.ClusterServiceUtils;
+import org.opensearch.test.OpenSearchTestCase;
+import org.opensearch.threadpool.TestThreadPool;
+import org.opensearch.threadpool.ThreadPool;
+import org.junit.After;
+
+import java.util.HashSet;
+import java.util.concurrent.TimeUnit;
+
+/** What the plugin's parts need of a node, without one: a cluster state, threads, and a real server that holds v7 and v8. */
+public abstract class PluginNodeTestCase extends OpenSearchTestCase {
+
+    protected static final int POOL_SIZE = 2;
+    protected static final int POOL_QUEUE = 3;
+
+    protected TestInferenceServer server;
+    protected ThreadPool threadPool;
+    protected ClusterService clusterService;
+    protected GenrecallSettings values;
+    protected InferenceServer inference;
+    protected IndexCodebooks indexCodebooks;
+    protected GenerationStats stats;
+
+    protected void startNode(String name, Settings more, Metadata.Builder metadata) throws Exception {
+        server = new TestInferenceServer("v7", "v8");
+        Settings settings = Settings.builder()
+            .put("node.name", name)
+            .put("genrecall.endpoint", server.endpoint())
+            .put("thread_pool.genrecall.size", POOL_SIZE)
+            .put("thread_pool.genrecall.queue_size", POOL_QUEUE)
+            .put(more)
+            .build();
+        threadPool = new TestThreadPool(name, settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
+        clusterService = ClusterServiceUtils.createClusterService(threadPool);
+        ClusterServiceUtils.setState(clusterService, ClusterState.builder(clusterService.state()).metadata(metadata).build());
+        stats = new GenerationStats();
+        values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
+        inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
+        indexCodebooks = new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext()));
+    }
+
+    @After
+    public void stopNode() {
+        inference.close();
+        clusterService.close();
+        server.close();
+        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    protected static IndexMetadata index(String name, String mapping, AliasMetadata.Builder... aliases) throws Exception {
+        IndexMetadata.Builder index = IndexMetadata.builder(name)
+            .settings(settings(Version.CURRENT).put("index.number_of_shards", 1).put("index.number_of_replicas", 0).put("index.uuid", name))
+            .putMapping(mapping);
+        for (AliasMetadata.Builder alias : aliases) {
+            index.putAlias(alias);
+        }
+        return index.build();
+    }
+}

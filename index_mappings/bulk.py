@@ -78,11 +78,10 @@ def documents(
         raise ValueError(f"vectors must have {len(items)} rows, found {len(vectors)}")
     for first in range(start, len(items), READ_ROWS):
         rows = items.slice(first, READ_ROWS).to_pylist()
-        components = np.round(vectors[first : first + READ_ROWS].astype(np.float64), decimals).tolist()
-        for row, vector in zip(rows, components, strict=True):
+        for row, vector in zip(rows, components(vectors[first : first + READ_ROWS], decimals), strict=True):
             term = terms.get(row["item_id"])
             source = {**row, "vector": vector} if term is None else {**row, "sid": term, "vector": vector}
-            yield Document(row["item_id"], json.dumps(source, ensure_ascii=False, separators=(",", ":")))
+            yield Document(row["item_id"], to_json(source))
 
 
 def batches(stream: Iterable[Document], count: int, size: float) -> Iterator[list[Document]]:
@@ -163,9 +162,7 @@ class Journal:
 
     def advance(self, rows: int, rejects: Sequence[Reject]) -> None:
         """Note that `rows` more are behind us. Rejects are written first: killed between, they are listed twice."""
-        if rejects:
-            with self.rejects.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(vars(reject), ensure_ascii=False) + "\n" for reject in rejects)
+        append_rejects(self.rejects, rejects)
         self.done += rows
         self.rejected += len(rejects)
         self._write()
@@ -178,6 +175,25 @@ class Journal:
             encoding="utf-8",
         )
         os.replace(temporary, self.path)
+
+
+def append_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """Add to a reject file, one JSON line each; the file is made with its first."""
+    if rejects:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(vars(reject), ensure_ascii=False) + "\n" for reject in rejects)
+
+
+def to_json(source: Mapping[str, Any]) -> str:
+    """As `Document.source` has it."""
+    return json.dumps(source, ensure_ascii=False, separators=(",", ":"))
+
+
+def components(vectors: np.ndarray, decimals: int) -> list[Any]:
+    """float32 [..., dim] as sent: lists of floats with `decimals` digits."""
+    rounded: list[Any] = np.round(vectors.astype(np.float64), decimals).tolist()
+    return rounded
 
 
 def _fits(item_id: str) -> bool:

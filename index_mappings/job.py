@@ -146,9 +146,7 @@ class Job:
                 done = self._client.index(index=INDEX, id=self._alias, body=body, params=guard)
             except ConflictError as error:
                 found = _read(self._client, self._alias)
-                if found.get("_source") == json.loads(
-                    json.dumps(body)
-                ):  # our own write, whose answer was lost on the way
+                if found.get("_source") == json.loads(json.dumps(body)):  # ours, and its answer was lost on the way
                     self._at = _version(found)
                     return
                 if (found.get("_source", {}).get("holder") or {}).get("token") != self._holder["token"]:
@@ -158,6 +156,11 @@ class Job:
             else:
                 self._at = (done["_seq_no"], done["_primary_term"])
                 return
+
+
+def unfinished(state: Mapping[str, Any]) -> bool:
+    """Whether the job that noted `state` has steps left."""
+    return state.get("step") not in (None, "done")
 
 
 def _read(client: OpenSearch, alias: str) -> dict[str, Any]:

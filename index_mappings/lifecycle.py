@@ -17,7 +17,7 @@ from opensearchpy.exceptions import RequestError
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings.client import reason_of
-from index_mappings.job import Job
+from index_mappings.job import Job, unfinished
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")
@@ -186,6 +186,17 @@ def aliased(client: OpenSearch, section: OpenSearchSection) -> list[str]:
     return sorted(client.indices.get_alias(name=section.index))
 
 
+def serving(client: OpenSearch, section: OpenSearchSection) -> str:
+    """The one index behind the alias; UserError where it is none or several."""
+    found = aliased(client, section)
+    if len(found) != 1:
+        raise UserError(
+            f"alias {section.index!r} points to {', '.join(found) or 'nothing'}, but has to point to one index: fill a "
+            "first one by `genrecall index load`"
+        )
+    return found[0]
+
+
 def point_alias(client: OpenSearch, section: OpenSearchSection, index: str) -> list[str]:
     """Point the alias to `index` alone, in one step that no search can fall into; the indices it pointed to before.
 
@@ -325,7 +336,6 @@ def status(client: OpenSearch, section: OpenSearchSection) -> list[IndexStatus]:
 
 
 def _job(state: Mapping[str, Any]) -> str:
-    """Of a move that has not ended."""
-    if state.get("step") in (None, "done"):
+    if not unfinished(state):
         return ""
     return f"{state['kind']} unfinished: step {state['step']}, {state.get('copied', 0):,} documents copied"

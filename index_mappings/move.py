@@ -14,7 +14,6 @@ begins anew in the target.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -161,10 +160,7 @@ class Move:
         with self.timing.of("send"):
             rejects = self._bulk(made)
         self.sent += len(documents)
-        if rejects:
-            self._rejects.parent.mkdir(parents=True, exist_ok=True)
-            with self._rejects.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(vars(reject), ensure_ascii=False) + "\n" for reject in rejects)
+        bulk.append_rejects(self._rejects, rejects)
         if len(self._job.state.get("rejected", [])) + len(rejects) > MAX_REJECTED:
             raise UserError(f"more than {MAX_REJECTED} documents were refused by {self._target!r}; {self._remedy()}")
         return [reject.item_id for reject in rejects]
@@ -296,7 +292,7 @@ class Move:
         hits = client.search(index=target, body=body, params=params)["hits"]["hits"]
         terms = self._sids.of([(hit["_id"], hit["_source"]) for hit in hits])
         made = [
-            Document(hit["_id"], json.dumps({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
+            Document(hit["_id"], bulk.to_json({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
             for hit, term in zip(hits, terms, strict=True)
         ]
         self._bulk(made)  # what was written in between is refused (409), and has its SID
@@ -306,4 +302,4 @@ def with_sid(id: str, source: Mapping[str, Any], term: str | None) -> Document:
     """The document with this SID in the place of the one it had."""
     rest = {name: value for name, value in source.items() if name != "sid"}
     made = rest if term is None else {**rest, "sid": term}
-    return Document(id, json.dumps(made, ensure_ascii=False, separators=(",", ":")))
+    return Document(id, bulk.to_json(made))

@@ -19,12 +19,11 @@ from genrecall.errors import UserError
 from genrecall.rpc.client import Client
 from index_mappings import changes, lifecycle, search, verify
 from index_mappings.clause import Composer
-from index_mappings.job import Job
+from index_mappings.job import Job, unfinished
 from index_mappings.lifecycle import Meta
 from index_mappings.move import Move
 from index_mappings.sids import Sids
 
-OPEN = ("create", "copy", "verify", "switch", "finish")  # steps of a move that has not ended
 TIMEOUT = "30s"  # of a sample query: a slow moment must not look like a bad index
 PLUGIN = "genrecall"
 
@@ -75,7 +74,7 @@ def refresh(client: OpenSearch, section: OpenSearchSection, meta: Meta, tools: T
     lifecycle.check_plugins(client, section)
     with Job.take(client, section.index, section.refresh.lease_s, tools.tell) as job:
         target = lifecycle.index_name(section, meta.codebook)
-        resumed = job.state.get("step") in OPEN
+        resumed = unfinished(job.state)
         if resumed:
             _check_same(client, job, "refresh", target, meta)
         elif not _begin(client, section, job, target, meta):
@@ -91,7 +90,7 @@ def rollback(client: OpenSearch, section: OpenSearchSection, tools: Tools) -> Re
     `tools.sids` are of the codebook that `previous` names. Raises as `refresh`.
     """
     with Job.take(client, section.index, section.refresh.lease_s, tools.tell) as job:
-        resumed = job.state.get("step") in OPEN
+        resumed = unfinished(job.state)
         if resumed and job.state["kind"] != "rollback":
             raise UserError(_unfinished(job))
         if not resumed:
@@ -122,11 +121,11 @@ def previous(client: OpenSearch, section: OpenSearchSection, state: Mapping[str,
 
     Raises UserError where no move is on record, or its indices are no longer those.
     """
-    if state.get("step") in OPEN and state["kind"] == "rollback":
+    if unfinished(state) and state["kind"] == "rollback":
         return lifecycle.read_meta(client, state["target"])
     aliased = lifecycle.aliased(client, section)
     if state.get("step") != "done" or aliased != [state["target"]]:
-        if state.get("step") in OPEN:
+        if unfinished(state):
             raise UserError(
                 f"{state['kind']} to {state['target']!r} is unfinished: run it again, or give it up by --abandon"
             )
@@ -148,7 +147,7 @@ def abandon(client: OpenSearch, section: OpenSearchSection, tell: Callable[[str]
     """Give an unfinished move up: the serving index takes writes again, a half-built one is deleted. What was done."""
     with Job.take(client, section.index, section.refresh.lease_s, tell) as job:
         state = job.state
-        if state.get("step") not in OPEN:
+        if not unfinished(state):
             return f"no move of {section.index!r} is unfinished"
         source, target = str(state["source"]), str(state["target"])
         if lifecycle.aliased(client, section) == [target]:
@@ -169,7 +168,7 @@ def plan(client: OpenSearch, section: OpenSearchSection, meta: Meta, terms: Mapp
 
     Raises UserError for what would stop it at its beginning.
     """
-    source = _serving(client, section)
+    source = lifecycle.serving(client, section)
     target = lifecycle.index_name(section, meta.codebook)
     state = state_of(client, section)
     _check_fits(client, source, target, meta, state)
@@ -182,19 +181,18 @@ def plan(client: OpenSearch, section: OpenSearchSection, meta: Meta, terms: Mapp
             documents += 1
             if term := terms.get(document.id):
                 known += 1
-                same += str((document.source or {}).get("sid")).partition("/")[2] == term.partition("/")[2]
-    unfinished = state.get("step") in OPEN
+                same += verify.path_of((document.source or {}).get("sid")) == verify.path_of(term)
+    begun = unfinished(state)
     return {
         "source": source,
         "target": target,
-        "step": state["step"] if unfinished else "create",
-        "copied": state.get("copied", 0) if unfinished else 0,
+        "step": state["step"] if begun else "create",
+        "copied": state.get("copied", 0) if begun else 0,
         "documents": documents,
         "not_in_bundle": documents - known,
         "not_in_index": len(terms) - known,
         "same_path": same,
         "placed_by": section.refresh.endpoint,
-        "removes": [],
     }
 
 
@@ -218,7 +216,7 @@ def asking(client: OpenSearch, section: OpenSearchSection, server: Client | None
 
 def _begin(client: OpenSearch, section: OpenSearchSection, job: Job, target: str, meta: Meta) -> bool:
     """Note a new move, before anything of it is there; False where the alias is at its end already."""
-    source = _serving(client, section)
+    source = lifecycle.serving(client, section)
     if source == target:
         lifecycle.check(client, target, meta, lifecycle.dimension_of(client, target))
         return False
@@ -271,17 +269,6 @@ def _run(client: OpenSearch, section: OpenSearchSection, job: Job, tools: Tools,
     )
 
 
-def _serving(client: OpenSearch, section: OpenSearchSection) -> str:
-    aliased = lifecycle.aliased(client, section)
-    if len(aliased) != 1:
-        raise UserError(
-            f"alias {section.index!r} points to {', '.join(aliased) or 'nothing'}, but a refresh starts from one "
-            "index: fill a first one by `genrecall index load`"
-        )
-    lifecycle.read_meta(client, aliased[0])
-    return aliased[0]
-
-
 def _check_fits(client: OpenSearch, source: str, target: str, meta: Meta, state: Mapping[str, Any]) -> None:
     found = lifecycle.read_meta(client, source)
     if found.encoder != meta.encoder:
@@ -289,8 +276,8 @@ def _check_fits(client: OpenSearch, source: str, target: str, meta: Meta, state:
             f"index {source!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: vectors "
             "are not made anew by a refresh; `genrecall index load --switch` builds the index from the catalogue"
         )
-    unfinished = state.get("step") in OPEN and state.get("target") == target
-    if client.indices.exists(index=target) and not unfinished and source != target:
+    begun = unfinished(state) and state.get("target") == target
+    if client.indices.exists(index=target) and not begun and source != target:
         raise UserError(
             f"index {target!r} is there already: go back to it by `genrecall index rollback`, or publish the bundle "
             "under another codebook name; if it is not needed, delete it"

@@ -12,10 +12,9 @@ that the catalogue does not know are left alone.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,12 @@ class Catalogue:
                     yield kind, Document(document.id, "", "delete", guard)
             elif kind == "same":
                 if term != (document.source or {}).get("sid"):
-                    yield "moved", Document(document.id, _json({"sid": term}), "update", guard)
+                    yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
             else:
-                vector = np.round(vectors[row].astype(np.float64), self._decimals).tolist()
+                vector = bulk.components(vectors[row], self._decimals)
                 source = {**items[row], "vector": vector, **({"sid": term} if term or kind == "changed" else {})}
                 write = ("create", None) if kind == "added" else ("update", guard)
-                yield kind, Document(document.id, _json(source), *write)
+                yield kind, Document(document.id, bulk.to_json(source), *write)
 
     def _changed(self, source: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
         return any((source.get(name) or None) != (item[name] or None) for name in self.fields)
@@ -250,13 +249,8 @@ class _Writer:
 
 
 def _serving(client: OpenSearch, section: OpenSearchSection, meta: Meta) -> str:
-    aliased = lifecycle.aliased(client, section)
-    if len(aliased) != 1:
-        raise UserError(
-            f"alias {section.index!r} points to {', '.join(aliased) or 'nothing'}, but a sync writes to one "
-            "index: fill a first one by `genrecall index load`"
-        )
-    found = lifecycle.read_meta(client, aliased[0])
+    index = lifecycle.serving(client, section)
+    found = lifecycle.read_meta(client, index)
     if found.codebook != meta.codebook:
         raise UserError(
             f"{section.index} serves codebook {found.codebook!r}, and the bundle is {meta.codebook!r}: name that one "
@@ -264,20 +258,17 @@ def _serving(client: OpenSearch, section: OpenSearchSection, meta: Meta) -> str:
         )
     if found.encoder != meta.encoder:
         raise UserError(
-            f"index {aliased[0]!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: build "
+            f"index {index!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: build "
             "it anew by `genrecall index load`"
         )
-    return aliased[0]
+    return index
 
 
 def _tell_rejects(rejects: Sequence[Reject], file: Path, report: Report, section: OpenSearchSection) -> None:
     """Write the reject file; UserError for too many."""
     report.rejected = len(rejects)
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
-    if rejects:
-        with file.open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in rejects)
+    bulk.append_rejects(file, rejects)
     if len(rejects) > section.bulk.max_reject_share * (report.written + len(rejects)):
         raise UserError(
             f"{len(rejects):,} of {report.written + len(rejects):,} writes to {report.index!r} were refused "
@@ -287,7 +278,3 @@ def _tell_rejects(rejects: Sequence[Reject], file: Path, report: Report, section
 
 def _parts(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (ids[first : first + size] for first in range(0, len(ids), size))
-
-
-def _json(source: Mapping[str, Any]) -> str:
-    return json.dumps(source, ensure_ascii=False, separators=(",", ":"))

@@ -81,9 +81,7 @@ def check(
             f"clause (opensearch.refresh.max_without_sid is {settings.max_without_sid:.1%}): train a bundle that knows "
             "them, let the server place them (opensearch.refresh.endpoint), or raise the limit. The alias was not moved"
         )
-    known, unknown = 0, 0
-    for id in changes.ids(client, target):
-        known, unknown = (known + 1, unknown) if id in sids.terms else (known, unknown + 1)
+    known = sum(id in sids.terms for id in changes.ids(client, target))
     sampled, same = _sample(client, source, target, codebook, sids, settings.sample_sids, made)
     before, after = [], []
     if ask and settings.sample_queries:
@@ -104,7 +102,7 @@ def check(
         Drift(
             documents=documents,
             without_sid=without,
-            not_in_bundle=unknown,
+            not_in_bundle=documents - known,
             not_in_index=len(sids.terms) - known,
             sids=distinct,
             largest_sid=largest,
@@ -148,11 +146,11 @@ def _sample(
     if not found:
         return 0, None
     docs = client.mget(index=source, body={"ids": list(found)}, params={"_source": "sid"})["docs"]
-    old = {doc["_id"]: _path(doc.get("_source", {}).get("sid")) for doc in docs}
-    return len(found), round(float(np.mean([_path(term) == old.get(id) for id, term in found.items()])), 4)
+    old = {doc["_id"]: path_of(doc.get("_source", {}).get("sid")) for doc in docs}
+    return len(found), round(float(np.mean([path_of(term) == old.get(id) for id, term in found.items()])), 4)
 
 
-def _path(term: str | None) -> str | None:
+def path_of(term: str | None) -> str | None:
     """The codes of a term, without its codebook."""
     return term.partition("/")[2] if term else None
 

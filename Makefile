@@ -3,7 +3,6 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-PACKAGES := genrecall trainer inference_server index_mappings evaluation deploy
 
 .PHONY: help demo test test-python test-java lint format bench proto plugin lock clean
 
@@ -16,10 +15,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@# simulation, experiments and benchmarks are never installed: this environment finds them in the checkout
+	@$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "genrecall-checkout.pth").write_text(str(pathlib.Path.cwd()))'
 	@touch $@
 
 demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, index, search, evaluate
-	@$(PY) -m genrecall.cli.main demo $(if $(KEEP),--keep)
+	@$(PY) -m genrecall demo $(if $(KEEP),--keep)
 
 test: test-python test-java ## every test: Python, Java, and end to end on a real node
 

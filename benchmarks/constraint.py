@@ -6,7 +6,7 @@ No model runs: logits are random, prefixes are those of SIDs drawn from the list
 sides get the same, end in the same log-softmax, sum and top-k, and are checked to find the same scores:
 
     none               no constraint: log-softmax and top-k over every code, the floor of a side whose slots are codes
-    ranges             the three of `genrecall.decoding.constraint`; dense is left out beyond a gigabyte
+    ranges             the three of `genrecall.decoding.tables`; dense is left out beyond a gigabyte
     dense
     bitmap
     sparse             a sparse transition matrix as STATIC (arXiv 2602.22647) has it, written anew: rows of (code, next
@@ -39,9 +39,9 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.machine import describe
-from genrecall.decoding.constraint import MASK_BYTES, ConstraintTables, Representation, choose
+from genrecall.decoding.decoder import MASKED
 from genrecall.decoding.search import top
-from genrecall.decoding.transformer import MASKED
+from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, Representation, choose
 from genrecall.sid import LEVELS, Prefixes, SidSpace
 
 FULL, SMALL = (2048, 1024, 1024), (128, 32, 32)

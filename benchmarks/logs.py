@@ -31,8 +31,8 @@ from rich.table import Table
 from benchmarks.machine import describe
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.records import Split
-from genrecall.rejects import Rejects
 
 ITEMS, SHOWN, CLICKS, PURCHASES, REQUESTS_A_CLIENT, TEXTS = 50_000, 20, 1.3, 0.2, 4, 20_000
 START, DAYS = datetime(2025, 1, 1, tzinfo=UTC), 90

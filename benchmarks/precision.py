@@ -23,13 +23,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import describe
-from evaluation.channels_offline import generative
-from evaluation.metrics import Judge, bootstrap
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config.data import DataSection
-from genrecall.decoding import Generated
-from genrecall.readers import open_dataset
+from genrecall.data.readers import open_dataset
+from genrecall.decoding import GeneratedSids
+from genrecall.evaluation.channels_offline import generative
+from genrecall.evaluation.metrics import Judge, bootstrap
 from inference_server.engines import Engine, create_engine
 from trainer.export.attach import attach_onnx
 
@@ -53,10 +53,10 @@ def open_sides(opened: Bundle, texts: list[str]) -> dict[str, Engine]:
     return made
 
 
-def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[dict[str, Generated], dict[str, Any]]:
+def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[dict[str, GeneratedSids], dict[str, Any]]:
     """Answers to every text, and milliseconds a text of each side, in turns; the first pass warms up."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    answers: dict[str, list[Generated]] = {name: [] for name in sides}
+    answers: dict[str, list[GeneratedSids]] = {name: [] for name in sides}
     for turn in track(range(passes + 1), "asking"):
         for text in texts:
             for name, engine in sides.items():
@@ -68,7 +68,7 @@ def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[di
                     answers[name].append(found)
     parts = ("codes", "scores", "valid")
     joined = {
-        name: Generated(*(np.concatenate([getattr(a, p) for a in found]) for p in parts))
+        name: GeneratedSids(*(np.concatenate([getattr(a, p) for a in found]) for p in parts))
         for name, found in answers.items()
     }
     return joined, {name: [round(float(np.quantile(t, q)), 2) for q in (0.1, 0.5, 0.9)] for name, t in taken.items()}
@@ -95,9 +95,9 @@ def main() -> None:
         # The channel asks in batches of its own; the answers are there already, in the order of the queries.
         given = iter(range(len(texts)))
 
-        def generate(some: list[str], k: int, answer: Generated = answer, given: Any = given) -> Generated:
+        def generate(some: list[str], k: int, answer: GeneratedSids = answer, given: Any = given) -> GeneratedSids:
             chosen = [next(given) for _ in some]
-            return Generated(answer.codes[chosen], answer.scores[chosen], answer.valid[chosen])
+            return GeneratedSids(answer.codes[chosen], answer.scores[chosen], answer.valid[chosen])
 
         channel = generative(generate, items["item_id"].to_pylist(), codes_of(items), SIDS)
         values[name] = judge.values(channel(queries, DEPTH))

@@ -74,7 +74,7 @@ def ours(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str]
     """`genrecall serve`, one thread of computing."""
     settings = [f"run.bundles_dir={bundles}", "server.port=0", "server.metrics_port=0", "server.device=cpu"]
     settings += ["server.threads=1", f"server.engine={engine}", *overrides]
-    with _started([sys.executable, "-m", "genrecall.cli.main", "serve", "--json", *settings], cores) as server:
+    with _started([sys.executable, "-m", "genrecall", "serve", "--json", *settings], cores) as server:
         yield server
 
 

@@ -14,9 +14,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.models import Shape, random_model, random_space
 from genrecall import bundle
-from genrecall.config.shop import ShopSection
-from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
-from genrecall.synthesize import synthesize
+from genrecall.decoding.config import GeneratorConfig, space_fingerprint
+from simulation import synthesize
+from simulation.config import ShopSection
 from trainer.export.attach import attach_onnx
 from trainer.generator.lm_model import train_tokenizer
 
@@ -58,7 +58,7 @@ def publish(root: Path, shape: Shape, titles: list[str], queries: list[str], onn
 
 def _write_generator(folder: Path, shape: Shape, titles: list[str]) -> None:
     model, space = random_model(shape), random_space(shape)
-    block = GeneratorBlock(
+    block = GeneratorConfig(
         kind="lm",
         level_sizes=space.level_sizes,
         base=shape.text_tokens,

@@ -37,15 +37,17 @@ from rich.table import Table
 
 from benchmarks.machine import describe as machine
 from genrecall import bundle
-from genrecall.cli.evaluate import asking
-from genrecall.cli.processes import inference_server
 from genrecall.config import Config, load
+from genrecall.data.readers import describe, read_items
+from genrecall.data.rejects import Rejects
 from genrecall.embeddings import embed
-from genrecall.readers import describe, item_text, read_items
-from genrecall.rejects import Rejects
-from index_mappings import lifecycle, refresh, sync
+from genrecall.evaluation.folds import asking
+from genrecall.evaluation.server_process import inference_server
+from genrecall.item_text import item_text
+from index_mappings import lifecycle, sync
 from index_mappings import load as loading
 from index_mappings.client import connect, explained
+from index_mappings.migration import refresh
 from index_mappings.sids import Sids
 
 ALIAS = "genrecall-bench"

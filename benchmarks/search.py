@@ -37,9 +37,9 @@ from benchmarks import hugging_face
 from benchmarks.machine import describe
 from benchmarks.models import SHAPES, generator, random_model, random_space
 from genrecall.decoding import Generator
-from genrecall.decoding.graph import prompt_arrays, table_arrays
+from genrecall.decoding.export_modules import prompt_arrays, table_arrays
 from genrecall.decoding.heads import Normalizer
-from genrecall.decoding.prompter import Prompt
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from inference_server.engines.onnx_engine import CPU, Session
 from trainer.export import onnx
 
@@ -60,11 +60,11 @@ def torch_side(made: Generator) -> Side:
 
 
 def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
-    block = made.prompter.block
+    block = made.request_tokenizer.block
     session = Session(folder / onnx.SEARCH, CPU, 0, threads, table_arrays(made.tables, block, {}))
 
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
-        inputs = prompt_arrays(made.prompter.inputs(_prompts(ids)), block)
+        inputs = prompt_arrays(made.request_tokenizer.inputs(_prompts(ids)), block)
         return session.run({**inputs, "beams": np.arange(width)})[0]
 
     return search
@@ -162,8 +162,8 @@ def _overlap(rows: np.ndarray, baseline: np.ndarray) -> float:
     return len(wanted & {*rows.tolist()}) / max(1, len(wanted))
 
 
-def _prompts(ids: torch.Tensor) -> list[Prompt]:
-    return [Prompt(row) for row in ids.tolist()]
+def _prompts(ids: torch.Tensor) -> list[TokenizedPrompt]:
+    return [TokenizedPrompt(row) for row in ids.tolist()]
 
 
 def main() -> None:

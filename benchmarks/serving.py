@@ -33,12 +33,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import processes, random_bundle
+from benchmarks import go_tools, processes, random_bundle
 from benchmarks.load import Load, write_requests
 from benchmarks.machine import describe
 from benchmarks.models import SHAPES
 from benchmarks.processes import Server, watched
-from deploy.local import go_tools
 from genrecall import bundle
 
 ROOT = Path(__file__).parents[1]

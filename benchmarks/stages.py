@@ -34,11 +34,11 @@ from rich.table import Table
 from benchmarks.machine import describe
 from benchmarks.models import SHAPES, Shape, generator, random_model, random_space
 from benchmarks.random_bundle import TINY, shop_texts
-from genrecall.decoding import Generated, Generator
-from genrecall.decoding.graph import prompt_arrays, table_arrays
-from genrecall.decoding.prompter import Prompt
-from genrecall.decoding.prompts import Prompts, Vocabulary
-from genrecall.decoding.search import PrefixTree, top
+from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.export_modules import prompt_arrays, table_arrays
+from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.decoding.search import DecodeState, top
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.sid import LEVELS
 from trainer.export import onnx
@@ -75,11 +75,11 @@ def searched(made: Generator, tokenize: Callable[[list[str]], list[list[int]]], 
     """One batch from texts to bytes of a reply; RuntimeError where the answer is not that of `Generator.search`."""
     clock = Clock()
     with clock.part("tokenize"):
-        prompts = [Prompt(ids) for ids in tokenize(texts)]
+        prompts = [TokenizedPrompt(ids) for ids in tokenize(texts)]
     with clock.part("prefix"):
         prefix = made.prefix(prompts)
     with clock.part("prefill"):
-        tree = PrefixTree.root(made.decoder, prefix)
+        tree = DecodeState.prefill(made.decoder, prefix)
     node = torch.zeros(tree.state.shape[:2], dtype=torch.int64)
     score = torch.zeros(tree.state.shape[:2])
     for level in range(LEVELS):
@@ -93,9 +93,9 @@ def searched(made: Generator, tokenize: Callable[[list[str]], list[list[int]]], 
         if level < LEVELS - 1:
             with clock.part(f"decode {level + 1}"):
                 token = made.heads.offsets[level] + made.tables.codes(level, node)
-                tree = tree.grow(token, parent if level else None)
+                tree = tree.step(token, parent if level else None)
     with clock.part("reply"):
-        found = Generated.of(made.space, node.numpy(), score.numpy(), width)
+        found = GeneratedSids.of(made.space, node.numpy(), score.numpy(), width)
         counts = found.valid.sum(axis=1)
         results = [
             pb.Generated(codes=found.codes[row, :n].ravel().tolist(), scores=found.scores[row, :n].tolist())
@@ -161,9 +161,9 @@ def onnx_profile(made: Generator, folder: Path, ids: list[list[int]], width: int
     """Milliseconds of a run without the profiler, and by operator with it."""
     import onnxruntime as ort
 
-    block = made.prompter.block
+    block = made.request_tokenizer.block
     arrays = {
-        **prompt_arrays(made.prompter.inputs([Prompt(row) for row in ids]), block),
+        **prompt_arrays(made.request_tokenizer.inputs([TokenizedPrompt(row) for row in ids]), block),
         **table_arrays(made.tables, block, {}),
         "beams": np.arange(width),
     }
@@ -204,7 +204,9 @@ def measure(name: str, cells: list[str], repeats: int) -> list[dict[str, Any]]:
     shape = SIZES[name]
     made = generator(random_model(shape), random_space(shape), "children")
     titles, queries = shop_texts()
-    words = Prompts(train_tokenizer(titles, 8_000).backend_tokenizer, Vocabulary(8_000, shape.level_sizes), 1024, True)
+    words = PromptTemplate(
+        train_tokenizer(titles, 8_000).backend_tokenizer, Vocabulary(8_000, shape.level_sizes), 1024, True
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if exported := shape.layers < MANY_LAYERS:

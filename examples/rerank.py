@@ -20,17 +20,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from evaluation.channels_offline import bm25
-from evaluation.metrics import Interval, Judge, bootstrap
-from evaluation.protocol import ask, asked, splits
-from evaluation.runs import Ranking, Run
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
+from genrecall.client import Client
 from genrecall.config.data import DataSection
 from genrecall.config.evaluation import EvaluationSection
-from genrecall.readers import open_dataset
+from genrecall.data.readers import open_dataset
+from genrecall.evaluation.channels_offline import bm25
+from genrecall.evaluation.metrics import Interval, Judge, bootstrap
+from genrecall.evaluation.protocol import ask, asked, splits
+from genrecall.evaluation.runs import Ranking, Run
 from genrecall.records import Dataset, Split
-from genrecall.rpc.client import Client
 
 DEPTH = 100
 WEIGHTS = np.linspace(0, 1, 21)  # of the generator; 0 is BM25 alone

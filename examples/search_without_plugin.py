@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from opensearchpy import OpenSearch
 
+from genrecall.client import Client
 from genrecall.errors import UserError
-from genrecall.rpc.client import Client
-from index_mappings.clause import Composer
+from index_mappings.compose.composer import Composer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,15 +22,14 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from evaluation.channels_offline import generative
-from evaluation.metrics import Judge
 from experiments.figures import Values, merged, table
 from experiments.ground import Ground
-from genrecall.cli.train import split_of
 from genrecall.config import Config, load
+from genrecall.data.readers import open_dataset
+from genrecall.data.splits import kfold, split_of
 from genrecall.decoding import Generator
-from genrecall.readers import open_dataset
-from genrecall.splits import kfold
+from genrecall.evaluation.channels_offline import generative
+from genrecall.evaluation.metrics import Judge
 from trainer.generator.requests import CLICKED, EXPOSED, PURCHASED, Requests
 from trainer.work import write_json
 

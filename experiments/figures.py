@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluation.metrics import Interval, bootstrap
+from genrecall.evaluation.metrics import Interval, bootstrap
 
 Values = Mapping[str, Mapping[str, float]]
 """measure -> query -> value."""

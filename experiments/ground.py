@@ -15,7 +15,7 @@ import numpy as np
 from genrecall.config import Config, load
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
 from genrecall.sid import SidSpace
 from trainer.behaviour import Behaviour, behaviour_of

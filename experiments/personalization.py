@@ -1,6 +1,6 @@
 """`python -m experiments.personalization`: does a user's past help stage 3? Real purchases, derived queries.
 
-Purchases of amazon-games in the order of each user (`genrecall data fetch games`), each asked for by an ambiguous
+Purchases of amazon-games in the order of each user (`python -m experiments.games`), each asked for by an ambiguous
 query cut from its title: the last one of every user is the test, the one before it dev, all earlier ones are trained
 on. Users are compared with themselves: the same generator with the true past, with that of another user, with none; and
 a generator that went through the same stage on the same requests without any past. Items the user already has are
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from evaluation.channels_offline import Expansion
 from experiments.figures import Values, difference, mean
 from experiments.ground import Ground
-from genrecall.cli.train import split_of
 from genrecall.config import Config, load
+from genrecall.data.readers import open_dataset
+from genrecall.data.splits import split_of
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
-from genrecall.readers import open_dataset
+from genrecall.evaluation.channels_offline import Expansion
 from trainer.generator.requests import Requests
 from trainer.work import write_json
 
@@ -144,7 +144,7 @@ def bought(ground: Ground) -> np.ndarray:
 
 def matching(titles: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
     """Of each text, int64 rows of the titles that hold all its words."""
-    from genrecall.datasets.derived_queries import words_of
+    from experiments.games.derived_queries import words_of
 
     holding: dict[str, set[int]] = {}
     for row, title in enumerate(titles):

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class BundleError(UserError):
     """A bundle that is missing, damaged, or of a format that this version does not read."""
+
+
+class BadRow(ValueError):
+    """A row that is not kept. The message is the reason, the same words for every row with the same fault."""

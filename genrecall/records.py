@@ -1,6 +1,6 @@
 """The records that every part agrees on: items, queries, requests, judgments, assignments, as pyarrow schemas.
 
-Owns the shapes, not the reading: `genrecall.readers` turns files and indices into these tables.
+Owns the shapes, not the reading: `genrecall.data.readers` turns files and indices into these tables.
 """
 
 from __future__ import annotations

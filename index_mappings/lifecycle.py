@@ -17,7 +17,7 @@ from opensearchpy.exceptions import RequestError
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings.client import reason_of
-from index_mappings.job import Job, unfinished
+from index_mappings.migration.lease import Job, unfinished
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")

@@ -1,7 +1,7 @@
 """Query bodies of the three channels and their hybrid, and the lists that come back.
 
 The clauses are plain dictionaries, so they nest anywhere. `generative` is the plugin's clause; `sid_terms` is what it
-becomes, and what `index_mappings.clause` puts in its place for clusters that cannot take the plugin.
+becomes, and what `index_mappings.compose.composer` puts in its place for clusters that cannot take the plugin.
 """
 
 from __future__ import annotations

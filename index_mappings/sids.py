@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genrecall.bundle import Bundle
+from genrecall.client import Client, ServerError
 from genrecall.errors import UserError
-from genrecall.rpc.client import Client, ServerError
 from genrecall.sid import Sid
 
 Encode = Callable[[Sequence[Mapping[str, Any]]], list[str]]

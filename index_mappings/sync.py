@@ -24,11 +24,12 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import bulk, changes, lifecycle
+from index_mappings import bulk, lifecycle
 from index_mappings.bulk import Document, Reject
-from index_mappings.changes import Written
-from index_mappings.job import Job
 from index_mappings.lifecycle import Meta
+from index_mappings.migration import changes
+from index_mappings.migration.changes import Written
+from index_mappings.migration.lease import Job
 from index_mappings.sids import Sids
 
 CONFLICT, FORBIDDEN = 409, 403

@@ -11,16 +11,16 @@ import grpc
 from grpc import StatusCode as Status
 
 from genrecall.config.server import ServerSection
-from inference_server.batcher import Full
+from inference_server.admission.overload import Busy
+from inference_server.admission.validation import Invalid
+from inference_server.batching.batcher import Full
+from inference_server.batching.compute import EngineFailed
+from inference_server.batching.scheduler import Expired, Stopped
+from inference_server.bundles.loaded import NotHeld
 from inference_server.call import Call
-from inference_server.compute import EngineFailed
-from inference_server.limits import Invalid
-from inference_server.logs import ACCESS, event
-from inference_server.metrics import Metrics
-from inference_server.overload import Busy
-from inference_server.scheduler import Expired, Stopped
-from inference_server.slots import NotHeld
-from inference_server.spans import Spans
+from inference_server.telemetry.logs import ACCESS, event
+from inference_server.telemetry.metrics import Metrics
+from inference_server.telemetry.spans import Spans
 
 R = TypeVar("R")
 log = logging.getLogger(__name__)

@@ -19,15 +19,15 @@ from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
-from inference_server import slots
-from inference_server.compute import LocalCompute
-from inference_server.door import Door
+from inference_server.admission.interceptor import Door
+from inference_server.batching.compute import LocalCompute
+from inference_server.bundles import loaded as slots
+from inference_server.bundles.reload import Reloader
 from inference_server.health import Health
-from inference_server.logs import event
-from inference_server.metrics import Metrics, exposed
 from inference_server.process import Ready, raise_file_limit
-from inference_server.reload import Reloader
 from inference_server.service import GenerativeRecall
+from inference_server.telemetry.logs import event
+from inference_server.telemetry.metrics import Metrics, exposed
 from inference_server.tls import credentials
 
 log = logging.getLogger(__name__)

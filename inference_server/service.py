@@ -11,20 +11,20 @@ import grpc
 
 import genrecall
 from genrecall.config.server import ServerSection
-from genrecall.decoding.prompter import Prompt
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallServicer
+from inference_server.admission.overload import Gate
+from inference_server.admission.validation import check_encode, check_generate, check_score, describe
+from inference_server.batching.compute import Compute
+from inference_server.batching.scheduler import Job, Lane
+from inference_server.batching.workloads import ScoreLane, SearchLane
+from inference_server.bundles.loaded import Slots
 from inference_server.call import Call
 from inference_server.calls import Calls
-from inference_server.compute import Compute
 from inference_server.engines import Engine
-from inference_server.lanes import ScoreLane, SearchLane
-from inference_server.limits import check_encode, check_generate, check_score, describe
-from inference_server.metrics import Metrics
-from inference_server.overload import Gate
-from inference_server.scheduler import Job, Lane
-from inference_server.slots import Slots
-from inference_server.spans import Spans
+from inference_server.telemetry.metrics import Metrics
+from inference_server.telemetry.spans import Spans
 
 AT_ONCE = 8
 """Prompts made on the event loop; more would keep other calls waiting and are made on a thread."""
@@ -124,7 +124,9 @@ class GenerativeRecall(GenerativeRecallServicer):
         return done.results
 
 
-async def _prepare(engine: Engine, texts: Sequence[str], users: Sequence[pb.User | None], call: Call) -> list[Prompt]:
+async def _prepare(
+    engine: Engine, texts: Sequence[str], users: Sequence[pb.User | None], call: Call
+) -> list[TokenizedPrompt]:
     with call.stage("prepare"):
         if len(texts) <= AT_ONCE:
             return engine.prepare(texts, users)

@@ -11,7 +11,7 @@ import grpc
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
-from inference_server.logs import event
+from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
 

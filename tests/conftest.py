@@ -1,6 +1,7 @@
 """What the suites share: one real OpenSearch node for all tests marked `node`."""
 
 import fcntl
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import settings
 from rich.console import Console
 
-from deploy.local import node as local
 from genrecall.config.opensearch import NodeSection
 from genrecall.errors import UserError
+from genrecall.local_node import node as local
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache" / "genrecall"
@@ -18,8 +19,9 @@ CACHE = ROOT / ".cache" / "genrecall"
 # Speed is measured in benchmarks/, not here; and a run that passed passes again.
 settings.register_profile("genrecall", deadline=None, derandomize=True)
 settings.load_profile("genrecall")
+PORT = 9250 + zlib.crc32(str(ROOT).encode()) % 600  # of this checkout: another one may test at the same time
 NODE = NodeSection(
-    port=9250,
+    port=PORT,
     heap="512m",
     jvm_options=("-XX:TieredStopAtLevel=1",),  # halves the processor time of a start; a session is too short for more
     plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),),
@@ -28,7 +30,7 @@ NODE = NodeSection(
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[local.Node]:
-    """A node with k-NN, neural-search and, where it was built, our plugin; started once a session, on port 9250.
+    """A node with k-NN, neural-search and, where it was built, our plugin; started once a session.
 
     It fails, with the reason, where a node cannot be had: a test of the real thing is never skipped silently. Sessions
     that run at the same time share the node (a shared lock on a file), and the last to leave removes it.

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from genrecall.config import Config
+from genrecall.data.events import has_logs
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
-from genrecall.events import has_logs
 from genrecall.records import Dataset, Split, relevant
-from genrecall.rejects import Rejects
 from trainer.logs import RequestSplit, prepare, query_targets
 
 

@@ -24,7 +24,7 @@ from genrecall.config import Config
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed, load_encoder
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
 from genrecall.sid import SidSpace
 from trainer import fingerprint, model_card, work

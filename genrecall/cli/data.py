@@ -19,65 +19,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="The dataset: esci or games.")],
+    name: Annotated[str, typer.Argument(help="The dataset: esci.")],
     source: Annotated[Path | None, typer.Option("--from", help="Folder that holds its files.")] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", help="Folder to fill.  [default: data/esci-us or data/amazon-games]")
-    ] = None,
-    users: Annotated[
-        int | None, typer.Option("--users", min=1, help="games: as many users, drawn by the seed.  [default: all]")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", "-s", min=0, help="games: of the users and the derived queries.")] = 13,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to fill.  [default: data/esci-us]")] = None,
     as_json: Json = False,
 ) -> None:
     """Bring a public dataset, checked by sha256: from --from, else ../shared/data where it is, else over the network.
 
-    esci: products, queries, human judgments. games: real purchase histories, with queries derived from titles.
+    esci: products, queries, human judgments.
 
     Example: `genrecall data fetch esci`
     """
-    from genrecall.datasets import games
-    from genrecall.datasets.esci import ESCI
-    from genrecall.datasets.fetch import fetch as bring
+    from genrecall.data.esci import ESCI
+    from genrecall.data.fetch import fetch as bring
     from genrecall.errors import UserError
 
-    known = {"esci": (ESCI.name, ESCI.files), "games": (games.NAME, games.FILES)}
-    if name not in known:
-        raise UserError(f"dataset {name!r} is not known: `genrecall data fetch` brings {' or '.join(known)}")
-    if users is not None and name != "games":
-        raise UserError(f"--users {users}: only games has users; leave it out")
-    full_name, files = known[name]
-    folder = to or Path("data") / full_name
-    sources = [source] if source else [Path("../shared/data") / full_name]
-    if source and not all((source / file.name).is_file() for file in files):
-        raise UserError(f"--from {source} must hold {' and '.join(file.name for file in files)}")
-    facts: dict[str, Any] = {}
+    if name != "esci":
+        raise UserError(f"dataset {name!r} is not known: `genrecall data fetch` brings esci")
+    if source and not all((source / file.name).is_file() for file in ESCI.files):
+        raise UserError(f"--from {source} must hold {' and '.join(file.name for file in ESCI.files)}")
+    folder = to or Path("data") / ESCI.name
     with _stages() as progress:
-        if name == "esci":
-            origin = bring(ESCI, folder, sources, progress)
-        else:
-            origin, facts = games.fetch_games(folder, sources, users, seed, progress)
+        origin = bring(ESCI, folder, [source] if source else [Path("../shared/data") / ESCI.name], progress)
     if as_json:
-        print(json.dumps({"dataset": full_name, "folder": str(folder), "source": origin, **facts}))
-        return
-    if facts:
-        _show_games(facts["about"])
-    look = "genrecall data check" + (f" data.folder={folder}" if facts else "")
-    print(f"{full_name} is in {folder} (source: {origin}); look at it with `{look}`")
-
-
-def _show_games(about: dict[str, Any]) -> None:
-    """What the purchases are, how ambiguous their derived queries, and where to part them."""
-    matches, requests = about["items_with_all_words_of_a_request"]["all"], about["requests"]
-    print(
-        f"{about['users']:,} users, {sum(requests.values()):,} purchases of {about['items']:,} items; "
-        f"{about['queries']:,} different queries\n"
-        f"a query's words are all in {matches['lower_quartile']:,} / {matches['median']:,} / "
-        f"{matches['upper_quartile']:,} titles (quartiles), in just one for {matches['share_with_1']:.1%} of them\n"
-        f"{about['note']}\n"
-        f"leave-one-out: logs.split=time logs.dev_share={about['split']['dev_share']} "
-        f"logs.test_share={about['split']['test_share']}"
-    )
+        print(json.dumps({"dataset": ESCI.name, "folder": str(folder), "source": origin}))
+    else:
+        print(f"{ESCI.name} is in {folder} (source: {origin}); look at it with `genrecall data check`")
 
 
 @app.command()
@@ -95,8 +62,8 @@ def synthesize(
     Example: `genrecall data synthesize --items 10000 --seed 7 --out data/shop`
     """
     from genrecall.config import load
-    from genrecall.config.shop import ShopSection
-    from genrecall.synthesize import synthesize as make
+    from simulation import synthesize as make
+    from simulation.config import ShopSection
 
     section = load(ShopSection, None, [f"items={items}", f"seed={seed}", *(overrides or [])])
     with _stages() as progress:
@@ -125,8 +92,8 @@ def simulate(
     Example: `genrecall data simulate data/esci-us --out data/esci-logs`
     """
     from genrecall.config import load
-    from genrecall.config.shop import SimulationSection
-    from genrecall.synthesize import simulate as make
+    from simulation import simulate as make
+    from simulation.config import SimulationSection
 
     section = load(SimulationSection, None, [f"sessions={sessions}", f"seed={seed}", *(overrides or [])])
     with _stages() as progress:
@@ -173,12 +140,12 @@ def check(
 
     Example: `genrecall data check data.folder=data/esci-us`
     """
-    from genrecall.cli.train import split_of
     from genrecall.config import Config, load
-    from genrecall.datasets.summary import summary
-    from genrecall.events import has_logs
-    from genrecall.readers import open_dataset
-    from genrecall.rejects import Rejects
+    from genrecall.data.events import has_logs
+    from genrecall.data.readers import open_dataset
+    from genrecall.data.rejects import Rejects
+    from genrecall.data.splits import split_of
+    from genrecall.data.summary import summary
 
     chosen = load(Config, config, overrides or [])
     rejects = Rejects(chosen.run.dir / "rejects.jsonl")

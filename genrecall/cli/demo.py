@@ -36,8 +36,10 @@ def demo(
 
     Example: `genrecall demo --keep`
     """
-    from genrecall.cli import evaluate, index, node, sample, train
-    from genrecall.cli.processes import inference_server
+    from genrecall.cli import evaluate, index, node, train
+    from genrecall.evaluation import sample
+    from genrecall.evaluation.folds import asking
+    from genrecall.evaluation.server_process import inference_server
     from index_mappings.client import connect
 
     began = time.monotonic()
@@ -58,7 +60,7 @@ def demo(
         with (
             step("5/6 a hybrid search with a generative clause", f"genrecall serve {typed}"),
             inference_server(settings, ["current"], log) as endpoint,
-            evaluate.asking(connect(settings.opensearch), endpoint),
+            asking(connect(settings.opensearch), endpoint),
         ):
             sample.show(settings, endpoint, query, console)
         with step("6/6 evaluation through the node", f"genrecall evaluate {typed}"):

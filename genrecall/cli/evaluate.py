@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import numpy as np
-    from opensearchpy import OpenSearch
-
-    from evaluation.catalogue import Catalogue
-    from evaluation.channels_offline import Vectors
-    from evaluation.protocol import Opened
-    from evaluation.runs import Channel
-    from genrecall.bundle import Bundle
-    from genrecall.config import Config
-    from genrecall.records import Dataset, Split
-
 app = typer.Typer()
-
-TIMEOUT = "30s"  # of a generative clause: a slow machine must not turn into a bad figure
 
 
 @app.command()
@@ -54,32 +38,11 @@ def evaluate(
     ]
     settings = load(Config, config, extra)
 
-    import evaluation
-    import genrecall.decoding
-    import trainer
-    from evaluation import pipeline, report
-    from evaluation.catalogue import Catalogue
-    from genrecall.readers import open_dataset
+    from genrecall.evaluation import pipeline, report
 
-    if not offline:
-        check_node(settings)
-    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
-    catalogue = Catalogue.of(dataset, settings, synthetic(dataset, settings), progress=not as_json)
     console = Console(stderr=True)
-
-    @contextmanager
-    def channels(split: Split) -> Iterator[Opened]:
-        bundle = train(dataset, split, settings, progress=not as_json)
-        with (open_offline if offline else open_node)(catalogue, split, bundle) as opened:
-            yield opened
-
-    result = pipeline.evaluate(
-        dataset,
-        settings,
-        "offline" if offline else "node",
-        channels,
-        [Path(str(part.__file__)).parent for part in (trainer, evaluation, genrecall.decoding)],
-        lambda line: console.print(line, highlight=False),
+    result = pipeline.evaluate_run(
+        settings, offline, progress=not as_json, tell=lambda line: console.print(line, highlight=False)
     )
     files = report.write(result, settings.run.dir)
     if as_json:
@@ -87,145 +50,3 @@ def evaluate(
     else:
         print(report.summary(result))
         print("wrote " + ", ".join(map(str, files)))
-
-
-def check_node(config: Config) -> None:
-    """Raise UserError where no node answers, or one without the plugins: before anything is trained."""
-    from index_mappings.client import connect, explained
-    from index_mappings.lifecycle import check_plugins
-
-    with explained(config.opensearch):
-        check_plugins(connect(config.opensearch), config.opensearch)
-
-
-def synthetic(dataset: Dataset, config: Config) -> tuple[list[str], np.ndarray]:
-    """The synthetic queries that the generator learns from and the item row of each: the adapter gets them too."""
-    import numpy as np
-
-    from trainer.generator.examples import examples_of
-
-    rows = np.arange(dataset.items.num_rows)
-    none = dataset.judgments.slice(0, 0)
-    made = examples_of(dataset.items, rows, none, dataset.queries, config.generator.sampling, config.run.seed)
-    first, end = made.groups["synthetic"]
-    return made.texts[first:end], made.sid[made.start[first:end]]
-
-
-def train(dataset: Dataset, split: Split, config: Config, progress: bool) -> Bundle:
-    """The bundle of a fold, kept apart from the ones that are served; the one of earlier settings makes room."""
-    import shutil
-
-    from evaluation import score_dev
-    from trainer import fingerprint, pipeline
-    from trainer.behaviour import behaviour_of
-
-    run = config.run.model_copy(update={"bundles_dir": config.run.dir / "evaluation" / "bundles"})
-    config = config.model_copy(update={"run": run})
-    behaviour = behaviour_of(config, dataset, split, progress)
-    codebook = f"{split.name}-{fingerprint.of(config, dataset, split, behaviour.key)[:8]}"
-    for old in run.bundles_dir.glob(f"{split.name}-*"):
-        if old.name != codebook:
-            shutil.rmtree(old)
-    return pipeline.train(config, dataset, split, codebook, score_dev(dataset, split, config), progress, behaviour)
-
-
-@contextmanager
-def open_offline(catalogue: Catalogue, split: Split, bundle: Bundle) -> Iterator[Opened]:
-    """The channels of a fold without a node."""
-    from evaluation.protocol import Opened
-    from genrecall.bundle import codes_of
-    from genrecall.decoding import Generator
-
-    generator = Generator.load(bundle.generator_dir, bundle.space)
-    items = bundle.items()
-    generative = catalogue.generative(generator.generate, items["item_id"].to_pylist(), codes_of(items))
-    yield Opened(catalogue.channels(split) | generative, notes(bundle))
-
-
-@contextmanager
-def open_node(catalogue: Catalogue, split: Split, bundle: Bundle) -> Iterator[Opened]:
-    """The channels of a fold asked of the node: its bundle served, its items in an index of their own, both gone after.
-
-    The cluster setting `genrecall.endpoint` points to the fold's server meanwhile: evaluate on a cluster of your own.
-    """
-    from evaluation.channels_node import asked_of
-    from evaluation.protocol import Opened
-    from evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
-    from genrecall.bundle import ITEMS
-    from genrecall.cli.processes import inference_server
-    from index_mappings import search
-    from index_mappings.client import connect, explained
-    from index_mappings.lifecycle import Meta
-    from index_mappings.load import load, terms_of
-
-    config, dataset = catalogue.config, catalogue.dataset
-    section = config.opensearch.model_copy(update={"index": f"{config.opensearch.index}-evaluation"})
-    folder = config.run.dir / "evaluation"
-    served = config.model_copy(update={"run": config.run.model_copy(update={"bundles_dir": bundle.path.parent})})
-    adapted = catalogue.adapted(split)
-    client = connect(section)
-
-    def bm25(text: str) -> search.Clause:
-        return search.bm25(text, section)
-
-    def generative(text: str) -> search.Clause:
-        return search.generative(text, k=config.evaluation.sids, timeout=TIMEOUT, on_failure="fail")
-
-    def hybrid(text: str, vector: np.ndarray, depth: int) -> search.Clause:
-        return search.hybrid([bm25(text), search.knn(vector, depth), generative(text)], depth=depth)
-
-    with (
-        explained(section),
-        inference_server(served, [bundle.codebook], folder / "server.log") as endpoint,
-        asking(client, endpoint),
-    ):
-        meta = Meta(bundle.codebook, bundle.manifest["files"][ITEMS]["sha256"], config.encoder.checkpoint)
-        terms = terms_of(bundle.items(), bundle.codebook)
-        report = load(
-            client, section, meta, dataset.items, terms, catalogue.item_vectors, dataset.fingerprints, folder / "index"
-        )
-
-        def each(clause: Callable[[str, np.ndarray, int], search.Clause], vectors: Vectors, **body: str) -> Channel:
-            return asked_of(
-                lambda bodies: search.search_all(client, report.index, bodies),
-                lambda texts, depth: [
-                    search.body(clause(text, vector, depth), depth, **body)
-                    for text, vector in zip(texts, vectors(texts), strict=True)
-                ],
-            )
-
-        try:
-            yield Opened(
-                {
-                    BM25: each(lambda text, vector, depth: bm25(text), catalogue.vectors),
-                    KNN: each(lambda text, vector, depth: search.knn(vector, depth), catalogue.vectors),
-                    ADAPTED: each(lambda text, vector, depth: search.knn(vector, depth), adapted),
-                    GENERATIVE: each(lambda text, vector, depth: generative(text), catalogue.vectors),
-                    HYBRID: each(hybrid, catalogue.vectors, pipeline=section.fusion.rrf),
-                },
-                notes(bundle),
-            )
-        finally:
-            client.indices.delete(index=report.index)
-
-
-@contextmanager
-def asking(client: OpenSearch, endpoint: str) -> Iterator[None]:
-    """The plugin asks the server at `endpoint` meanwhile, and afterwards the one it asked before."""
-    name = "genrecall.endpoint"
-    before = client.cluster.get_settings(params={"flat_settings": "true"})["persistent"].get(name)
-    client.cluster.put_settings(body={"persistent": {name: endpoint}})
-    try:
-        yield
-    finally:
-        client.cluster.put_settings(body={"persistent": {name: before}})
-
-
-def notes(bundle: Bundle) -> dict[str, object]:
-    """What the report tells of how a fold's generator was chosen."""
-    metrics = bundle.manifest["metrics"]
-    return {
-        "model": bundle.model,
-        "chosen": metrics["quantizer"],
-        "candidates": {kind: of["dev"] for kind, of in metrics["candidates"].items()},
-    }

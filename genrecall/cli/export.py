@@ -84,7 +84,7 @@ def _texts(opened, queries: Path | None, most: int = 64) -> list[str]:  # type: 
             raise UserError(f"--queries {queries} cannot be read: {error}") from None
     else:
         from genrecall.config.data import DataSection
-        from genrecall.readers import open_dataset
+        from genrecall.data.readers import open_dataset
 
         try:
             dataset = open_dataset(DataSection.model_validate(opened.manifest["config"]["data"]))

@@ -27,7 +27,7 @@ def generate(
 
     Example: `genrecall generate "red running shoes" --k 5`
     """
-    from genrecall.rpc.client import Client
+    from genrecall.client import Client
     from genrecall.sid import Sid
 
     with Client(endpoint, timeout, certificates) as client:

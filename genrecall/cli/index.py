@@ -54,9 +54,10 @@ def load(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from genrecall.data.readers import describe, read_items
+    from genrecall.data.rejects import Rejects
     from genrecall.embeddings import embed
-    from genrecall.readers import describe, item_text, read_items
-    from genrecall.rejects import Rejects
+    from genrecall.item_text import item_text
     from index_mappings.client import connect, explained
     from index_mappings.load import fingerprint, terms_of
     from index_mappings.load import load as run

@@ -38,7 +38,7 @@ def start(
 
     Example: `genrecall node start --port 9201 --heap 512m`
     """
-    from deploy.local import node as local
+    from genrecall.local_node import node as local
 
     given = {"port": port, "data": data and str(data), "plugins": plugin, "heap": heap}
     settings = _settings(config, overrides, given)
@@ -59,7 +59,7 @@ def stop(
 
     Example: `genrecall node stop --port 9201 --purge`
     """
-    from deploy.local import node as local
+    from genrecall.local_node import node as local
 
     settings = _settings(config, overrides, {"port": port})
     section = settings.opensearch.node
@@ -81,8 +81,8 @@ def status(overrides: Overrides = None, config: ConfigFile = None, port: Port = 
 
     Example: `genrecall node status`
     """
-    from deploy.local import node as local
-    from deploy.local.account import node_account
+    from genrecall.local_node import node as local
+    from genrecall.local_node.account import node_account
 
     settings = _settings(config, overrides, {"port": port})
     section = settings.opensearch.node
@@ -110,7 +110,7 @@ def _settings(config: Path | None, overrides: list[str] | None, given: dict[str,
 def _facts(node: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from deploy.local import node as local
+    from genrecall.local_node import node as local
 
     health = local.answer(node, "/_cluster/health") if node.running else None
     state = "answers" if health else "starting or stuck" if node.running else "stopped"

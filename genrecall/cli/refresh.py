@@ -13,9 +13,9 @@ from genrecall.cli.index_options import DEMO, BundleName, ConfigFile, Json, Over
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
+    from genrecall.client import Client
     from genrecall.config import Config
-    from genrecall.rpc.client import Client
-    from index_mappings.refresh import Report, Tools
+    from index_mappings.migration.refresh import Report, Tools
     from index_mappings.sids import Sids
 
 app = typer.Typer()
@@ -45,9 +45,9 @@ def refresh(
 
     Example: `genrecall index refresh --bundle v2`
     """
-    from index_mappings import refresh as job
     from index_mappings.client import connect, explained
     from index_mappings.load import terms_of
+    from index_mappings.migration import refresh as job
 
     console = Console(stderr=True)
     if abandon:
@@ -82,8 +82,8 @@ def rollback(
     Example: `genrecall index rollback`
     """
     from genrecall import bundle
-    from index_mappings import refresh as job
     from index_mappings.client import connect, explained
+    from index_mappings.migration import refresh as job
 
     settings = _settings(config, overrides)
     section = settings.opensearch
@@ -106,7 +106,7 @@ def _settings(config: Path, overrides: list[str] | None) -> "Config":
 @contextmanager
 def _tools(settings: "Config", of: "Bundle", queries: Path | None, client: Any, console: Console) -> "Iterator[Tools]":
     """What a move to the index of bundle `of` needs."""
-    from index_mappings.refresh import Tools, asking
+    from index_mappings.migration.refresh import Tools, asking
 
     with _placing(settings, of) as (sids, server), _progress(console, "documents") as advance:
         yield Tools(
@@ -124,7 +124,7 @@ def _placing(
     settings: "Config", of: "Bundle", assignments: Path | None = None
 ) -> "Iterator[tuple[Sids, Client | None]]":
     """The SIDs of bundle `of`, and the server for items that it does not know, if there is to be one."""
-    from genrecall.rpc.client import Client
+    from genrecall.client import Client
     from index_mappings.load import terms_of
     from index_mappings.sids import Sids, reassigned, server
 
@@ -150,9 +150,9 @@ def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None
 
 def _queries(settings: "Config", file: Path | None) -> list[str]:
     """`sample_queries` of them, spread evenly over the file or the dataset; titles, of a shop without queries."""
+    from genrecall.data.readers import describe, read_items, read_judged
+    from genrecall.data.rejects import Rejects
     from genrecall.errors import UserError
-    from genrecall.readers import describe, read_items, read_judged
-    from genrecall.rejects import Rejects
 
     wanted = settings.opensearch.refresh.sample_queries
     if not wanted:
@@ -261,9 +261,10 @@ def _sync_once(
 ) -> None:
     from dataclasses import asdict
 
+    from genrecall.data.readers import describe, read_items
+    from genrecall.data.rejects import Rejects
     from genrecall.embeddings import embed
-    from genrecall.readers import describe, item_text, read_items
-    from genrecall.rejects import Rejects
+    from genrecall.item_text import item_text
     from index_mappings import sync as job
     from index_mappings.client import connect, explained
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from trainer.report import Run
+    from genrecall.reports import Run
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def report(
 
     settings = load(Config, config, [*(overrides or []), *([f"run.name={run}"] if run is not None else [])])
 
-    from trainer.report import collect, look, write
+    from genrecall.reports import collect, look, write
 
     found = collect(settings.run, split)
     findings = look(found)

@@ -28,8 +28,8 @@ def serve(
     Example: `genrecall serve server.port=50051`, then `genrecall generate "red shoes"`
     """
     from genrecall.config import Config, load
-    from inference_server import logs
     from inference_server.process import Ready
+    from inference_server.telemetry import logs
 
     settings = load(Config, config, overrides or [])
     logs.configure(settings.server.log_format, verbose)

@@ -10,8 +10,6 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
-    from genrecall.config import Config
-    from genrecall.records import Dataset, Split
 
 app = typer.Typer()
 
@@ -38,13 +36,15 @@ def train(
 
         shutil.rmtree(settings.run.dir / "train", ignore_errors=True)
 
-    from evaluation import score_dev
-    from genrecall.readers import open_dataset
+    from genrecall.data.readers import open_dataset
+    from genrecall.evaluation import score_dev
     from trainer.pipeline import train as run
 
     dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
     if not dataset.items.num_rows:
         raise UserError("the dataset has no items: nothing to train on")
+    from genrecall.data.splits import split_of
+
     split = split_of(dataset, settings)
     score = score_dev(dataset, split, settings)
     bundle = run(settings, dataset, split, settings.run.codebook, score, progress=not as_json)
@@ -78,19 +78,3 @@ def show(bundle: "Bundle", console: Console) -> None:
         f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
         soft_wrap=True,
     )
-
-
-def split_of(dataset: "Dataset", settings: "Config") -> "Split":
-    """What to train, choose and test on: the folder's splits.json, else the first fold of the evaluation.
-
-    A catalogue without judgments gives three empty parts: the generator learns from synthetic queries alone.
-    """
-    from genrecall.records import Split
-    from genrecall.splits import given, kfold
-
-    path = settings.data.folder / "splits.json"
-    if path.exists():
-        return given(dataset, path)
-    if not dataset.judgments.num_rows:
-        return Split("none", dataset.judgments, dataset.judgments, dataset.judgments)
-    return kfold(dataset, settings.evaluation.folds, settings.run.seed)[0]

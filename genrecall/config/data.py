@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from genrecall.config.base import Section
-from genrecall.field_mapping import getter
+from genrecall.data.field_mapping import getter
 
 
 def _readable(path: str | list[str]) -> str | list[str]:

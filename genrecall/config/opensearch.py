@@ -92,7 +92,7 @@ class SyncSection(Section):
 class NodeSection(Section):
     """A real OpenSearch on this machine, for trials and tests: loopback only, security off."""
 
-    version: str = Field("3.6.0", description="one of those in deploy/local/distribution.py")
+    version: str = Field("3.6.0", description="one of those in genrecall/local_node/distribution.py")
     port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
     heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM: 512m, 1g, ...")
     jvm_options: tuple[str, ...] = Field((), description="further options of the JVM, such as -XX:TieredStopAtLevel=1")

@@ -1,5 +1,5 @@
 """Constrained decoding of SIDs, on torch, NumPy and transformers alone: tables, lean decoder, search, generator."""
 
-from genrecall.decoding.generator import Generated, Generator
+from genrecall.decoding.generator import GeneratedSids, Generator
 
-__all__ = ["Generated", "Generator"]
+__all__ = ["GeneratedSids", "Generator"]

@@ -1,7 +1,7 @@
 """A trained generator, loaded from a bundle: texts -> the likeliest SIDs, or the log-probabilities of given ones.
 
-Owns how the parts go together. Texts become prompts (`prompter`), prompts a prefix (`prefixer`, one a kind), and the
-search behind it is one. Needs torch, NumPy and transformers alone. The files are those of `layout`.
+Owns how the parts go together. Texts become prompts (`request_tokenizer`), prompts a prefix (`prefix_embedder`, one a
+kind), and the search behind it is one. Needs torch, NumPy and transformers alone. The files are those of `config`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrecall.decoding.constraint import MASK_BYTES, ConstraintTables, choose
+from genrecall.decoding.config import CONFIG, ENCODER, WEIGHTS, GeneratorConfig, check_space, read_folder
+from genrecall.decoding.decoder import Decoder, DecoderConfig
+from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.heads import LevelHeads, Normalizer
-from genrecall.decoding.layout import CONFIG, ENCODER, WEIGHTS, GeneratorBlock, check_space, read_folder
-from genrecall.decoding.prefixer import EncoderPrefixer, PromptPrefixer
-from genrecall.decoding.prior import PrefixPrior
-from genrecall.decoding.prompter import Prompt, Prompter
-from genrecall.decoding.score import CHUNK, Wanted, score
-from genrecall.decoding.search import DEAD, Beams, Prefix, PrefixTree, beam_search
+from genrecall.decoding.prefix_embedder import EncoderPrefixEmbedder, TokenPrefixEmbedder
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
+from genrecall.decoding.score import CHUNK, SidTree, score
+from genrecall.decoding.search import MIN_VALID_SCORE, Beams, DecodeState, Prefix, beam_search
+from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, choose
 from genrecall.decoding.text_encoder import TextEncoder
-from genrecall.decoding.transformer import Decoder, DecoderConfig
-from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
+from genrecall.decoding.user import User, UserConfig, UserPrefix, Users, select
 from genrecall.errors import UserError
 from genrecall.sid import LEVELS, SidSpace
 
@@ -34,7 +34,7 @@ BATCH = 32  # texts searched at once; longer calls are cut, which bounds memory
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedSids:
     """What a call gives, as NumPy: B texts, k SIDs each.
 
     Attributes:
@@ -48,7 +48,7 @@ class Generated:
     valid: np.ndarray
 
     @classmethod
-    def of(cls, space: SidSpace, sid: np.ndarray, score: np.ndarray, k: int) -> Generated:
+    def of(cls, space: SidSpace, sid: np.ndarray, score: np.ndarray, k: int) -> GeneratedSids:
         """From beams: int64 rows of `space.sids` and float32 scores [B, at most k]; padded to k."""
         batch, found = sid.shape
         out = cls(
@@ -56,7 +56,7 @@ class Generated:
             np.full((batch, k), -np.inf, dtype=np.float32),
             np.zeros((batch, k), dtype=bool),
         )
-        valid = score > DEAD
+        valid = score > MIN_VALID_SCORE
         out.valid[:, :found] = valid
         out.codes[:, :found] = np.where(valid[..., None], space.sids[sid], 0)
         out.scores[:, :found] = np.where(valid, score, -np.inf)
@@ -64,33 +64,33 @@ class Generated:
 
 
 class Generator:
-    """Prompter, prefixer, decoder, heads and constraint tables of one codebook. Holds no state between calls."""
+    """Tokenizer, prefix embedder, decoder, heads and constraint tables of one codebook. Stateless between calls."""
 
     def __init__(
         self,
-        prompter: Prompter,
-        prefixer: PromptPrefixer | EncoderPrefixer,
+        request_tokenizer: RequestTokenizer,
+        prefix_embedder: TokenPrefixEmbedder | EncoderPrefixEmbedder,
         decoder: Decoder,
         heads: LevelHeads,
         tables: ConstraintTables,
     ) -> None:
-        self.prompter = prompter
-        self.prefixer = prefixer
+        self.request_tokenizer = request_tokenizer
+        self.prefix_embedder = prefix_embedder
         self.decoder = decoder
         self.heads = heads
         self.tables = tables
 
     @property
     def kind(self) -> str:
-        return self.prompter.block.kind
+        return self.request_tokenizer.block.kind
 
     @property
-    def user(self) -> UserBlock | None:
-        return self.prompter.block.user
+    def user(self) -> UserConfig | None:
+        return self.request_tokenizer.block.user
 
     @property
     def space(self) -> SidSpace:
-        return self.prompter.space
+        return self.request_tokenizer.space
 
     @property
     def dim(self) -> int:
@@ -128,11 +128,11 @@ class Generator:
         Raises UserError for a folder that is not a generator's, or belongs to another codebook.
         """
         config, weights = read_folder(folder)
-        block = GeneratorBlock.read(config, folder / CONFIG)
+        block = GeneratorConfig.read(config, folder / CONFIG)
         check_space(block, space, folder)
         if block.prior and normalizer not in (None, "children"):
             raise UserError(f"normalizer {normalizer!r} cannot go with the prefix prior of {folder}: leave it out")
-        prompter = Prompter.load(folder, block, space)
+        request_tokenizer = RequestTokenizer.load(folder, block, space)
         shape = DecoderConfig.read(config)
         with torch.device("meta"):
             decoder = Decoder(shape)
@@ -142,22 +142,22 @@ class Generator:
         head = decoder.embed_tokens.weight if tied else nn.Parameter(weights["lm_head.weight"].to(dtype))
         prior = _read_prior(weights, shape.hidden_size, folder) if block.prior else None
         heads = LevelHeads(head, block.offsets, block.level_sizes, normalizer or block.normalizer, prior)
-        prefixer: PromptPrefixer | EncoderPrefixer = PromptPrefixer(decoder.embed_tokens)
+        prefix_embedder: TokenPrefixEmbedder | EncoderPrefixEmbedder = TokenPrefixEmbedder(decoder.embed_tokens)
         if block.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)
             _assign(projection, {k: weights[f"projection.{k}"].to(dtype) for k in ("weight", "bias")}, folder)
             profiles = len(block.user.profiles) if block.user else 0
             user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if block.user else None
             encoder = TextEncoder.load(folder / ENCODER, block.max_tokens, device, dtype=dtype)
-            prefixer = EncoderPrefixer(encoder, projection, user, decoder.embed_tokens, prior)
-        for module in (prefixer, decoder, heads):
+            prefix_embedder = EncoderPrefixEmbedder(encoder, projection, user, decoder.embed_tokens, prior)
+        for module in (prefix_embedder, decoder, heads):
             module.to(device).eval().requires_grad_(False)
         tables = ConstraintTables.build(space, device, choose(space, 0 if block.prior else MASK_BYTES))
-        return cls(prompter, prefixer, decoder, heads, tables)
+        return cls(request_tokenizer, prefix_embedder, decoder, heads, tables)
 
     def generate(
         self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[User | None] | None = None
-    ) -> Generated:
+    ) -> GeneratedSids:
         """The `k` likeliest SIDs of each text that a beam of `beam_width` (default: k) finds.
 
         users: who asks, one a text, None where nobody is known. A generator without stage 3 ignores them.
@@ -170,18 +170,18 @@ class Generator:
             raise ValueError(f"beam_width is {width}, but k is {k}: widen the beam or lower k")
         if users is not None and len(users) != len(texts):
             raise ValueError(f"{len(users)} users for {len(texts)} texts: give one a text, None where nobody is known")
-        prompts = self.prompter(texts, users)
+        prompts = self.request_tokenizer(texts, users)
         parts = [self.search(prompts[i : i + BATCH], width) for i in range(0, len(prompts), BATCH)]
         if not parts:
-            return Generated.of(self.space, np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32), k)
-        return Generated(
+            return GeneratedSids.of(self.space, np.zeros((0, 0), np.int64), np.zeros((0, 0), np.float32), k)
+        return GeneratedSids(
             np.concatenate([p.codes[:, :k] for p in parts]),
             np.concatenate([p.scores[:, :k] for p in parts]),
             np.concatenate([p.valid[:, :k] for p in parts]),
         )
 
     @torch.inference_mode()
-    def search(self, prompts: Sequence[Prompt], width: int, find: Find | None = None) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int, find: Find | None = None) -> GeneratedSids:
         """The `width` likeliest SIDs of each prompt, in one batch. find: in place of `beam_search` as it stands."""
         found = min(width, len(self.space))  # a wider beam finds nothing more
         prefix = self.prefix(prompts)
@@ -189,36 +189,38 @@ class Generator:
             beams = beam_search(self.decoder, self.heads, self.tables, prefix, found)
         else:
             beams = find(prefix, found)
-        return Generated.of(self.space, beams.sid.cpu().numpy(), beams.scores.cpu().numpy(), width)
+        return GeneratedSids.of(self.space, beams.sid.cpu().numpy(), beams.scores.cpu().numpy(), width)
 
     @torch.inference_mode()
-    def score(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+    def score(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of the SIDs of int64 [n] rows of `space.sids`, for one prompt."""
         prefix = self.prefix([prompt])
-        root = PrefixTree.root(self.decoder, prefix)
+        root = DecodeState.prefill(self.decoder, prefix)
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows, kind="stable")  # neighbours share their beginnings
         for part in np.split(order, range(CHUNK, len(order), CHUNK)) if len(order) else []:
-            wanted = Wanted.of(self.tables.paths_of(rows[part])).to(self.device)
+            wanted = SidTree.of(self.tables.paths_of(rows[part])).to(self.device)
             out[part] = score(self.heads, self.tables, root, prefix.text, wanted).cpu().numpy()
         return out
 
-    def prefix(self, prompts: Sequence[Prompt]) -> Prefix:
+    def prefix(self, prompts: Sequence[TokenizedPrompt]) -> Prefix:
         """What the search starts from."""
         if self.user is not None and self.user.related and any(len(p.recent) for p in prompts):
             prompts = self._related(prompts, self.user)
-        inputs = self.prompter.inputs(prompts)
+        inputs = self.request_tokenizer.inputs(prompts)
         ids, mask, recent, profile = (
             torch.from_numpy(a).to(self.device) for a in (inputs.ids, inputs.mask, inputs.recent, inputs.profile)
         )
         users = Users(profile, recent) if any(p.known for p in prompts) else None
-        return self.prefixer(ids, mask, users, ids if users is None else self.tokens)  # those of all SIDs are large
+        return self.prefix_embedder(
+            ids, mask, users, ids if users is None else self.tokens
+        )  # those of all SIDs are large
 
-    def _related(self, prompts: Sequence[Prompt], block: UserBlock) -> list[Prompt]:
+    def _related(self, prompts: Sequence[TokenizedPrompt], block: UserConfig) -> list[TokenizedPrompt]:
         """The prompts with the newest of those recent SIDs that are related to the query."""
-        alone = self.prefix([Prompt(p.tokens) for p in prompts])
+        alone = self.prefix([TokenizedPrompt(p.tokens) for p in prompts])
         likely = likely_codes(self.decoder, self.heads, self.tables, alone, block.related)
-        recent = torch.from_numpy(self.prompter.inputs(prompts).recent).to(self.device)
+        recent = torch.from_numpy(self.request_tokenizer.inputs(prompts).recent).to(self.device)
         kept = select(recent, self.tables.sids, likely, block.recent).cpu().numpy()
         return [replace(p, recent=row[row >= 0]) for p, row in zip(prompts, kept, strict=True)]
 
@@ -226,7 +228,7 @@ class Generator:
 def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, count: int) -> Tensor:
     """int64 [B, at most count]: the likeliest level-1 codes of each prefix."""
     root = torch.zeros((len(prefix.mask), 1), dtype=torch.int64, device=prefix.mask.device)
-    scores = heads(0, PrefixTree.root(decoder, prefix).state, tables, root, prefix.text)
+    scores = heads(0, DecodeState.prefill(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
     return tables.codes(0, tables.child(0, root.expand_as(best), best))
 
@@ -248,10 +250,10 @@ def _read_user(
     return user
 
 
-def _read_prior(weights: Mapping[str, Tensor], hidden_size: int, folder: Path) -> PrefixPrior:
+def _read_prior(weights: Mapping[str, Tensor], hidden_size: int, folder: Path) -> DensePrior:
     own = {key.removeprefix("prior."): w.float() for key, w in weights.items() if key.startswith("prior.")}
     shapes = [own[f"vectors_{level}"].shape for level in range(LEVELS)]
     with torch.device("meta"):
-        prior = PrefixPrior((shapes[0][0], shapes[1][0], shapes[2][0]), shapes[0][1], hidden_size)
+        prior = DensePrior((shapes[0][0], shapes[1][0], shapes[2][0]), shapes[0][1], hidden_size)
     _assign(prior, own, folder)
     return prior

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.prior import PrefixPrior
+from genrecall.decoding.dense_prior import DensePrior
+from genrecall.decoding.tables import ConstraintTables
 
 Normalizer = Literal["vocabulary", "level", "children"]
 
@@ -36,7 +36,7 @@ class LevelHeads(nn.Module):
         offsets: tuple[int, int, int],
         level_sizes: tuple[int, int, int],
         normalizer: Normalizer = "children",
-        prior: PrefixPrior | None = None,
+        prior: DensePrior | None = None,
     ) -> None:
         super().__init__()
         if normalizer not in get_args(Normalizer):

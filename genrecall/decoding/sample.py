@@ -1,6 +1,6 @@
 """Sampling of SIDs behind one prefix: what rollouts are made of. Three forwards of the decoder, the prefix once.
 
-The rows are those of the beam search (`PrefixTree`), and so are the probabilities (`LevelHeads`): what is sampled is
+The rows are those of the beam search (`DecodeState`), and so are the probabilities (`LevelHeads`): what is sampled is
 what would be served.
 """
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.decoder import Decoder
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.search import Prefix, PrefixTree
-from genrecall.decoding.transformer import Decoder
+from genrecall.decoding.search import DecodeState, Prefix
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import LEVELS
 
 Mask = Literal["children", "level"]
@@ -57,7 +57,7 @@ def sample(
     """
     if mask == "level" and heads.prior is not None:
         raise ValueError("mask 'level' cannot go with a prefix prior, which scores children alone: use 'children'")
-    tree = PrefixTree.root(decoder, prefix)
+    tree = DecodeState.prefill(decoder, prefix)
     batch = len(prefix.mask)
     state = tree.state.expand(-1, group, -1)
     node = torch.zeros((batch, group), dtype=torch.int64, device=state.device)
@@ -77,7 +77,7 @@ def sample(
         else:
             codes.append(pick)
         if level < LEVELS - 1:
-            tree = tree.grow(heads.offsets[level] + codes[-1])
+            tree = tree.step(heads.offsets[level] + codes[-1])
             state = tree.state
     return Samples(torch.stack(codes, -1), torch.stack(log_probs, -1), torch.stack(entropy, -1))
 

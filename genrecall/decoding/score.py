@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.search import PrefixTree
+from genrecall.decoding.search import DecodeState
+from genrecall.decoding.tables import ConstraintTables
 
 CHUNK = 256  # SIDs a forward: a row sees every row of its step, which makes the mask quadratic
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SidTree:
     """n SIDs as the tree of prefixes that they span.
 
     Attributes:
@@ -45,11 +45,13 @@ class Wanted:
         first, parent = np.unique(above, return_inverse=True)
         return cls(*map(torch.from_numpy, (first, second, parent, paths[:, 2], leaf)))
 
-    def to(self, device: str | torch.device) -> Wanted:
-        return Wanted(*(t.to(device) for t in (self.first, self.second, self.parent, self.sid, self.leaf)))
+    def to(self, device: str | torch.device) -> SidTree:
+        return SidTree(*(t.to(device) for t in (self.first, self.second, self.parent, self.sid, self.leaf)))
 
 
-def score(heads: LevelHeads, tables: ConstraintTables, root: PrefixTree, text: Tensor | None, wanted: Wanted) -> Tensor:
+def score(
+    heads: LevelHeads, tables: ConstraintTables, root: DecodeState, text: Tensor | None, wanted: SidTree
+) -> Tensor:
     """float32 [n]: log p of each SID.
 
     Args:
@@ -58,9 +60,9 @@ def score(heads: LevelHeads, tables: ConstraintTables, root: PrefixTree, text: T
     """
     start = torch.zeros((1, 1), dtype=torch.int64, device=root.state.device)
     one = heads(0, root.state, tables, start, text)
-    tree = root.grow((heads.offsets[0] + tables.codes(0, wanted.first)).unsqueeze(0))
+    tree = root.step((heads.offsets[0] + tables.codes(0, wanted.first)).unsqueeze(0))
     two = heads(1, tree.state, tables, wanted.first.unsqueeze(0), text)
-    tree = tree.grow((heads.offsets[1] + tables.codes(1, wanted.second)).unsqueeze(0), wanted.parent.unsqueeze(0))
+    tree = tree.step((heads.offsets[1] + tables.codes(1, wanted.second)).unsqueeze(0), wanted.parent.unsqueeze(0))
     three = heads(2, tree.state, tables, wanted.second.unsqueeze(0), text)
     above = wanted.first[wanted.parent]
     of_one = one[0, 0][tables.slot(0, torch.zeros_like(above), above)]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.decoder import MASKED, Decoder, KeyValues
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.transformer import MASKED, Decoder, KeyValues
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import LEVELS
 
-DEAD = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
+MIN_VALID_SCORE = MASKED / 2  # below any sum of true log-probabilities, above any sum with a masked step
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Beams:
 
 
 @dataclass(frozen=True)
-class PrefixTree:
+class DecodeState:
     """What has grown behind one prefix: rows that see the prefix, their own ancestors and themselves.
 
     Owns the keys and values of [prefix | step 1 | step 2] and who sees whom; beams, samples and SIDs to score are such
@@ -72,7 +72,7 @@ class PrefixTree:
     position: Tensor
 
     @classmethod
-    def root(cls, decoder: Decoder, prefix: Prefix) -> PrefixTree:
+    def prefill(cls, decoder: Decoder, prefix: Prefix) -> DecodeState:
         """The tree of B prefixes alone: one forward of the decoder over them."""
         rows = torch.arange(prefix.mask.shape[1], device=prefix.mask.device)
         visible = (rows.unsqueeze(-1) >= rows) & prefix.mask.unsqueeze(1)
@@ -80,7 +80,7 @@ class PrefixTree:
         state, past = decoder(prefix.embeds, positions, visible, last=1)
         return cls(decoder, state, past, prefix.mask.unsqueeze(1), prefix.mask.sum(-1, keepdim=True))
 
-    def grow(self, token: Tensor, parent: Tensor | None = None) -> PrefixTree:
+    def step(self, token: Tensor, parent: Tensor | None = None) -> DecodeState:
         """The tree with R more rows.
 
         Args:
@@ -96,7 +96,7 @@ class PrefixTree:
         visible = torch.cat((before.expand(-1, rows, -1), own), dim=-1)
         embeds = self.decoder.embed_tokens(token)
         state, past = self.decoder(embeds, self.position.expand(-1, rows), visible, self.past)
-        return PrefixTree(self.decoder, state, past, visible, self.position + 1)
+        return DecodeState(self.decoder, state, past, visible, self.position + 1)
 
 
 def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
@@ -105,7 +105,7 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
-    tree = PrefixTree.root(decoder, prefix)
+    tree = DecodeState.prefill(decoder, prefix)
     node = torch.zeros(tree.state.shape[:2], dtype=torch.int64, device=tree.state.device)
     score = torch.zeros(tree.state.shape[:2], device=tree.state.device)
     for level in range(LEVELS):
@@ -116,8 +116,8 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
         node = tables.child(level, node.gather(1, parent), slot)
         if level < LEVELS - 1:
             token = heads.offsets[level] + tables.codes(level, node)
-            tree = tree.grow(token, parent if level else None)
-    return Beams(node, score, score > DEAD)
+            tree = tree.step(token, parent if level else None)
+    return Beams(node, score, score > MIN_VALID_SCORE)
 
 
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class UserBlock:
+class UserConfig:
     """What a generator knows of users; part of its config.json.
 
     Attributes:
@@ -53,7 +53,7 @@ class UserBlock:
     related: int
 
     @classmethod
-    def read(cls, block: Mapping[str, Any]) -> UserBlock:
+    def read(cls, block: Mapping[str, Any]) -> UserConfig:
         return cls(tuple(block["profiles"]), block["recent"], block["related"])
 
 
@@ -62,7 +62,7 @@ class Users:
     """B users as arrays.
 
     Attributes:
-        profile: int64 [B, 2], positions in `UserBlock.profiles` of gender and age band; -1 where unknown.
+        profile: int64 [B, 2], positions in `UserConfig.profiles` of gender and age band; -1 where unknown.
         recent: int64 [B, H], rows of `SidSpace.sids`, newest first; -1 where there is none.
     """
 

@@ -1,1 +1,1 @@
-"""The gRPC contract in Python: stubs generated from proto/ (`make proto`) and a small typed client."""
+"""The gRPC contract in Python: stubs generated from proto/ (`make proto`)."""

@@ -8,7 +8,7 @@ from genrecall.bundle import Bundle
 from genrecall.decoding.heads import Normalizer
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
-from inference_server.logs import event
+from inference_server.telemetry.logs import event
 
 __all__ = ["Engine", "EngineName", "create_engine"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generated
-from genrecall.decoding.prompter import Prompt, Prompter
+from genrecall.decoding import GeneratedSids
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.users import UserResolver
 
@@ -23,29 +23,29 @@ class Engine(ABC):
 
     name: str
 
-    def __init__(self, bundle: Bundle, prompter: Prompter) -> None:
+    def __init__(self, bundle: Bundle, request_tokenizer: RequestTokenizer) -> None:
         self.bundle = bundle
-        self.prompter = prompter
+        self.request_tokenizer = request_tokenizer
         self._users = UserResolver(bundle)
-        if prompter.block.user:
+        if request_tokenizer.block.user:
             self._users.warm()
 
-    def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[Prompt]:
+    def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[TokenizedPrompt]:
         """One prompt a text; a generator that never met users ignores them."""
-        known = [self._users(user) for user in users] if users and self.prompter.block.user else None
-        return self.prompter(texts, known)
+        known = [self._users(user) for user in users] if users and self.request_tokenizer.block.user else None
+        return self.request_tokenizer(texts, known)
 
-    def length(self, prompt: Prompt) -> int:
+    def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads of it: what a batch is padded to."""
-        return self.prompter.length(prompt)
+        return self.request_tokenizer.length(prompt)
 
     @abstractmethod
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         """The SIDs that a beam of `width` finds for each prompt, all in one batch: codes int32 [B, width, 3]."""
 
-    def score(self, prompt: Prompt, codes: np.ndarray) -> np.ndarray:
+    def score(self, prompt: TokenizedPrompt, codes: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of each SID, int [n, 3]; -inf for one that no item of the codebook has."""
-        rows = self.prompter.space.index_of(codes)
+        rows = self.request_tokenizer.space.index_of(codes)
         out = np.full(len(rows), -np.inf, dtype=np.float32)
         known, back = np.unique(rows[rows >= 0], return_inverse=True)
         if len(known):
@@ -53,5 +53,5 @@ class Engine(ABC):
         return out
 
     @abstractmethod
-    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+    def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of SIDs given as ascending int64 [n] rows of `SidSpace.sids`."""

@@ -13,12 +13,12 @@ import numpy as np
 
 from genrecall import bundle as bundles
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generated
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.graph import Arrays, prompt_arrays, table_arrays, wanted_arrays
-from genrecall.decoding.layout import CONFIG, GeneratorBlock, check_space, read_folder
-from genrecall.decoding.prompter import Prompt, Prompter
-from genrecall.decoding.score import CHUNK, Wanted
+from genrecall.decoding import GeneratedSids
+from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
+from genrecall.decoding.export_modules import Arrays, prompt_arrays, sid_tree_arrays, table_arrays
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
+from genrecall.decoding.score import CHUNK, SidTree
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
@@ -36,9 +36,9 @@ class OnnxEngine(Engine):
         attached = f"onnx/{dtype}"
         bundles.attached(bundle, attached)
         config, weights = read_folder(bundle.generator_dir)
-        block = GeneratorBlock.read(config, bundle.generator_dir / CONFIG)
+        block = GeneratorConfig.read(config, bundle.generator_dir / CONFIG)
         check_space(block, bundle.space, bundle.generator_dir)
-        super().__init__(bundle, Prompter.load(bundle.generator_dir, block, bundle.space))
+        super().__init__(bundle, RequestTokenizer.load(bundle.generator_dir, block, bundle.space))
         self._tables = ConstraintTables.build(bundle.space)
         prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
         arrays = table_arrays(self._tables, block, prior)
@@ -48,19 +48,19 @@ class OnnxEngine(Engine):
         self._score = Session(folder / "score.onnx", provider, number, threads, arrays)
         self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
 
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
         sid, score = self._search.run({**self._inputs(prompts), "beams": np.arange(found)})
-        return Generated.of(self.bundle.space, sid, score, width)
+        return GeneratedSids.of(self.bundle.space, sid, score, width)
 
-    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+    def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         inputs = self._inputs([prompt])
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        wanted = [Wanted.of(self._tables.paths_of(part)) for part in parts]
-        return np.concatenate([self._score.run({**inputs, **wanted_arrays(w)})[0] for w in wanted])
+        wanted = [SidTree.of(self._tables.paths_of(part)) for part in parts]
+        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(w)})[0] for w in wanted])
 
-    def _inputs(self, prompts: Sequence[Prompt]) -> Arrays:
-        return prompt_arrays(self.prompter.inputs(prompts), self.prompter.block)
+    def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
+        return prompt_arrays(self.request_tokenizer.inputs(prompts), self.request_tokenizer.block)
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

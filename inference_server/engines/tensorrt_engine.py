@@ -17,12 +17,12 @@ from torch import Tensor
 from genrecall import bundle as bundles
 from genrecall import tensorrt
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generated
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.graph import Arrays, prompt_arrays, table_arrays, wanted_arrays
-from genrecall.decoding.layout import CONFIG, GeneratorBlock, check_space, read_folder
-from genrecall.decoding.prompter import Prompt, Prompter
-from genrecall.decoding.score import CHUNK, Wanted
+from genrecall.decoding import GeneratedSids
+from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
+from genrecall.decoding.export_modules import Arrays, prompt_arrays, sid_tree_arrays, table_arrays
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
+from genrecall.decoding.score import CHUNK, SidTree
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
@@ -41,9 +41,9 @@ class TensorRtEngine(Engine):
         attached = attachment(dtype)
         bundles.attached(bundle, attached)
         config, weights = read_folder(bundle.generator_dir)
-        block = GeneratorBlock.read(config, bundle.generator_dir / CONFIG)
+        block = GeneratorConfig.read(config, bundle.generator_dir / CONFIG)
         check_space(block, bundle.space, bundle.generator_dir)
-        super().__init__(bundle, Prompter.load(bundle.generator_dir, block, bundle.space))
+        super().__init__(bundle, RequestTokenizer.load(bundle.generator_dir, block, bundle.space))
         self._tables = ConstraintTables.build(bundle.space)
         prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
         arrays = table_arrays(self._tables, block, prior)
@@ -52,21 +52,21 @@ class TensorRtEngine(Engine):
         self._score = _Plan(bundle.path / attached / "score.engine", where, arrays)
         self.name = f"tensorrt-{where}-{dtype}"
 
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        inputs = prompt_arrays(self.prompter.inputs(prompts), self.prompter.block)
+        inputs = prompt_arrays(self.request_tokenizer.inputs(prompts), self.request_tokenizer.block)
         most = self._search.largest("ids")
         parts = [
             self._search.run({**{k: a[i : i + most] for k, a in inputs.items()}, "beams": np.arange(found)})
             for i in range(0, len(prompts), most)
         ]
         sid, score = (np.concatenate([part[name] for part in parts]) for name in ("sid", "score"))
-        return Generated.of(self.bundle.space, sid, score, width)
+        return GeneratedSids.of(self.bundle.space, sid, score, width)
 
-    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
-        inputs = prompt_arrays(self.prompter.inputs([prompt]), self.prompter.block)
-        parts = [Wanted.of(self._tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)]
-        return np.concatenate([self._score.run({**inputs, **wanted_arrays(part)})["score"] for part in parts])
+    def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
+        inputs = prompt_arrays(self.request_tokenizer.inputs([prompt]), self.request_tokenizer.block)
+        parts = [SidTree.of(self._tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)]
+        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(part)})["score"] for part in parts])
 
 
 class _Plan:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generated, Generator
+from genrecall.decoding import GeneratedSids, Generator
 from genrecall.decoding.heads import Normalizer
-from genrecall.decoding.prompter import Prompt
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 from inference_server.engines.cuda_graphs import CapturedSearch
@@ -41,14 +41,14 @@ class TorchEngine(Engine):
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
         self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype], normalizer)
-        super().__init__(bundle, self._generator.prompter)
+        super().__init__(bundle, self._generator.request_tokenizer)
         self._find: CapturedSearch | None = None
         if self._generator.device.type == "cuda":
             self._find = CapturedSearch(self._generator)
         self.name = f"torch-{device}-{dtype}"
 
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         return self._generator.search(prompts, width, self._find)
 
-    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+    def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         return self._generator.score(prompt, rows)

@@ -13,8 +13,8 @@ from typing import Any
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
-from inference_server import logs
 from inference_server.process import raise_file_limit
+from inference_server.telemetry import logs
 
 
 @dataclass(frozen=True)

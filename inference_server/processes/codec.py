@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from genrecall.decoding.prompter import Prompt
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.sid import LEVELS
-from inference_server.batcher import Full
-from inference_server.compute import EngineFailed
-from inference_server.items import Tokens
-from inference_server.lanes import Found
-from inference_server.overload import Busy
+from inference_server.admission.overload import Busy
+from inference_server.batching.batcher import Full
+from inference_server.batching.compute import EngineFailed
+from inference_server.batching.scheduler import Expired, Job, Stopped
+from inference_server.batching.workloads import Found
+from inference_server.bundles.encode import Tokens
 from inference_server.processes import wire_pb2 as wire
-from inference_server.scheduler import Expired, Job, Stopped
 
 LANES = {"search": wire.SEARCH, "score": wire.SCORE, "encode": wire.ENCODE}
 NAMES = {value: name for name, value in LANES.items()}
@@ -24,7 +24,7 @@ NAMES = {value: name for name, value in LANES.items()}
 
 def pack_job(job: Job) -> wire.Job:
     match job.payload:
-        case Prompt():
+        case TokenizedPrompt():
             return _prompt(job, job.payload)
         case Tokens(ids, category):
             return wire.Job(length=job.length, cost=job.cost, tokens=_bytes(ids, np.int32), category=category)
@@ -41,7 +41,9 @@ def unpack_job(lane: int, message: wire.Job) -> Job:
     if lane == wire.ENCODE:
         payload = Tokens(tokens, list(message.category))
     else:
-        payload = Prompt(tokens, np.frombuffer(message.recent, np.int64), np.frombuffer(message.profile, np.int64))
+        payload = TokenizedPrompt(
+            tokens, np.frombuffer(message.recent, np.int64), np.frombuffer(message.profile, np.int64)
+        )
         if lane == wire.SCORE:
             payload = payload, _sids(message.codes, np.int64)
     return Job(payload, message.length, message.cost)
@@ -89,7 +91,7 @@ def unpack_failure(failed: wire.Failed) -> Exception:
     return EngineFailed(failed.message)
 
 
-def _prompt(job: Job, prompt: Prompt) -> wire.Job:
+def _prompt(job: Job, prompt: TokenizedPrompt) -> wire.Job:
     return wire.Job(
         length=job.length,
         cost=job.cost,

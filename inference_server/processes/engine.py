@@ -8,11 +8,11 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from inference_server import slots
-from inference_server.metrics import Metrics, exposed
+from inference_server.bundles import loaded as slots
+from inference_server.bundles.reload import Reloader
 from inference_server.processes.child import Task, asked_to_stop, run, tell
 from inference_server.processes.hub import Hub
-from inference_server.reload import Reloader
+from inference_server.telemetry.metrics import Metrics, exposed
 
 
 async def engine(task: Task) -> int:

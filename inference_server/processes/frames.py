@@ -10,7 +10,7 @@ from typing import cast
 
 from google.protobuf.message import DecodeError, Message
 
-from inference_server.logs import event
+from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
 HEAD = struct.Struct("<I")

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import sys
 
-from inference_server.metrics import Metrics
 from inference_server.processes.child import Task, asked_to_stop, run, tell
 from inference_server.processes.link import Link
 from inference_server.processes.totals import encoded
 from inference_server.server import answer, stop
 from inference_server.service import GenerativeRecall
+from inference_server.telemetry.metrics import Metrics
 
 TELL_S = 1.0
 """Seconds between two reports of metrics."""

@@ -15,18 +15,18 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from genrecall.config.server import ServerSection
-from inference_server.compute import LocalCompute
+from inference_server.admission.overload import Gate
+from inference_server.batching.compute import LocalCompute
+from inference_server.batching.scheduler import Lane
+from inference_server.batching.workloads import ScoreLane, SearchLane
+from inference_server.bundles.loaded import Slots
 from inference_server.engines import Engine
-from inference_server.lanes import ScoreLane, SearchLane
-from inference_server.logs import event
-from inference_server.metrics import Metrics
-from inference_server.overload import Gate
 from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.codec import pack_failure, pack_results, unpack_job
 from inference_server.processes.frames import Frames
 from inference_server.processes.totals import Totals
-from inference_server.scheduler import Lane
-from inference_server.slots import Slots
+from inference_server.telemetry.logs import event
+from inference_server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 LOAD_S = 120.0

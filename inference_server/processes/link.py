@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from genrecall import bundle
-from genrecall.decoding import Generated
-from genrecall.decoding.layout import CONFIG, GeneratorBlock
-from genrecall.decoding.prompter import Prompt, Prompter
+from genrecall.decoding import GeneratedSids
+from genrecall.decoding.config import CONFIG, GeneratorConfig
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
+from inference_server.batching.scheduler import Done, Job, Lane, Stopped
+from inference_server.batching.workloads import ScoreLane, SearchLane
+from inference_server.bundles.encode import EncodeLanes, ItemReader
+from inference_server.bundles.loaded import Slots
 from inference_server.engines import Engine
-from inference_server.items import EncodeLanes, ItemReader
-from inference_server.lanes import ScoreLane, SearchLane
-from inference_server.logs import event
 from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.codec import LANES, pack_job, unpack_failure, unpack_results
 from inference_server.processes.frames import Frames
-from inference_server.scheduler import Done, Job, Lane, Stopped
-from inference_server.slots import Slots
+from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,15 @@ class FarEngine(Engine):
     def __init__(self, told: wire.Engine) -> None:
         opened = bundle.open(Path(told.path), check=False)  # the engine process compared the checksums
         config = opened.generator_dir / CONFIG
-        block = GeneratorBlock.read(json.loads(config.read_text(encoding="utf-8")), config)
-        super().__init__(opened, Prompter.load(opened.generator_dir, block, opened.space))
+        block = GeneratorConfig.read(json.loads(config.read_text(encoding="utf-8")), config)
+        super().__init__(opened, RequestTokenizer.load(opened.generator_dir, block, opened.space))
         self.number = told.number
         self.name = told.name
 
-    def search(self, prompts: Sequence[Prompt], width: int) -> Generated:
+    def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         raise NotImplementedError("computed in the engine process")
 
-    def score_rows(self, prompt: Prompt, rows: np.ndarray) -> np.ndarray:
+    def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         raise NotImplementedError("computed in the engine process")
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
-from inference_server.logs import event
 from inference_server.process import Ready
 from inference_server.processes.child import Task
+from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
 AGAIN_S = 1.0

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import SidSpace
 from tests.decoding.models import offsets, padded_prompts, random_lm, random_space
 from trainer.alignment.loss import advantages, objective

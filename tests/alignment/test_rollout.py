@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.config.generator import AlignmentSection, RewardSection
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.sample import Samples
+from genrecall.decoding.tables import ConstraintTables
 from tests.decoding.models import random_space
 from trainer.alignment import reward
 from trainer.alignment.loss import advantages, kl_to, objective

@@ -16,7 +16,7 @@ from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from genrecall.sid import SidSpace
 from tests.generator.shop import catalogue, logs, requests, tiny_encoder
 from trainer.alignment import stage as alignment

@@ -16,9 +16,9 @@ from genrecall.config.data import (
     LoggedQueryFields,
     LoggedQuerySource,
 )
+from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, has_logs, logged_events, logged_queries
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
-from genrecall.events import LOGGED_EVENTS, LOGGED_QUERIES, has_logs, logged_events, logged_queries
-from genrecall.rejects import Rejects
 
 QUERIES = [
     {

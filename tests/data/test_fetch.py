@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from genrecall.config.data import DataSection, Description
-from genrecall.datasets.esci import ESCI
-from genrecall.datasets.fetch import File, PublicDataset, fetch
+from genrecall.data.esci import ESCI
+from genrecall.data.fetch import File, PublicDataset, fetch
+from genrecall.data.readers import open_dataset
 from genrecall.errors import UserError
-from genrecall.readers import open_dataset
 
 CONTENT = b'{"item_id": "a", "title": "Pan"}\n'
 QRELS, QUERIES = b"q1 0 a 1\n", b"q1\tpan\n"

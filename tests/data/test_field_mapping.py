@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from genrecall.config.base import load
 from genrecall.config.data import DataSection
+from genrecall.data.field_mapping import getter
 from genrecall.errors import UserError
-from genrecall.field_mapping import getter
 
 ROW = {
     "asin": "B01",

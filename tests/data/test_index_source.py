@@ -9,7 +9,6 @@ import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.helpers import bulk
 
-from deploy.local.node import Node
 from genrecall.config.data import (
     DataSection,
     ItemFields,
@@ -20,10 +19,11 @@ from genrecall.config.data import (
     QuerySource,
 )
 from genrecall.config.logs import LogsSection
+from genrecall.data.readers import open_dataset
+from genrecall.data.rejects import Rejects
+from genrecall.data.rows import state
 from genrecall.errors import UserError
-from genrecall.readers import open_dataset
-from genrecall.rejects import Rejects
-from genrecall.rows import state
+from genrecall.local_node.node import Node
 from trainer.logs import build_requests, open_requests
 
 COUNT = 1050

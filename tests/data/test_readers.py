@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrecall.config.data import DataSection, ItemFields, ItemSource, JudgmentSource
+from genrecall.data.readers import open_dataset, read_items
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
-from genrecall.readers import item_text, open_dataset, read_items
+from genrecall.item_text import item_text
 from genrecall.records import ITEMS, JUDGMENTS
-from genrecall.rejects import Rejects
 
 GOOD = [
     {"item_id": "a", "title": "Red shoes", "category": ["Shoes"], "brand": "Ana", "text": "soft"},

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from genrecall.config.data import DataSection
-from genrecall.config.shop import ClickModel, ShopSection
+from genrecall.data.events import logged_queries
+from genrecall.data.readers import describe, open_dataset
+from genrecall.data.rejects import Rejects
+from genrecall.data.splits import given, groups
 from genrecall.errors import UserError
-from genrecall.events import logged_queries
-from genrecall.readers import describe, open_dataset
-from genrecall.rejects import Rejects
-from genrecall.splits import given, groups
-from genrecall.synthesize import judge as judge_module
-from genrecall.synthesize import synthesize
-from genrecall.synthesize.judge import COMPLEMENT, EXACT, IRRELEVANT, SUBSTITUTE, Judge, Judged
-from genrecall.synthesize.logs import Bm25, sessions
-from genrecall.synthesize.queries import Queries, make
-from genrecall.synthesize.shop import ATTRIBUTES, BLOCK, Items, Shop
-from genrecall.synthesize.vocabulary import KINDS
-from genrecall.synthesize.write import _sample
+from simulation import judge as judge_module
+from simulation import synthesize
+from simulation.config import ClickModel, ShopSection
+from simulation.judge import COMPLEMENT, EXACT, IRRELEVANT, SUBSTITUTE, Judge, Judged
+from simulation.logs import Bm25, sessions
+from simulation.queries import Queries, make
+from simulation.shop import ATTRIBUTES, BLOCK, Items, Shop
+from simulation.vocabulary import KINDS
+from simulation.write import _sample
 
 SECTION = ShopSection(items=12_000, seed=5, queries=150, sessions=1500)
 

@@ -12,14 +12,14 @@ import pytest
 
 from genrecall.cli.main import main
 from genrecall.config.data import DataSection
-from genrecall.config.shop import ClickModel, SimulationSection
+from genrecall.data.events import logged_events, logged_queries
+from genrecall.data.readers import describe, open_dataset
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
-from genrecall.events import logged_events, logged_queries
-from genrecall.readers import describe, open_dataset
-from genrecall.rejects import Rejects
-from genrecall.synthesize import simulate
-from genrecall.synthesize.logs import JudgedQuery
-from genrecall.synthesize.simulation import judged_queries, labels, searches
+from simulation import simulate
+from simulation.config import ClickModel, SimulationSection
+from simulation.logs import JudgedQuery
+from simulation.simulation import judged_queries, labels, searches
 
 ITEMS = {"a": "red pan", "b": "blue pan", "c": "pan lid", "d": "garden hose", "e": "never judged"}
 QRELS = ["q1 0 a 100", "q1 0 b 10", "q1 0 c 1", "q1 0 d 0", "q2 0 d 100", "q2 0 a 0"]

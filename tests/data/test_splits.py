@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genrecall.data.splits import given as given_split
+from genrecall.data.splits import groups, kfold, recurring
 from genrecall.errors import UserError
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
-from genrecall.splits import given as given_split
-from genrecall.splits import groups, kfold, recurring
 
 WORDS = ["red", "shoe", "shoes", "running", "run", "bag", "blue", "für", "אדום"]
 

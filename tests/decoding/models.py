@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from genrecall.decoding.constraint import ConstraintTables, Representation
+from genrecall.decoding.decoder import Decoder, DecoderConfig
+from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.heads import LevelHeads, Normalizer
-from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix, beam_search
-from genrecall.decoding.transformer import Decoder, DecoderConfig
+from genrecall.decoding.tables import ConstraintTables, Representation
 from genrecall.sid import SidSpace
 
 TEXT_TOKENS = 17
@@ -72,7 +72,7 @@ def search(
     prefix: Prefix,
     width: int,
     normalizer: Normalizer = "children",
-    prior: PrefixPrior | None = None,
+    prior: DensePrior | None = None,
     representations: tuple[Representation, Representation, Representation] = RANGES,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Our search over `model`: codes [B, W, 3], scores and valid [B, W]."""

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.decoding.constraint import ConstraintTables, Representation, choose
+from genrecall.decoding.decoder import MASKED
+from genrecall.decoding.dense_prior import DensePrior, node_means
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.prior import PrefixPrior, node_means
-from genrecall.decoding.transformer import MASKED
+from genrecall.decoding.tables import ConstraintTables, Representation, choose
 from genrecall.sid import SidSpace
 from tests.decoding.models import random_space
 
@@ -81,7 +81,7 @@ def test_a_level_is_represented_by_its_size() -> None:
 
 def test_a_prior_is_refused_tables_whose_slots_are_codes() -> None:
     space = random_space(1, (2, 3, 4), 9)
-    prior = PrefixPrior((2, 2, 2), 4, 32)
+    prior = DensePrior((2, 2, 2), 4, 32)
     heads = LevelHeads(torch.randn(40, 32), (0, 2, 5), space.level_sizes, "children", prior)
     tables = ConstraintTables.build(space, representations=("dense", "dense", "dense"))
     zeros = torch.zeros((1, 1), dtype=torch.int64)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
-from genrecall.decoding.constraint import Representation
+from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.heads import Normalizer
-from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import Representation
 from genrecall.sid import SidSpace
 from tests.decoding.models import offsets, padded_prompts, random_lm, random_space, search
 
@@ -22,11 +22,11 @@ DIM = 6
 NORMALIZERS: list[Normalizer] = ["vocabulary", "level", "children"]
 
 
-def random_prior(space: SidSpace, seed: int) -> PrefixPrior:
+def random_prior(space: SidSpace, seed: int) -> DensePrior:
     """A prior with every part at work."""
     rng = np.random.default_rng(seed)
     nodes = [len(np.unique(space.sids[:, : level + 1], axis=0)) for level in range(3)]
-    prior = PrefixPrior((nodes[0], nodes[1], nodes[2]), DIM, 32)
+    prior = DensePrior((nodes[0], nodes[1], nodes[2]), DIM, 32)
     prior.fill(
         [rng.normal(size=(n, DIM)).astype(np.float32) for n in nodes],
         [rng.integers(1, 9, n).astype(np.float32) for n in nodes],
@@ -47,7 +47,7 @@ def step_log_probs(
     row: int,
     codes: tuple[int, ...],
     normalizer: Normalizer,
-    prior: PrefixPrior | None,
+    prior: DensePrior | None,
 ) -> dict[int, float]:
     """log p(next code | prompt, codes) of every valid next code, in plain Python over a full forward."""
     level = len(codes)
@@ -81,7 +81,7 @@ def plain_beam_search(
     row: int,
     width: int,
     normalizer: Normalizer,
-    prior: PrefixPrior | None,
+    prior: DensePrior | None,
 ) -> list[tuple[float, tuple[int, ...]]]:
     """Beam search in Python lists: what the tensors have to reproduce. A width of all SIDs is brute force."""
     beams: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
@@ -139,7 +139,7 @@ def check(
     prefix: Prefix,
     width: int,
     normalizer: Normalizer,
-    prior: PrefixPrior | None,
+    prior: DensePrior | None,
 ) -> None:
     codes, scores, valid = search(model, space, prefix, width, normalizer, prior)
     for row in range(len(codes)):

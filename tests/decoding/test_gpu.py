@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix, beam_search
+from genrecall.decoding.tables import ConstraintTables
 from tests.decoding.models import lean, offsets, padded_prompts, random_lm, random_space
 
 pytestmark = [

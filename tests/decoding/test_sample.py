@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.prior import PrefixPrior
 from genrecall.decoding.sample import Mask, Samples, sample
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import SidSpace
 from tests.decoding.models import lean, offsets, padded_prompts, random_lm, random_space, search
 
@@ -80,7 +80,7 @@ def test_padding_does_not_change_a_sample() -> None:
 
 def test_a_prior_refuses_what_it_cannot_score() -> None:
     space = SidSpace.of(np.array([[0, 0, 0], [1, 0, 1]]), (3, 4, 5))
-    prior = PrefixPrior((2, 2, 2), 4, 32)
+    prior = DensePrior((2, 2, 2), 4, 32)
     heads = LevelHeads(MODEL.lm_head.weight, offsets(SPACE), SPACE.level_sizes, "children", prior)
     with pytest.raises(ValueError, match="use 'children'"):
         sample(lean(MODEL), heads, ConstraintTables.build(space), prefix([3]), 2, torch.Generator(), "level")

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrecall.decoding.constraint import ConstraintTables, Representation
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.score import Wanted, score
-from genrecall.decoding.search import Prefix, PrefixTree, beam_search
+from genrecall.decoding.score import SidTree, score
+from genrecall.decoding.search import DecodeState, Prefix, beam_search
+from genrecall.decoding.tables import ConstraintTables, Representation
 from tests.decoding.models import lean, offsets, padded_prompts, random_lm, random_space
 
 SPACE = random_space(5, (4, 6, 8), 60)
@@ -31,8 +31,8 @@ def test_a_sid_scores_what_an_exhaustive_search_says(normalizer: str, rows: list
     decoder, heads = lean(MODEL), LevelHeads(MODEL.lm_head.weight, offsets(SPACE), SPACE.level_sizes, normalizer)
     with torch.no_grad():
         beams = beam_search(decoder, heads, TABLES, prefix(length), len(SPACE))
-        wanted = Wanted.of(TABLES.paths_of(np.array(rows)))
-        found = score(heads, TABLES, PrefixTree.root(decoder, prefix(length)), None, wanted)
+        wanted = SidTree.of(TABLES.paths_of(np.array(rows)))
+        found = score(heads, TABLES, DecodeState.prefill(decoder, prefix(length)), None, wanted)
     expected = dict(zip(beams.sid[0].tolist(), beams.scores[0].tolist(), strict=True))
     np.testing.assert_allclose(found.numpy(), [expected[row] for row in rows], atol=1e-4)
 
@@ -40,10 +40,10 @@ def test_a_sid_scores_what_an_exhaustive_search_says(normalizer: str, rows: list
 @pytest.mark.parametrize("representation", ["dense", "bitmap"])
 def test_a_sid_scores_the_same_whatever_represents_its_level(representation: Representation) -> None:
     heads = LevelHeads(MODEL.lm_head.weight, offsets(SPACE), SPACE.level_sizes)
-    wanted = Wanted.of(TABLES.paths_of(np.array([3, 0, 17, 41])))
+    wanted = SidTree.of(TABLES.paths_of(np.array([3, 0, 17, 41])))
     masked = ConstraintTables.build(SPACE, representations=(representation,) * 3)
     with torch.no_grad():
-        root = PrefixTree.root(lean(MODEL), prefix(4))
+        root = DecodeState.prefill(lean(MODEL), prefix(4))
         one, other = (score(heads, tables, root, None, wanted) for tables in (TABLES, masked))
     torch.testing.assert_close(one, other)
 

@@ -10,24 +10,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.decoding.layout import GeneratorBlock
-from genrecall.decoding.prompter import Prompter
-from genrecall.decoding.prompts import Vocabulary, user_tokens
-from genrecall.decoding.user import User, UserBlock, UserPrefix, Users, select
+from genrecall.decoding.config import GeneratorConfig
+from genrecall.decoding.prompt_template import Vocabulary, user_tokens
+from genrecall.decoding.request_tokenizer import RequestTokenizer
+from genrecall.decoding.user import User, UserConfig, UserPrefix, Users, select
 from tests.decoding.models import random_space
 
 SPACE = random_space(3, (3, 4, 5), 12)
 LAST = len(SPACE) - 1
-BLOCK = UserBlock(("gender=f", "gender=m", "age_band=25-34"), recent=3, related=0)
+BLOCK = UserConfig(("gender=f", "gender=m", "age_band=25-34"), recent=3, related=0)
 
 
-def prompter(kind: str, related: int = 0) -> Prompter:
+def request_tokenizer(kind: str, related: int = 0) -> RequestTokenizer:
     """One whose texts are always the tokens 7 and 8."""
-    block = GeneratorBlock(
+    block = GeneratorConfig(
         kind, SPACE.level_sizes, 100, "children", False, 32, "", False, replace(BLOCK, related=related)
     )
     vocabulary = Vocabulary(100, SPACE.level_sizes, 3) if kind == "lm" else None
-    return Prompter(lambda texts: [[7, 8] for _ in texts], block, SPACE, vocabulary)
+    return RequestTokenizer(lambda texts: [[7, 8] for _ in texts], block, SPACE, vocabulary)
 
 
 @pytest.mark.parametrize(("related", "kept"), [(0, [4, 1, 2]), (3, [4, 1, 2, 9])])
@@ -36,7 +36,7 @@ def test_names_and_sids_are_resolved_and_unknown_ones_left_out(related: int, kep
     assert SPACE.index_of(stranger)[0] < 0
     past = np.concatenate([SPACE.sids[4:5], stranger, SPACE.sids[[1, 2, 9]]])
     asked = [User("m", "25-34", past), None, User("x", "99+")]
-    prompts = prompter("encoder", related)(["a"] * 3, asked)
+    prompts = request_tokenizer("encoder", related)(["a"] * 3, asked)
     assert [p.profile.tolist() for p in prompts] == [[1, 2], [-1, -1], [-1, -1]]
     assert [p.recent.tolist() for p in prompts] == [kept, [], []], "the newest `recent`, or all where a search decides"
     assert [p.known for p in prompts] == [True, False, False]
@@ -44,7 +44,7 @@ def test_names_and_sids_are_resolved_and_unknown_ones_left_out(related: int, kep
 
 def test_an_lm_reads_the_user_in_its_prompt_and_an_encoder_beside_it() -> None:
     asked = [User("m", "", SPACE.sids[[4, 1]]), None]
-    lm, encoder = prompter("lm"), prompter("encoder")
+    lm, encoder = request_tokenizer("lm"), request_tokenizer("encoder")
     first, second = lm(["a", "b"], asked)
     read = lm.inputs([first, second])
     before = [*(SPACE.sids[1] + np.array(lm.block.offsets)), *(SPACE.sids[4] + np.array(lm.block.offsets))]

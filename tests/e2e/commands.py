@@ -9,7 +9,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
 def genrecall(*words: object, code: int = 0) -> str:
     """Run a command as a user would; its standard output, or standard error where it is expected to fail."""
-    command = [sys.executable, "-m", "genrecall.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "genrecall", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CONFIG.parents[1])
     assert done.returncode == code, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stderr if code else done.stdout

@@ -18,7 +18,7 @@ from opensearchpy.exceptions import TransportError
 
 from genrecall.config.opensearch import OpenSearchSection
 from index_mappings import search
-from index_mappings.clause import Composer
+from index_mappings.compose.composer import Composer
 
 SIZE = 100
 NAMES = {"include_named_queries_score": "true"}
@@ -48,7 +48,7 @@ class Answer:
 class Searches:
     """An open loop: `rate` hybrid searches a second on the alias, whatever came of those before; no two ask the same.
 
-    Every third is composed by the client (`index_mappings.clause`), the others are left to the plugin.
+    Every third is composed by the client (`index_mappings.compose.composer`), the others are left to the plugin.
     """
 
     def __init__(self, section: OpenSearchSection, composer: Composer, texts: Sequence[str], rate: float) -> None:

@@ -20,11 +20,10 @@ from opensearchpy import AsyncOpenSearch, OpenSearch
 from opensearchpy.exceptions import TransportError
 from opensearchpy.helpers import bulk
 
-from genrecall.cli.evaluate import asking
-from genrecall.decoding.user import UserBlock
-from genrecall.rpc.aio import AsyncClient
-from genrecall.rpc.client import Client
-from index_mappings.clause import AsyncComposer, ClauseError, Composer, NoSids, Settings
+from genrecall.client import AsyncClient, Client
+from genrecall.decoding.user import UserConfig
+from genrecall.evaluation.folds import asking
+from index_mappings.compose.composer import AsyncComposer, ClauseError, Composer, NoSids, Settings
 from index_mappings.lifecycle import normalization
 from tests.faults import bundles, process
 
@@ -35,7 +34,7 @@ WORDS = ["red", "blue", "shoes", "lamp"]
 DOCUMENTS = 600
 NOWHERE = "127.0.0.1:1"
 PIPELINE = "parity-fusion"
-USER = UserBlock(("gender=f", "gender=m"), recent=5, related=0)
+USER = UserConfig(("gender=f", "gender=m"), recent=5, related=0)
 
 Body = dict[str, Any]
 Compose = Callable[[Body, str], Body]

@@ -9,10 +9,10 @@ import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 
-from genrecall.cli.evaluate import asking
-from genrecall.cli.processes import inference_server
+from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.rpc.client import Client
+from genrecall.evaluation.folds import asking
+from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
 from tests.e2e.commands import CONFIG, genrecall
 

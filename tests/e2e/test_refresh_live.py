@@ -20,13 +20,14 @@ import pytest
 from opensearchpy import OpenSearch
 
 from genrecall import bundle
-from genrecall.cli.evaluate import asking
-from genrecall.cli.processes import inference_server
+from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.rpc.client import Client
+from genrecall.evaluation.folds import asking
+from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
-from index_mappings import lifecycle, refresh, search, sids
-from index_mappings.clause import Composer
+from index_mappings import lifecycle, search, sids
+from index_mappings.compose.composer import Composer
+from index_mappings.migration import refresh
 from tests.e2e.commands import CONFIG, genrecall
 from tests.e2e.live import Searches, Writer, everything, plain, table
 

@@ -17,9 +17,9 @@ import pytest
 from genrecall import bundle, tensorrt
 from genrecall.bundle import Bundle
 from genrecall.decoding import Generator
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.graph import prompt_arrays, table_arrays
-from genrecall.decoding.prompter import Prompter
+from genrecall.decoding.export_modules import prompt_arrays, table_arrays
+from genrecall.decoding.request_tokenizer import RequestTokenizer
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from tests.engines.conftest import QUERIES
@@ -53,13 +53,13 @@ def test_new_sids_need_no_new_graph(lm_bundle: Bundle) -> None:
     generator = Generator.load(lm_bundle.generator_dir, lm_bundle.space)
     half = SidSpace.of(lm_bundle.space.sids[::2], lm_bundle.level_sizes)
     tables = ConstraintTables.build(half)
-    prompter = Prompter.load(lm_bundle.generator_dir, generator.prompter.block, half)
+    request_tokenizer = RequestTokenizer.load(lm_bundle.generator_dir, generator.request_tokenizer.block, half)
     session = onnxruntime.InferenceSession(lm_bundle.path / "onnx/float32/search.onnx")
-    arrays = prompt_arrays(prompter.inputs(prompter(QUERIES)), prompter.block)
-    arrays |= table_arrays(tables, prompter.block, {})
+    arrays = prompt_arrays(request_tokenizer.inputs(request_tokenizer(QUERIES)), request_tokenizer.block)
+    arrays |= table_arrays(tables, request_tokenizer.block, {})
     sid, scores = session.run(None, {**arrays, "beams": np.arange(len(half))})
-    renewed = Generator(prompter, generator.prefixer, generator.decoder, generator.heads, tables)
-    expected = renewed.search(renewed.prompter(QUERIES), len(half))
+    renewed = Generator(request_tokenizer, generator.prefix_embedder, generator.decoder, generator.heads, tables)
+    expected = renewed.search(renewed.request_tokenizer(QUERIES), len(half))
     np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
     assert (np.sort(sid) == np.arange(len(half))).all()
 
@@ -109,7 +109,7 @@ def test_the_command_exports_compares_and_says_where(lm_bundle: Bundle, tmp_path
     shutil.copytree(lm_bundle.path, root / "v1")
     queries = tmp_path / "queries.txt"
     queries.write_text("\n".join(QUERIES))
-    command = [sys.executable, "-m", "genrecall.cli.main", "export", "v1", "--bundles", str(root), "--dtype", "int8"]
+    command = [sys.executable, "-m", "genrecall", "export", "v1", "--bundles", str(root), "--dtype", "int8"]
     done = subprocess.run([*command, "--queries", str(queries), "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert told["path"].endswith("v1/onnx/int8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from evaluation.runs import Run, ranking
+from genrecall.evaluation.runs import Run, ranking
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset
 
 KINDS, COLOURS = ("mug", "towel", "lamp", "shoe"), ("red", "blue", "green", "black")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.adapter import Pairs, QueryAdapter, _other_answers, dev_recall, train_adapter
-from evaluation.channels_offline import knn
 from genrecall.config.evaluation import AdapterSection
+from genrecall.evaluation.adapter import Pairs, QueryAdapter, _other_answers, dev_recall, train_adapter
+from genrecall.evaluation.channels_offline import knn
 from tests.evaluation.shop import shop
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.channels_node import asked_of
-from evaluation.channels_offline import Expansion, bm25, generative, knn
 from genrecall.config.evaluation import Bm25Section
+from genrecall.evaluation.channels_node import asked_of
+from genrecall.evaluation.channels_offline import Expansion, bm25, generative, knn
 from genrecall.records import QUERIES
 from tests.evaluation.shop import shop
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from opensearchpy import OpenSearch
 
-from deploy.local.node import Node
+from genrecall.local_node.node import Node
 from tests.evaluation.shop import shop
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ CHANNELS = {"bm25", "knn", "adapted", "generative"}
 
 
 def genrecall(*words: object, code: int = 0) -> str:
-    command = [sys.executable, "-m", "genrecall.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "genrecall", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

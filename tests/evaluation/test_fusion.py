@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.fusion import found, recall, rrf, shares, tune, union, unique
-from evaluation.metrics import Judge
-from evaluation.runs import EMPTY, Run, ranking
+from genrecall.evaluation.fusion import found, recall, rrf, shares, tune, union, unique
+from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.runs import EMPTY, Run, ranking
 from tests.evaluation.shop import judgments, run_of
 
 LISTS = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=10)

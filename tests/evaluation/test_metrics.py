@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics import Judge, bootstrap, bootstrap_ratio
-from evaluation.runs import EMPTY, ranking
+from genrecall.evaluation.metrics import Judge, bootstrap, bootstrap_ratio
+from genrecall.evaluation.runs import EMPTY, ranking
 from tests.evaluation.shop import judgments, run_of
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.protocol import Leak, Opened, ask, asked, check_no_leak, fold_key, given, run_fold, splits
-from evaluation.runs import Run, ranking
 from genrecall.errors import UserError
+from genrecall.evaluation import protocol
+from genrecall.evaluation.protocol import Leak, Opened, ask, asked, check_no_leak, fold_key, given, run_fold, splits
+from genrecall.evaluation.runs import Run, ranking
 from genrecall.records import Dataset, Split
 from tests.evaluation.shop import judgments, shop
 
@@ -130,19 +131,18 @@ def test_an_interrupted_fold_is_asked_again(tmp_path: Path) -> None:
     assert opened == ["fold0"]
 
 
-def test_a_key_changes_with_all_that_decides_a_fold(tmp_path: Path) -> None:
+def test_a_key_changes_with_all_that_decides_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset: Dataset = shop()
     one, other = splits(dataset, "unseen", 4, 1.0, seed=1)[:2]
-    (tmp_path / "code.py").write_text("a = 1", encoding="utf-8")
     keys = [
-        fold_key({"seed": 1}, dataset, one, [tmp_path]),
-        fold_key({"seed": 2}, dataset, one, [tmp_path]),
-        fold_key({"seed": 1}, dataset, other, [tmp_path]),
-        fold_key({"seed": 1}, replace(dataset, fingerprints={"items.jsonl": "1" * 64}), one, [tmp_path]),
+        fold_key({"seed": 1}, dataset, one),
+        fold_key({"seed": 2}, dataset, one),
+        fold_key({"seed": 1}, dataset, other),
+        fold_key({"seed": 1}, replace(dataset, fingerprints={"items.jsonl": "1" * 64}), one),
     ]
-    assert fold_key({"seed": 1}, dataset, one, [tmp_path]) == keys[0]
-    (tmp_path / "code.py").write_text("a = 2", encoding="utf-8")
-    keys.append(fold_key({"seed": 1}, dataset, one, [tmp_path]))
+    assert fold_key({"seed": 1}, dataset, one) == keys[0]
+    monkeypatch.setattr(protocol, "VERSION", protocol.VERSION + 1)
+    keys.append(fold_key({"seed": 1}, dataset, one))
     assert len(set(keys)) == len(keys)
 
 

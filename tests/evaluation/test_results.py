@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation import report
-from evaluation.metrics import MEASURES
-from evaluation.protocol import FoldRuns, ask, splits
-from evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
-from evaluation.runs import Channel, Run, ranking
 from genrecall.config.evaluation import EvaluationSection
+from genrecall.evaluation import report
+from genrecall.evaluation.metrics import MEASURES
+from genrecall.evaluation.protocol import FoldRuns, ask, splits
+from genrecall.evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
+from genrecall.evaluation.runs import Channel, Run, ranking
 from tests.evaluation.shop import shop
 
 SECTION = EvaluationSection(folds=4, depth=20, budget=12, resamples=200, weights=[0.0, 0.5, 1.0], tune_on=["R@10"])

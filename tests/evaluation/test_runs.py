@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.runs import EMPTY, cut, ranking, read_trec, top, without, write_trec
+from genrecall.evaluation.runs import EMPTY, cut, ranking, read_trec, top, without, write_trec
 from tests.evaluation.shop import run_of
 
 IDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=8)

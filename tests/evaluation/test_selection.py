@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from evaluation import score_dev
-from evaluation.protocol import splits
 from genrecall.config import Config
 from genrecall.config.run import RunSection
+from genrecall.evaluation import score_dev
+from genrecall.evaluation.protocol import splits
 from genrecall.records import Dataset
 from tests.evaluation.shop import COLOURS, KINDS, shop
 

@@ -10,16 +10,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from genrecall import bundle
-from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
-from genrecall.decoding.prompts import Vocabulary
-from genrecall.decoding.user import UserBlock
+from genrecall.decoding.config import GeneratorConfig, space_fingerprint
+from genrecall.decoding.prompt_template import Vocabulary
+from genrecall.decoding.user import UserConfig
 from genrecall.sid import SidSpace
 
 LEVEL_SIZES = (16, 16, 16)
 WORDS = {"[UNK]": 0, "red": 1, "blue": 2, "shoes": 3, "lamp": 4}
 
 
-def publish(root: Path, codebook: str = "v1", seed: int = 0, user: UserBlock | None = None) -> bundle.Bundle:
+def publish(root: Path, codebook: str = "v1", seed: int = 0, user: UserConfig | None = None) -> bundle.Bundle:
     """`root/codebook` with 2,000 items and an `lm` of two layers, 32 wide, that knows of users what `user` says."""
     codes = np.random.default_rng(seed).integers(0, LEVEL_SIZES, (2000, 3))
     items = [f"item-{n}" for n in range(len(codes))]
@@ -37,7 +37,7 @@ def publish(root: Path, codebook: str = "v1", seed: int = 0, user: UserBlock | N
     )
 
 
-def _write_generator(folder: Path, space: SidSpace, seed: int, user: UserBlock | None) -> None:
+def _write_generator(folder: Path, space: SidSpace, seed: int, user: UserConfig | None) -> None:
     torch.manual_seed(seed)
     vocabulary = Vocabulary(len(WORDS), space.level_sizes, len(user.profiles) if user else 0)
     config = Qwen2Config(
@@ -51,7 +51,7 @@ def _write_generator(folder: Path, space: SidSpace, seed: int, user: UserBlock |
         tie_word_embeddings=True,
         initializer_range=0.3,  # clear preferences, so that an answer that changes is seen to change
     )
-    block = GeneratorBlock(
+    block = GeneratorConfig(
         kind="lm",
         level_sizes=space.level_sizes,
         base=vocabulary.base,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.local import go_tools
+from benchmarks import go_tools
 from genrecall.errors import UserError
 from tests.faults import bundles as made
 from tests.faults import process, toxiproxy

@@ -110,4 +110,4 @@ def refused(bundles: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 def _command(bundles: Path, *overrides: str) -> list[str]:
     settings = [f"run.bundles_dir={bundles}", "server.port=0", *overrides]
-    return [sys.executable, "-m", "genrecall.cli.main", "serve", "--json", "--verbose", *settings]
+    return [sys.executable, "-m", "genrecall", "serve", "--json", "--verbose", *settings]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.local.go_tools import NoGo, Tool, install
+from benchmarks.go_tools import NoGo, Tool, install
 from genrecall.errors import UserError
 
 TOOL = Tool("proxy", "example.org/proxy/cmd/server", "v1.2.3", 1)

@@ -21,8 +21,8 @@ from genrecall import bundle
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.bundles.loaded import load
 from inference_server.server import start, stop
-from inference_server.slots import load
 from tests.faults import bundles as made
 from tests.faults import process
 from tests.faults.conftest import MAX_PENDING, StartServer

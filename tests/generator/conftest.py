@@ -9,7 +9,7 @@ import torch
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY, GeneratorSection
 from genrecall.embeddings import embed
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from tests.generator.shop import Train, catalogue, logs, tiny_encoder
 from trainer.generator import train_generator
 

@@ -10,8 +10,8 @@ from transformers import BertConfig, Qwen2Config, Qwen2ForCausalLM
 
 from genrecall.config.generator import TINY, GeneratorSection
 from genrecall.decoding import Generator
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.prompts import Vocabulary
+from genrecall.decoding.prompt_template import Vocabulary
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from tests.generator.shop import Train, catalogue
 from trainer.generator.lm_model import SidLanguageModel, load_checkpoint, train_tokenizer

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from genrecall.config.generator import DecoderSection, StageSection
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from tests.generator.shop import catalogue
 from trainer.generator.encoder_model import EncoderModel, decoder_config

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import ConstraintTables
 from tests.decoding.models import offsets, padded_prompts, random_lm, random_space, search
 from trainer.generator.loss import Policy, visible
 

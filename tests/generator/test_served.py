@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from genrecall.decoding import Generator
-from genrecall.decoding.layout import GeneratorBlock
-from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad
+from genrecall.decoding.config import GeneratorConfig
+from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary, left_pad
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from tests.decoding.test_parity import hugging_face_search
@@ -36,9 +36,9 @@ def test_a_trained_lm_answers_as_hugging_face_does(trained_lm: Trained) -> None:
     folder, _ = trained_lm
     space = catalogue()[2]
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    block = GeneratorBlock.read(json.loads((folder / "config.json").read_text()), folder)
+    block = GeneratorConfig.read(json.loads((folder / "config.json").read_text()), folder)
     vocabulary = Vocabulary(block.base, block.level_sizes)
-    ids, mask = left_pad(Prompts.load(folder, vocabulary, block.max_tokens, True).ids(QUERIES, "query"))
+    ids, mask = left_pad(PromptTemplate.load(folder, vocabulary, block.max_tokens, True).ids(QUERIES, "query"))
     codes, scores = hugging_face_search(
         model, space, torch.from_numpy(ids), torch.from_numpy(mask), 20, first=vocabulary.offsets
     )
@@ -50,14 +50,14 @@ def test_a_trained_lm_answers_as_hugging_face_does(trained_lm: Trained) -> None:
 def test_a_trained_lm_reads_as_its_tokenizer_in_hugging_face(trained_lm: Trained) -> None:
     folder, _ = trained_lm
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompts = Prompts.load(folder, Vocabulary(len(tokenizer), (4, 4, 3)), 32, lowercase=True)
+    prompts = PromptTemplate.load(folder, Vocabulary(len(tokenizer), (4, 4, 3)), 32, lowercase=True)
     for text in QUERIES:
         expected = tokenizer(text.lower(), add_special_tokens=False)["input_ids"][:31]
         assert prompts.ids([text], "query") == [[*expected, len(tokenizer) + 1]]
 
 
 def test_no_text_can_spell_a_control_token(trained_lm: Trained) -> None:
-    prompts = Prompts.load(trained_lm[0], Vocabulary(10**6, (4, 4, 3)), 32, lowercase=False)
+    prompts = PromptTemplate.load(trained_lm[0], Vocabulary(10**6, (4, 4, 3)), 32, lowercase=False)
     control = "<|endoftext|>"
     assert prompts.tokenizer.token_to_id(control) not in prompts.ids([f"{control} shoe"], "query")[0]
 

@@ -39,9 +39,9 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
     trained_encoder: Trained, encoder: EncoderSection, cache: Path
 ) -> None:
     """All 48 SIDs of a query: probabilities sum to one, and equal those of Hugging Face's modules, teacher-forced."""
-    from genrecall.decoding.constraint import ConstraintTables
-    from genrecall.decoding.layout import read_folder
-    from genrecall.decoding.prior import PrefixPrior
+    from genrecall.decoding.config import read_folder
+    from genrecall.decoding.dense_prior import DensePrior
+    from genrecall.decoding.tables import ConstraintTables
     from trainer.generator.encoder_model import EncoderModel, decoder_config
 
     folder, _ = trained_encoder
@@ -53,7 +53,7 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
         16,
         space.level_sizes,
         ConstraintTables.build(space),
-        PrefixPrior((nodes[0], nodes[1], nodes[2]), 16, TINY.decoder.hidden),
+        DensePrior((nodes[0], nodes[1], nodes[2]), 16, TINY.decoder.hidden),
         dropout=0.0,
     ).eval()
     names = {"model.": "backbone.", "lm_head.": "heads.", "prior.": "heads.prior."}

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from opensearchpy import OpenSearch
 
-from deploy.local.node import Node
 from genrecall.config.opensearch import BulkSection, OpenSearchSection
+from genrecall.local_node.node import Node
 from genrecall.records import ITEMS
 from index_mappings.client import connect
 from index_mappings.lifecycle import Meta

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from genrecall.config.opensearch import OpenSearchSection
-from index_mappings import refresh
 from index_mappings.client import connect
 from index_mappings.lifecycle import Meta
+from index_mappings.migration import refresh
 from index_mappings.sids import Sids
 
 READING = ("_search", "_count", "_mget", "_refresh")

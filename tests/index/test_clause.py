@@ -8,10 +8,9 @@ import grpc
 import numpy as np
 import pytest
 
-from genrecall.rpc.errors import ServerError
-from genrecall.rpc.messages import Reply
-from index_mappings.clause import Ask, ClauseError, NoSids, Settings, composing
-from index_mappings.clause_indices import Mappings, ReadMapping
+from genrecall.client import Reply, ServerError
+from index_mappings.compose.composer import Ask, ClauseError, NoSids, Settings, composing
+from index_mappings.compose.indices import Mappings, ReadMapping
 
 TEXT = "red shoes"
 GONE = ServerError("no inference server answers", grpc.StatusCode.UNAVAILABLE)

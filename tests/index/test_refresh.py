@@ -14,12 +14,13 @@ from opensearchpy.exceptions import ConnectionError, TransportError
 
 from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
 from genrecall.errors import UserError
-from index_mappings import lifecycle, refresh
+from index_mappings import lifecycle
 from index_mappings.bulk import send
 from index_mappings.client import connect, explained
-from index_mappings.job import Job
 from index_mappings.load import load
-from index_mappings.move import Move
+from index_mappings.migration import refresh
+from index_mappings.migration.alias_migration import Move
+from index_mappings.migration.lease import Job
 from index_mappings.sids import Sids
 from tests.index import killed
 from tests.index.conftest import META, Faults, Shop

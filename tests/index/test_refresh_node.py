@@ -13,12 +13,13 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import TransportError
 from rich.console import Console
 
-from deploy.local import node as local
 from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
 from genrecall.errors import UserError
-from index_mappings import changes, lifecycle, refresh
+from genrecall.local_node import node as local
+from index_mappings import lifecycle
 from index_mappings.client import connect, explained
 from index_mappings.load import load
+from index_mappings.migration import changes, refresh
 from tests.conftest import CACHE, NODE
 from tests.index.conftest import META, Shop
 from tests.index.test_refresh import COUNT, NEXT, everything, second, tools, without_sids

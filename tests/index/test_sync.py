@@ -14,8 +14,8 @@ from genrecall.errors import UserError
 from genrecall.records import ITEMS
 from index_mappings import lifecycle
 from index_mappings.client import connect
-from index_mappings.job import Job
 from index_mappings.load import load
+from index_mappings.migration.lease import Job
 from index_mappings.sids import Sids
 from index_mappings.sync import Report, sync
 from tests.index.conftest import META, Shop

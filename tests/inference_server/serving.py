@@ -11,11 +11,11 @@ import pytest
 
 from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
-from genrecall.decoding import Generated
+from genrecall.decoding import GeneratedSids
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.bundles.loaded import Slots
 from inference_server.server import start, stop
-from inference_server.slots import Slots
 
 SIDS = np.array([[0, 1, 2], [3, 0, 0], [1, 1, 1]], np.int32)
 SCORES = np.array([-0.1, -2.0, -5.0], np.float32)
@@ -56,7 +56,7 @@ class ThreeSids:
         codes = np.zeros((len(prompts), width, 3), np.int32)
         scores, valid = np.full(codes.shape[:2], -np.inf, np.float32), np.zeros(codes.shape[:2], bool)
         codes[:, :n], scores[:, :n], valid[:, :n] = SIDS[:n], SCORES[:n], True
-        return Generated(codes, scores, valid)
+        return GeneratedSids(codes, scores, valid)
 
     def score(self, prompt, codes):
         self.scored.append(len(codes))

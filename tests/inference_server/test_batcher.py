@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from inference_server.batcher import Batcher, BatchSettings, Entry, Full
+from inference_server.batching.batcher import Batcher, BatchSettings, Entry, Full
 
 
 def entries(call, *lengths, lane="a", cost=1.0, deadline=None, arrived=0.0):

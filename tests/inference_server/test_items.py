@@ -13,12 +13,12 @@ import pytest
 from genrecall import bundle
 from genrecall.assignment import assign
 from genrecall.bundle import Bundle
+from genrecall.client import Client, Item, ServerError
 from genrecall.embeddings import embed
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from genrecall.records import ITEMS
-from genrecall.rpc.client import Client, Item, ServerError
+from inference_server.bundles.encode import EncodeLane, EncodeLanes
 from inference_server.engines.torch_engine import TorchEngine
-from inference_server.items import EncodeLane, EncodeLanes
 from tests.generator.shop import catalogue
 from tests.inference_server.bundles import train_shop
 from tests.inference_server.serving import ThreeSids, served

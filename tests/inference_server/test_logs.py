@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from inference_server import logs
-from inference_server.logs import ACCESS, JsonFormatter, TextFormatter, event
+from inference_server.telemetry import logs
+from inference_server.telemetry.logs import ACCESS, JsonFormatter, TextFormatter, event
 from tests.inference_server.serving import SIDS, ThreeSids, refusal, request, score_request, served
 
 REQUEST_ID = (("x-request-id", "abc-1"),)

@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.metrics import Metrics
-from inference_server.slots import Slots
+from inference_server.bundles.loaded import Slots
+from inference_server.telemetry.metrics import Metrics
 from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from inference_server.overload import Pace
+from inference_server.admission.overload import Pace
 from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 

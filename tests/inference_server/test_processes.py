@@ -19,18 +19,18 @@ from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.items import EncodeLanes, ItemReader
-from inference_server.metrics import Metrics
+from inference_server.bundles.encode import EncodeLanes, ItemReader
+from inference_server.bundles.loaded import load
+from inference_server.bundles.reload import Reloader
 from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.frames import HEAD, MAX_FRAME
 from inference_server.processes.hub import Hub
 from inference_server.processes.link import FarEncodeLane, FarEngine, Link
 from inference_server.processes.supervisor import shared_port
 from inference_server.processes.totals import Totals, snapshot
-from inference_server.reload import Reloader
 from inference_server.server import answer, stop
 from inference_server.service import GenerativeRecall
-from inference_server.slots import load
+from inference_server.telemetry.metrics import Metrics
 from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, score_request
 

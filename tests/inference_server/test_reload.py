@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from genrecall import bundle
 from genrecall.bundle import codes_of
 from genrecall.config.server import ServerSection
-from genrecall.decoding import Generated
+from genrecall.decoding import GeneratedSids
 from genrecall.errors import BundleError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.reload import Reloader
-from inference_server.self_test import self_test
+from inference_server.bundles.loaded import load, open_engine
+from inference_server.bundles.reload import Reloader
+from inference_server.bundles.self_test import self_test
 from inference_server.server import start, stop
-from inference_server.slots import load, open_engine
 from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request
 
@@ -279,7 +279,7 @@ def test_the_self_test_names_what_is_wrong(root, codes, scores, fault):
     def search(prompts, width):
         rows = len(prompts)
         valid = np.ones((rows, len(codes)), bool)
-        return Generated(np.stack([codes] * rows), np.array([scores] * rows, np.float32), valid)
+        return GeneratedSids(np.stack([codes] * rows), np.array([scores] * rows, np.float32), valid)
 
     engine.search = search
     with pytest.raises(BundleError, match=fault):

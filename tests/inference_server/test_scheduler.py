@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from inference_server.batcher import BatchSettings, Full
-from inference_server.scheduler import Expired, Job, Scheduler, Stopped
+from inference_server.batching.batcher import BatchSettings, Full
+from inference_server.batching.scheduler import Expired, Job, Scheduler, Stopped
 
 
 class Doubler:

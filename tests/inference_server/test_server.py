@@ -10,8 +10,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from inference_server.bundles.loaded import Slots
 from inference_server.server import SERVICE, start, stop
-from inference_server.slots import Slots
 from tests.inference_server.serving import ThreeSids, refusal, request, served
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from genrecall.errors import UserError
-from inference_server import spans
-from inference_server.spans import Spans
+from inference_server.telemetry import spans
+from inference_server.telemetry.spans import Spans
 from tests.inference_server.serving import ThreeSids, refusal, request, served
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -7,9 +7,9 @@ import subprocess
 import grpc
 import pytest
 
+from genrecall.client import Client, ServerError
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
-from genrecall.rpc.client import Client, ServerError
 from inference_server.tls import credentials
 from tests.inference_server.serving import ThreeSids, served
 

@@ -8,7 +8,7 @@ import pytest
 from genrecall.bundle import assignments_table
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.limits import Invalid, check_generate
+from inference_server.admission.validation import Invalid, check_generate
 from inference_server.users import UserResolver
 
 CODES = np.array([[0, 1, 2], [3, 0, 0]], np.int32)

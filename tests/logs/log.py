@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.records import REQUESTS
-from genrecall.rejects import Rejects
 from trainer.logs import build_requests, open_requests
 
 START = datetime(2025, 3, 1, 10, tzinfo=UTC)

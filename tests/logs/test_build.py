@@ -13,8 +13,8 @@ import pytest
 
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
-from genrecall.rejects import Rejects
 from tests.logs.log import ITEMS, build, event, query, write
 from trainer.logs import requests as module
 
@@ -39,7 +39,7 @@ def killed_at(step: str, section: DataSection, folder: Path, logs: LogsSection =
         from pathlib import Path
         from genrecall.config.data import DataSection
         from genrecall.config.logs import LogsSection
-        from genrecall.rejects import Rejects
+        from genrecall.data.rejects import Rejects
         from tests.logs.log import ITEMS
         from trainer.logs import requests as module
 

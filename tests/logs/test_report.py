@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
-from genrecall.rejects import Rejects
 from tests.logs.log import build, event, query, write
 from trainer.logs import prepare
 from trainer.logs.report import markdown

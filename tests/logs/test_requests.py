@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from genrecall.config.data import LoggedEventSource, LoggedQuerySource
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
 from genrecall.records import REQUESTS
-from genrecall.rejects import Rejects
 from tests.logs.log import ITEMS, at, build, event, query, write
 
 QUERIES = [

@@ -9,7 +9,7 @@ import torch
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY, AlignmentSection, StageSection, UserSection
 from genrecall.embeddings import embed
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from tests.generator.shop import catalogue, logs, requests
 from trainer.generator import train_generator
 

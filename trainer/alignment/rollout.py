@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from genrecall.config.generator import AlignmentSection
-from genrecall.decoding.constraint import ConstraintTables
 from genrecall.decoding.sample import Samples
+from genrecall.decoding.tables import ConstraintTables
 from trainer.alignment import reward
 from trainer.alignment.loss import advantages
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from genrecall.decoding import Generated, Generator
-from genrecall.decoding.graph import prompt_arrays, table_arrays, wanted_arrays
-from genrecall.decoding.prompter import Prompt
-from genrecall.decoding.score import CHUNK, Wanted
+from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.export_modules import prompt_arrays, sid_tree_arrays, table_arrays
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.decoding.score import CHUNK, SidTree
 from trainer.export.onnx import SCORE, SEARCH
 
 BATCH = 8
@@ -29,15 +29,19 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     import onnxruntime
 
     search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
-    block, prior = generator.prompter.block, generator.heads.prior
+    block, prior = generator.request_tokenizer.block, generator.heads.prior
     tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
     width = min(width, len(generator.space))
     overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0
-    for prompts in _batches(generator.prompter(texts)):
-        inputs = {**prompt_arrays(generator.prompter.inputs(prompts), block), **tables, "beams": np.arange(width)}
+    for prompts in _batches(generator.request_tokenizer(texts)):
+        inputs = {
+            **prompt_arrays(generator.request_tokenizer.inputs(prompts), block),
+            **tables,
+            "beams": np.arange(width),
+        }
         expected = generator.search(prompts, width)
         sid, scores = _run(search, inputs)
-        found = Generated.of(generator.space, sid, scores, width)
+        found = GeneratedSids.of(generator.space, sid, scores, width)
         for row, prompt in enumerate(prompts):
             ours, theirs = _ranked(generator, expected, row), _ranked(generator, found, row)
             both = ours.keys() & theirs.keys()
@@ -46,8 +50,8 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
             first.append(next(iter(ours)) == next(iter(theirs)))
             gap = max([gap, *(abs(ours[sid] - theirs[sid]) for sid in both)])
             rows = np.sort(np.array(list(ours)))[:CHUNK]
-            alone = {**prompt_arrays(generator.prompter.inputs([prompt]), block), **tables}
-            wanted = wanted_arrays(Wanted.of(generator.tables.paths_of(rows)))
+            alone = {**prompt_arrays(generator.request_tokenizer.inputs([prompt]), block), **tables}
+            wanted = sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))
             difference = _run(score, {**alone, **wanted})[0] - [ours[sid] for sid in rows.tolist()]
             score_gap = max(score_gap, float(np.abs(difference).max()))
     return {
@@ -61,7 +65,7 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     }
 
 
-def _batches(prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
+def _batches(prompts: Sequence[TokenizedPrompt]) -> Iterator[Sequence[TokenizedPrompt]]:
     for start in range(0, len(prompts), BATCH):
         yield prompts[start : start + BATCH]
 
@@ -71,7 +75,7 @@ def _run(session: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     return list(session.run(None, {name: array for name, array in arrays.items() if name in names}))
 
 
-def _ranked(generator: Generator, found: Generated, row: int) -> dict[int, float]:
+def _ranked(generator: Generator, found: GeneratedSids, row: int) -> dict[int, float]:
     """SID row -> score, likeliest first."""
     valid = found.valid[row]
     rows = generator.space.index_of(found.codes[row, valid])

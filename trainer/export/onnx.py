@@ -1,8 +1,9 @@
 """A generator -> `search.onnx` and `score.onnx` over one file of weights.
 
 Each is one graph without control flow: a single run answers a batch. Batch, prompt length, beam width and every size
-of the constraint tables are dynamic, and the tables are inputs (`genrecall.decoding.graph`), so a new list of SIDs
-needs no new graph. Weights are float32, float16 or bfloat16; int8 is a float32 export whose matrices are quantized.
+of the constraint tables are dynamic, and the tables are inputs (`genrecall.decoding.export_modules`), so a new list of
+SIDs needs no new graph. Weights are float32, float16 or bfloat16; int8 is a float32 export whose matrices are
+quantized.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import Generator
-from genrecall.decoding.graph import (
+from genrecall.decoding.export_modules import (
     Arrays,
-    Named,
-    ScoreGraph,
-    SearchGraph,
+    Positional,
+    ScoreModule,
+    SearchModule,
     prompt_arrays,
+    sid_tree_arrays,
     table_arrays,
-    wanted_arrays,
 )
-from genrecall.decoding.score import Wanted
+from genrecall.decoding.score import SidTree
 from genrecall.errors import UserError
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -58,8 +59,8 @@ def write(generator: Generator, folder: Path, names: Sequence[str] = GRAPHS) -> 
             "which is not part of the graph. Train with related=0, or serve with --engine torch"
         )
     made = {
-        SEARCH: lambda: _export(SearchGraph(generator), search_arrays(generator)),
-        SCORE: lambda: _export(ScoreGraph(generator), score_arrays(generator)),
+        SEARCH: lambda: _export(SearchModule(generator), search_arrays(generator)),
+        SCORE: lambda: _export(ScoreModule(generator), score_arrays(generator)),
     }
     with _quiet():
         _save({name: made[name]() for name in names}, folder)
@@ -73,21 +74,21 @@ def search_arrays(generator: Generator) -> Arrays:
 def score_arrays(generator: Generator) -> Arrays:
     """Inputs to trace the scoring with: rows of every table, no two of them equally many."""
     rows = np.unique(np.linspace(0, len(generator.space) - 1, 7).astype(np.int64))
-    return {**_prompts(generator, _TEXTS[1:]), **wanted_arrays(Wanted.of(generator.tables.paths_of(rows)))}
+    return {**_prompts(generator, _TEXTS[1:]), **sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))}
 
 
 def _prompts(generator: Generator, texts: Sequence[str]) -> Arrays:
-    block, prior = generator.prompter.block, generator.heads.prior
-    inputs = generator.prompter.inputs(generator.prompter(texts))
+    block, prior = generator.request_tokenizer.block, generator.heads.prior
+    inputs = generator.request_tokenizer.inputs(generator.request_tokenizer(texts))
     tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
     return {**prompt_arrays(inputs, block), **tables}
 
 
-def _export(graph: SearchGraph | ScoreGraph, arrays: Mapping[str, np.ndarray]) -> Any:
+def _export(graph: SearchModule | ScoreModule, arrays: Mapping[str, np.ndarray]) -> Any:
     """The graph as an `onnx_ir.Model`."""
     names = list(arrays)
     program = torch.onnx.export(
-        Named(graph, names).eval(),
+        Positional(graph, names).eval(),
         tuple(torch.from_numpy(a) for a in arrays.values()),
         input_names=names,
         output_names=list(graph.outputs),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from genrecall import tensorrt
-from genrecall.decoding.graph import PROMPT_INPUTS, WANTED
+from genrecall.decoding.export_modules import PROMPT_INPUTS, SID_TREE_INPUTS
 from genrecall.decoding.score import CHUNK
 from genrecall.errors import UserError
 from trainer.export.onnx import SCORE, SEARCH
@@ -119,6 +119,6 @@ def _range(name: str, shape: Shape, profile: Profile) -> tuple[Shape, Shape, Sha
         columns = {"profile": shape[1:], "recent": (32,)}.get(name, (profile.length,))
         least = shape[1:] if name == "profile" else (1,)
         return (1, *least), (profile.batch, *columns), (profile.batch, *columns)
-    if name in WANTED:
+    if name in SID_TREE_INPUTS:
         return (1,), (CHUNK,), (CHUNK,)
     return (1, *shape[1:]), shape, (GROWTH * shape[0], *shape[1:])

@@ -15,10 +15,11 @@ import typer
 
 from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
+from genrecall.data.readers import open_dataset
+from genrecall.data.splits import kfold
 from genrecall.embeddings import embed
-from genrecall.readers import item_text, open_dataset
+from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
-from genrecall.splits import kfold
 from trainer.behaviour import behaviour_of
 from trainer.pipeline import generate, query_item_pairs
 from trainer.quantizer import fit

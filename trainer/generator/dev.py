@@ -10,9 +10,9 @@ import torch
 from transformers import Qwen2Model
 
 from genrecall.config.generator import DevSection
+from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.items import items_by_sid, rank_items
 from genrecall.decoding.search import Prefix, beam_search
-from genrecall.decoding.transformer import Decoder, DecoderConfig
 from trainer.generator.examples import Judged
 from trainer.generator.loss import Policy
 

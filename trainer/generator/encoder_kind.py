@@ -4,8 +4,8 @@ Deviations from the paper, numbered:
 1. No language model: a frozen sentence encoder's pooled vector is the prefix of a small decoder, for CPUs and small
 shops. 2. Stages 1 and 2 are one: synthetic queries, standing for the items, are mixed with the real ones, half and
 half. 3. Two SIDs are sampled for a query, by grade, where the paper has three by click or purchase. 4. The prefix
-prior lets the vectors of the items speak before anything is learned (`genrecall.decoding.prior`). 5. A user's recent
-SIDs are one embedding each (`genrecall.decoding.user`).
+prior lets the vectors of the items speak before anything is learned (`genrecall.decoding.dense_prior`). 5. A user's
+recent SIDs are one embedding each (`genrecall.decoding.user`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.layout import ENCODER, GeneratorBlock, space_fingerprint
-from genrecall.decoding.prior import PrefixPrior, node_means
+from genrecall.decoding.config import ENCODER, GeneratorConfig, space_fingerprint
+from genrecall.decoding.dense_prior import DensePrior, node_means
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.user import UserPrefix
 from genrecall.embeddings import embed
@@ -51,7 +51,7 @@ def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
     }
     stages |= logged_stages(job, model, inputs, work, with_user, aligned)
 
-    block = GeneratorBlock(
+    block = GeneratorConfig(
         *("encoder", sizes, 0, "children", prior is not None, job.encoder.max_tokens, space_fingerprint(job.space)),
         user=job.user,
     )
@@ -88,9 +88,9 @@ class VectorInputs:
         return found
 
 
-def make_prior(job: Job, hidden_size: int) -> PrefixPrior:
+def make_prior(job: Job, hidden_size: int) -> DensePrior:
     """A prior at its start: node means and sizes of the catalogue."""
     means, counts = node_means(job.space, job.rows, job.item_vectors)
-    prior = PrefixPrior((len(means[0]), len(means[1]), len(means[2])), job.item_vectors.shape[1], hidden_size)
+    prior = DensePrior((len(means[0]), len(means[1]), len(means[2])), job.item_vectors.shape[1], hidden_size)
     prior.fill(means, counts)
     return prior

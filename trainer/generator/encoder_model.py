@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
 from genrecall.config.generator import DecoderSection
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.config import CONFIG, WEIGHTS, GeneratorConfig
+from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.layout import CONFIG, WEIGHTS, GeneratorBlock
-from genrecall.decoding.prefixer import encoder_prefix
-from genrecall.decoding.prior import PrefixPrior
+from genrecall.decoding.prefix_embedder import encoder_prefix
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.user import UserPrefix, Users
 from trainer.generator.loss import Policy
 
@@ -41,7 +41,7 @@ class EncoderModel(nn.Module):
         dim: int,
         level_sizes: tuple[int, int, int],
         tables: ConstraintTables,
-        prior: PrefixPrior | None,
+        prior: DensePrior | None,
         dropout: float,
         user: UserPrefix | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class EncoderModel(nn.Module):
             self.backbone.embed_tokens,
         )
 
-    def save(self, folder: Path, block: GeneratorBlock) -> None:
+    def save(self, folder: Path, block: GeneratorConfig) -> None:
         """config.json and model.safetensors; node vectors as float16, to which `fill` has rounded them already."""
         folder.mkdir(parents=True, exist_ok=True)
         config = {**self.backbone.config.to_dict(), "architectures": [type(self).__name__], "genrecall": block.write()}

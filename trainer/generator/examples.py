@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from genrecall.config.generator import SamplingSection
-from genrecall.readers import item_text
+from genrecall.item_text import item_text
 from trainer.generator.synthetic import item_generator, synthetic_queries
 
 

@@ -13,8 +13,8 @@ import torch
 
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import GeneratorSection
-from genrecall.decoding.layout import space_fingerprint
-from genrecall.decoding.user import UserBlock
+from genrecall.decoding.config import space_fingerprint
+from genrecall.decoding.user import UserConfig
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
 from trainer.generator.examples import Examples, Judged, shares_of
@@ -50,12 +50,12 @@ class Job:
     profiles: tuple[str, ...] = ()
 
     @property
-    def user(self) -> UserBlock | None:
+    def user(self) -> UserConfig | None:
         """What the generator will know of users; None where there is no stage 3."""
         section = self.section.user
         if not section.stage.steps or self.requests is None:
             return None
-        return UserBlock(self.profiles, section.recent, section.related)
+        return UserConfig(self.profiles, section.recent, section.related)
 
     def keys(self, *settings: object) -> Iterator[str]:
         """16 hex digits a stage, given what each adds to what the result depends on: a stage's key covers all before.

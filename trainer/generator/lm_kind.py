@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from genrecall.checkpoints import resolve
-from genrecall.decoding.constraint import ConstraintTables
-from genrecall.decoding.layout import GeneratorBlock, space_fingerprint
-from genrecall.decoding.prompts import Prompts, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.config import GeneratorConfig, space_fingerprint
+from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.encoder_model import decoder_config
 from trainer.generator.job import Job, training_device
 from trainer.generator.lm_model import SidLanguageModel, load_checkpoint, train_tokenizer
@@ -44,7 +44,7 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
     model.prepare(vocabulary, tables, job.section.decoder.dropout)
     nn.Module.to(model, training_device())
     lowercase = section.checkpoint is None
-    inputs = PromptInputs(job, Prompts(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase))
+    inputs = PromptInputs(job, PromptTemplate(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase))
 
     settings = (section.checkpoint, section.bpe_size, section.max_tokens, section.item_stage)
     item, query, with_user, aligned = job.keys(settings, section.query_stage, job.section.user, job.section.alignment)
@@ -60,7 +60,7 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
     }
     stages |= logged_stages(job, model, inputs, work, with_user, aligned)
 
-    block = GeneratorBlock(
+    block = GeneratorConfig(
         *("lm", sizes, vocabulary.base, "children", False, section.max_tokens, space_fingerprint(job.space), lowercase),
         user=job.user,
     )
@@ -72,7 +72,7 @@ def train_lm(job: Job, work: Path, out: Path) -> dict[str, Any]:
 class PromptInputs:
     """`stages.Inputs` of this kind: left-padded prompts."""
 
-    def __init__(self, job: Job, prompts: Prompts) -> None:
+    def __init__(self, job: Job, prompts: PromptTemplate) -> None:
         first = job.examples.groups["title"][0]
         self.vocabulary = prompts.vocabulary
         self.tokens = job.space.sids.astype(np.int64) + np.array(self.vocabulary.offsets)

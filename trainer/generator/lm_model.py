@@ -1,7 +1,7 @@
 """The `lm` kind while it is trained: a Qwen2 language model whose vocabulary ends in markers and SID tokens.
 
 Owns the model from scratch or from a checkpoint, its rows for the new tokens, and the tokenizer trained on the
-catalogue. The layout of the vocabulary is `genrecall.decoding.prompts`'.
+catalogue. The layout of the vocabulary is `genrecall.decoding.prompt_template`'.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.config import GeneratorConfig
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.layout import GeneratorBlock
-from genrecall.decoding.prompts import Vocabulary
+from genrecall.decoding.prompt_template import Vocabulary
 from genrecall.decoding.search import Prefix
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
 from trainer.generator.encoder_model import add_residual_dropout
@@ -66,7 +66,7 @@ class SidLanguageModel(Qwen2ForCausalLM):
         """What the search starts from."""
         return Prefix(self.model.embed_tokens(ids), mask)
 
-    def save(self, folder: Path, block: GeneratorBlock) -> None:
+    def save(self, folder: Path, block: GeneratorConfig) -> None:
         """A folder that `AutoModelForCausalLM` reads, with our block in its config.json."""
         self.config.genrecall = block.write()
         with without_progress_bar():

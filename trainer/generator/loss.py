@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Model
 
-from genrecall.decoding.constraint import ConstraintTables
+from genrecall.decoding.decoder import MASKED
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix
-from genrecall.decoding.transformer import MASKED
+from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import LEVELS
 
 
@@ -38,7 +38,7 @@ class Policy:
         """The states [B, G, 3, hidden] from which the levels of G SIDs a prefix are predicted, in one forward.
 
         The prefix is there once: the G first codes stand behind it, then the G second codes, and a mask lets each row
-        see the prefix, its own first code and itself, as in the search (`PrefixTree`).
+        see the prefix, its own first code and itself, as in the search (`DecodeState`).
 
         Args:
             codes: int64 [B, G, 3]; the last code is predicted and not read.

@@ -12,8 +12,8 @@ import pyarrow as pa
 import genrecall
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
-from genrecall.events import log_files
-from genrecall.rows import state
+from genrecall.data.events import log_files
+from genrecall.data.rows import state
 
 PART_BYTES = 32 << 20  # of JSON lines in a part; a part takes about eight times as much memory while it is joined
 SWELL = {".gz": 8, ".parquet": 4}  # JSON lines of the same rows are about so much larger

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from genrecall.data.splits import groups
 from genrecall.records import Split
-from genrecall.splits import groups
 
 SLICE = 1 << 20  # requests looked at together
 TRAIN, DEV, TEST, NONE = range(4)

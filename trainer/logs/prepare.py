@@ -7,8 +7,8 @@ from typing import Any
 
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.rejects import Rejects
 from genrecall.records import Dataset, Split
-from genrecall.rejects import Rejects
 from trainer.logs.parts import RequestSplit
 from trainer.logs.report import describe, write_report
 from trainer.logs.requests import build_requests, open_requests

@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
-from genrecall.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
-from genrecall.readers import describe
+from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
+from genrecall.data.readers import describe
+from genrecall.data.rejects import Rejects
 from genrecall.records import REQUESTS
-from genrecall.rejects import Rejects
 from trainer.logs import fingerprint
 from trainer.logs.facts import facts
 from trainer.logs.filters import KNOWN, bots, sessions

@@ -17,10 +17,11 @@ import typer
 from genrecall import records
 from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
+from genrecall.data.readers import open_dataset
+from genrecall.data.splits import kfold, recurring
 from genrecall.embeddings import embed
-from genrecall.readers import item_text, open_dataset
+from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
-from genrecall.splits import kfold, recurring
 from trainer.quantizer import Pairs, fit, probe
 
 HEADER = (

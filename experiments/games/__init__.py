@@ -1,0 +1,1 @@
+"""The amazon-games dataset: real purchase histories, with queries derived from titles."""

@@ -1,0 +1,102 @@
+"""What the two clients share: options, TLS, the channel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import grpc
+
+from genrecall.client.messages import Limits
+from genrecall.client.retry import Attempts, Budget, Deadline, Retry
+from genrecall.errors import UserError
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+
+REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
+UNANSWERED_S = 5.0
+
+
+class Connection:
+    """A channel to the inference servers behind one endpoint.
+
+    Args:
+        endpoint: `host:port`; calls are spread over all addresses of the name.
+        timeout_s: of a whole call: attempts, the waits between them and the parts of a large call share it.
+        trusted_certificates: PEM file; given, the channel uses TLS.
+        client_certificate, client_key: PEM files that show the server who calls (mutual TLS); they imply TLS, by the
+            certificates that gRPC trusts where `trusted_certificates` names none.
+        retry: how persistent a failed call is.
+        keepalive_s: a connection with a call under way is tested this often, and given up when the test, or bytes sent,
+            stay unanswered as long, 5 s at most; the call is then retried on a new one. The default is as often as a
+            gRPC server permits unasked; a shorter time needs its consent
+            (`grpc.http2.min_ping_interval_without_data_ms`).
+        max_reply_bytes: a larger reply is refused.
+
+    Raises:
+        UserError: when a PEM file cannot be read or half of a pair is missing.
+    """
+
+    _library: ClassVar[Any]  # grpc or grpc.aio: both make channels by the same names
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float = 10.0,
+        trusted_certificates: Path | None = None,
+        *,
+        client_certificate: Path | None = None,
+        client_key: Path | None = None,
+        retry: Retry = Retry(),
+        keepalive_s: float = 300.0,
+        max_reply_bytes: int = REPLY_LIMIT,
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._retry = retry
+        self._budget = Budget(retry.budget)
+        self._limits = Limits()
+        self._closed = False
+        credentials = _credentials(trusted_certificates, client_certificate, client_key)
+        options = _options(keepalive_s, max_reply_bytes)
+        self._channel = (
+            self._library.secure_channel(endpoint, credentials, options)
+            if credentials
+            else self._library.insecure_channel(endpoint, options)
+        )
+        self._stub = GenerativeRecallStub(self._channel)
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        if self._closed:
+            raise ValueError(f"the client of {self.endpoint} is closed: make a new one")
+        return Deadline.after(self.timeout_s if timeout_s is None else timeout_s)
+
+    def _attempts(self, deadline: Deadline) -> Attempts:
+        return Attempts(self._retry, self._budget, deadline, self.endpoint)
+
+
+def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
+    unanswered_ms = int(min(keepalive_s, UNANSWERED_S) * 1e3)
+    return [
+        ("grpc.max_receive_message_length", max_reply_bytes),
+        ("grpc.keepalive_time_ms", int(keepalive_s * 1e3)),
+        ("grpc.keepalive_timeout_ms", unanswered_ms),  # in effect for sent bytes only, as TCP_USER_TIMEOUT
+        ("grpc.http2.ping_timeout_ms", unanswered_ms),  # this one is for the test; left alone it takes a minute
+        # A server that comes back is found within a second; gRPC's own default is up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ]
+
+
+def _credentials(trusted: Path | None, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials | None:
+    if not (trusted or certificate or key):
+        return None
+    if (certificate is None) != (key is None):
+        raise UserError("client_certificate and client_key belong together: give both or neither")
+    try:
+        return grpc.ssl_channel_credentials(
+            *(path.read_bytes() if path else None for path in (trusted, key, certificate))
+        )
+    except OSError as error:
+        raise UserError(f"a PEM file of the client cannot be read: {error}") from None

@@ -1,0 +1,108 @@
+"""The blocking client of the inference server: numpy in and out, retries, gRPC statuses as one exception.
+
+`genrecall.client.async_client` is the same for asyncio. Both are safe to share among threads, or tasks of one loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+
+from genrecall.client import messages
+from genrecall.client.connection import Connection
+from genrecall.client.errors import ServerError
+from genrecall.client.messages import Calls, Item, Reply, T, User
+from genrecall.client.retry import Deadline, Retry
+from genrecall.rpc import generative_recall_pb2 as pb
+
+__all__ = ["Client", "Item", "Reply", "Retry", "ServerError"]
+
+
+class Client(Connection):
+    """A channel to the inference server, usable as a context manager. Options: see `Connection`.
+
+    Every call raises ServerError when the server refuses it or cannot be reached, ValueError or TypeError for
+    arguments that no server would take.
+    """
+
+    _library = grpc
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self._channel.close()
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        *,
+        codebook: str = "",
+        k: int = 0,
+        beam_width: int = 0,
+        users: Sequence[User | None] = (),
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """The likeliest SIDs of each text.
+
+        More texts than the server takes in one call are sent in several, one after the other, all to one codebook.
+
+        Args:
+            codebook: empty: the server's current one; `Reply.codebook` tells which.
+            k, beam_width: zeros mean the server's defaults.
+            users: who asks, one a text, None where nobody is known; empty: nobody at all.
+            timeout_s: of this call, where it is not to be the client's.
+        """
+        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
+
+    def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
+        """The log-probability of given SIDs for a text and a user: float32 [n], -inf for a SID that no item has.
+
+        Args:
+            codes: int [n, 3], any order, repeats allowed; they mean nothing without their `codebook`.
+        """
+        return self._run(messages.score(text, codes, codebook, user))
+
+    def encode(self, items: Sequence[Item | Mapping[str, Any]], *, codebook: str) -> np.ndarray:
+        """The SIDs of new or changed items: int32 [n, 3], in the order asked.
+
+        More items than the server takes in one call are sent in several. A mapping has the fields of `Item`.
+        """
+        return self._run(messages.encode(self._limits, items, codebook))
+
+    def describe(self) -> pb.DescribeResponse:
+        """Codebooks held, level sizes, limits, versions."""
+        return self._run(messages.describe())
+
+    def _run(self, calls: Calls[T], timeout_s: float | None = None) -> T:
+        """Send each request that `calls` yields and hand it the reply, until it returns the answer."""
+        deadline = self._deadline(timeout_s)
+        try:
+            call = next(calls)
+            while True:
+                call = calls.send(self._call(*call, deadline))
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _call(self, name: str, request: Any, deadline: Deadline) -> Any:
+        attempts = self._attempts(deadline)
+        while True:
+            try:
+                reply = getattr(self._stub, name)(request, timeout=attempts.next_timeout_s())
+            except grpc.RpcError as error:
+                time.sleep(attempts.wait_s(error))
+            else:
+                self._budget.answered()
+                return reply

@@ -1,0 +1,131 @@
+"""Behaviour logs: User Behavior Insights 1.3 (`ubi_queries`, `ubi_events`) as streams of record batches.
+
+A batch at a time is in memory, so a log may be of any size. What needs the whole log (a query logged twice, an event of
+a query that was not logged) and what is derived from it (requests, a client's recent items) belongs to `trainer.logs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from genrecall.config.data import DataSection, Source
+from genrecall.data.field_mapping import getter
+from genrecall.data.parse import Parser, batches, id_of, position_of, time_of
+from genrecall.data.readers import describe, rows_of
+from genrecall.data.rejects import Rejects
+from genrecall.data.rows import paths
+from genrecall.errors import BadRow
+from genrecall.item_text import text_of
+
+FILES = {
+    source: (f"{source}.jsonl", f"{source}.jsonl.gz", f"{source}.parquet") for source in ("ubi_queries", "ubi_events")
+}
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_WHERE = [pa.field("place", pa.string(), nullable=False), pa.field("line", pa.int64(), nullable=False)]
+
+# A row of `ubi_queries`, and the file or index and the line where it was found.
+LOGGED_QUERIES = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("client_id", pa.string(), nullable=False),  # "" where unknown, as are gender and age_band
+        pa.field("timestamp", _TIME, nullable=False),
+        pa.field("gender", pa.string(), nullable=False),
+        pa.field("age_band", pa.string(), nullable=False),
+        pa.field("hits", pa.list_(pa.string()), nullable=False),  # the items shown, best first
+        *_WHERE,
+    ]
+)
+
+# A row of `ubi_events`, of an action that `data.actions` lists.
+LOGGED_EVENTS = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("client_id", pa.string(), nullable=False),
+        pa.field("timestamp", _TIME, nullable=False),
+        pa.field("action", pa.string(), nullable=False),  # exposure | click | purchase
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),  # 1-based rank in the answer; 0 where unknown
+        *_WHERE,
+    ]
+)
+
+
+def has_logs(section: DataSection) -> bool:
+    """Whether the dataset that `section` names comes with logs."""
+    section = describe(section)[0]
+    return bool(section.ubi_queries.index or log_files(section, "ubi_queries"))
+
+
+def log_files(section: DataSection, source: str) -> list[Path]:
+    """The files of `source` (ubi_queries or ubi_events); none where it is an index, or is not there."""
+    chosen: Source = getattr(section, source)
+    return [] if chosen.index else paths(section.folder, chosen, FILES[source])
+
+
+def logged_queries(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    """LOGGED_QUERIES, in the order of the log; bad rows go to `rejects`. section: as `readers.describe` fills it in."""
+    return _stream(section, "ubi_queries", LOGGED_QUERIES, _logged_query(section), rejects)
+
+
+def logged_events(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    """LOGGED_EVENTS, in the order of the log. An event of an action that `data.actions` does not list is left out."""
+    return _stream(section, "ubi_events", LOGGED_EVENTS, _logged_event(section), rejects)
+
+
+def _stream(
+    section: DataSection, source: str, schema: pa.Schema, parse: Parser, rejects: Rejects
+) -> Iterator[pa.RecordBatch]:
+    rows = rows_of(section, getattr(section, source), FILES[source], source)
+    return batches(rows, schema, parse, rejects, source, located=True)
+
+
+def _logged_query(section: DataSection) -> Parser:
+    fields = section.ubi_queries.fields
+    get_id, get_text, get_client = getter(fields.query_id), getter(fields.user_query), getter(fields.client_id)
+    get_time, get_hits = getter(fields.timestamp), getter(fields.hits)
+    get_gender, get_age = getter(fields.gender), getter(fields.age_band)
+
+    def parse(row: Any) -> list[tuple[Any, ...]]:
+        hits = get_hits(row) or []
+        if not isinstance(hits, list):
+            raise BadRow("the items shown are not a list")
+        record = (
+            id_of(get_id(row), "query_id"),
+            text_of(get_text(row), "user_query"),
+            text_of(get_client(row), "client_id"),
+            time_of(get_time(row)),
+            text_of(get_gender(row), "gender"),
+            text_of(get_age(row), "age_band"),
+            [id_of(hit, "item_id") for hit in hits],
+        )
+        return [record]
+
+    return parse
+
+
+def _logged_event(section: DataSection) -> Parser:
+    fields = section.ubi_events.fields
+    get_action, get_id, get_client = getter(fields.action), getter(fields.query_id), getter(fields.client_id)
+    get_time, get_item, get_position = getter(fields.timestamp), getter(fields.item_id), getter(fields.position)
+
+    def parse(row: Any) -> list[tuple[Any, ...]]:
+        name = id_of(get_action(row), "action_name")
+        if name not in section.actions:
+            return []
+        record = (
+            id_of(get_id(row), "query_id"),
+            text_of(get_client(row), "client_id"),
+            time_of(get_time(row)),
+            section.actions[name],
+            id_of(get_item(row), "item_id"),
+            position_of(get_position(row)),
+        )
+        return [record]
+
+    return parse

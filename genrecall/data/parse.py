@@ -1,0 +1,135 @@
+"""What a value must look like to be kept, and the loop that turns rows into a table and sets the bad ones aside.
+
+Shared by the readers of items, queries, judgments and events. Every row ends in exactly one place: kept, or rejected
+with a reason.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from genrecall.data.rejects import Rejects
+from genrecall.data.rows import Row
+from genrecall.errors import BadRow
+from genrecall.item_text import text_of
+
+BATCH = 16_384  # records turned into Arrow at a time
+LONGEST_ID = 512  # bytes; OpenSearch takes no longer _id
+LARGEST_GRADE = 1e9  # beyond it a grade is a mistake, and the smaller ones would vanish when divided by it
+_PLAIN_ID = re.compile(rf"[!-~]{{1,{LONGEST_ID}}}").fullmatch
+Parser = Callable[[Any], Iterable[tuple[Any, ...]]]
+
+
+def table(rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str) -> pa.Table:
+    """The records of all rows as one table; arguments as of `batches`."""
+    return pa.Table.from_batches(batches(rows, schema, parse, rejects, source), schema=schema)
+
+
+def batches(
+    rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str, located: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The records of all rows, a batch at a time.
+
+    Args:
+        rows: as they come out of a file or index.
+        schema: of the records.
+        parse: from a row's value to its records (tuples in the schema's order: none, one or several); raises BadRow.
+        rejects: takes the bad rows, and counts the good ones.
+        source: what the rows are (items, queries, ...), for messages.
+        located: whether the schema ends with `place` and `line`, to be filled with where the row was found.
+    """
+    stream = _records(rows, parse, rejects, source, located)
+    while batch := list(islice(stream, BATCH)):
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def _records(
+    rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str, located: bool
+) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        try:
+            if row.fault:
+                raise BadRow(row.fault)
+            records = list(parse(row.value))
+        except BadRow as reason:
+            rejects.add(source, row.place, row.line, str(reason), row.value)
+        else:
+            rejects.keep(source)
+            yield from ((*record, row.place, row.line) for record in records) if located else records
+
+
+def id_of(value: Any, name: str) -> str:
+    """A string or whole number as an id; BadRow where it is absent, empty, too long, or holds white space."""
+    if isinstance(value, str) and _PLAIN_ID(value):  # nearly every id: twenty of them a logged query
+        return value
+    if value is None:
+        raise BadRow(f"{name} is missing")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = text_of(value, name)
+    if not text:
+        raise BadRow(f"{name} is empty")
+    if " " in text:
+        raise BadRow(f"{name} holds white space")
+    if len(text.encode()) > LONGEST_ID:
+        raise BadRow(f"{name} is longer than {LONGEST_ID} bytes")
+    return text
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every string and number in a value of nested lists, each as one line."""
+    if isinstance(value, list):
+        for part in value:
+            yield from texts_of(part)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+    elif text := text_of(value, "text"):
+        yield text
+
+
+def grade_of(value: Any) -> float:
+    """A finite number that is not negative; numbers written as text are read."""
+    try:
+        grade = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        grade = math.nan
+    if not math.isfinite(grade):
+        raise BadRow("grade is not a number")
+    if not 0 <= grade <= LARGEST_GRADE:
+        raise BadRow("grade is negative" if grade < 0 else "grade is too large")
+    return grade
+
+
+def time_of(value: Any) -> datetime:
+    """An ISO 8601 text, milliseconds since 1970, or a datetime; without a zone it is UTC."""
+    try:
+        if isinstance(value, str):
+            value = int(value) if value.isdigit() else datetime.fromisoformat(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000, UTC)
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=value.tzinfo or UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise BadRow("timestamp is missing" if value is None else "timestamp is not a time")
+
+
+def position_of(value: Any) -> int:
+    """A 1-based rank; 0 where it is absent."""
+    if value is None:
+        return 0
+    try:
+        position = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadRow("position is not a whole number") from None
+    if not 0 <= position < 1 << 31:
+        raise BadRow("position is out of range")
+    return position

@@ -1,0 +1,65 @@
+"""Rows that cannot be used: counted by reason, written to a file, and too many of them stop the run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from genrecall.errors import UserError
+
+RAW_CHARS = 10_000  # of a rejected row; enough to recognise it
+
+
+class Rejects:
+    """Counts and keeps rejected rows of every source of one dataset.
+
+    Args:
+        path: the reject file (JSON lines: source, place, line, reason, raw), absent when no row is rejected; None keeps
+            only the counts.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.kept: Counter[str] = Counter()
+        self.reasons: dict[str, Counter[str]] = {}
+        self.examples: dict[tuple[str, str], str] = {}
+        if path:
+            path.unlink(missing_ok=True)
+
+    def add(self, source: str, place: str, line: int, reason: str, raw: Any) -> None:
+        """One row of `source` (items, queries, ...) found at `line` of `place` (a file or an index)."""
+        self.reasons.setdefault(source, Counter())[reason] += 1
+        self.examples.setdefault((source, reason), f"{place} line {line}")
+        if self.path:
+            text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+            row = {"source": source, "place": place, "line": line, "reason": reason, "raw": text[:RAW_CHARS]}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def keep(self, source: str) -> None:
+        """One row of `source` that can be used."""
+        self.kept[source] += 1
+
+    def count(self, source: str | None = None) -> int:
+        chosen = self.reasons if source is None else {source: self.reasons.get(source, Counter())}
+        return sum(reasons.total() for reasons in chosen.values())
+
+    def check(self, source: str, max_share: float) -> None:
+        """Raise UserError when the rejected share of `source` is above `max_share`, or when nothing was kept."""
+        kept, rejected = self.kept[source], self.count(source)
+        rows = kept + rejected
+        if not rows:
+            raise UserError(f"data.{source} has no rows: check that the file or index is the one meant")
+        if kept and rejected <= max_share * rows:
+            return
+        reason, times = self.reasons[source].most_common(1)[0]
+        where = f"all are listed in {self.path}" if self.path else "`genrecall data check` lists them all in a file"
+        raise UserError(
+            f"data.{source}: {rejected} of {rows} rows cannot be used ({rejected / rows:.1%}; data.max_reject_share is "
+            f"{max_share:.1%}). The commonest reason is {reason!r} ({times} rows, first at "
+            f"{self.examples[source, reason]}); {where}. Mend the rows or the mapping data.{source}.fields, or raise "
+            "data.max_reject_share."
+        )

@@ -1,0 +1,149 @@
+"""Which judgments may be trained on, tuned on and tested on: unseen queries, recurring ones, or as a dataset says.
+
+A query and its reordering or inflection ("red shoes", "shoe red") are one group and never part: otherwise a test query
+would have been trained on under another spelling.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from genrecall.config import Config
+from genrecall.errors import UserError
+from genrecall.records import Dataset, Split
+
+_WORD = re.compile(r"\w+")
+
+
+def groups(texts: Sequence[str]) -> np.ndarray:
+    """int64 [n]: the number of the group of each query; two queries share one when their sets of stems are equal."""
+    import Stemmer
+
+    stem = Stemmer.Stemmer("english").stemWords
+    numbers: dict[frozenset[str], int] = {}
+    result = np.empty(len(texts), dtype=np.int64)
+    for row, text in enumerate(texts):
+        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        key = frozenset(stem(words)) if words else frozenset([text])
+        result[row] = numbers.setdefault(key, len(numbers))
+    return result
+
+
+def split_of(dataset: Dataset, settings: Config) -> Split:
+    """What to train, choose and test on: the folder's splits.json, else the first fold of the evaluation.
+
+    A catalogue without judgments gives three empty parts: the generator learns from synthetic queries alone.
+    """
+    path = settings.data.folder / "splits.json"
+    if path.exists():
+        return given(dataset, path)
+    if not dataset.judgments.num_rows:
+        return Split("none", dataset.judgments, dataset.judgments, dataset.judgments)
+    return kfold(dataset, settings.evaluation.folds, settings.run.seed)[0]
+
+
+def kfold(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.15) -> list[Split]:
+    """Unseen queries: each judged query is in the test part of exactly one fold; dev is taken from the rest.
+
+    Named fold0 ... foldN-1. UserError when there are fewer groups of queries than folds.
+    """
+    group = _judged_groups(dataset)
+    distinct = np.unique(group)
+    if not 2 <= folds <= len(distinct):
+        raise UserError(
+            f"cannot make {folds} folds of {len(distinct)} distinct judged queries in {dataset.name}: "
+            f"use 2 to {len(distinct)}"
+        )
+    random = np.random.default_rng(seed)
+    fold_of = np.empty(group.max() + 1, dtype=np.int64)
+    fold_of[random.permutation(distinct)] = np.arange(len(distinct)) % folds
+    splits = []
+    for fold in range(folds):
+        rest = random.permutation(distinct[fold_of[distinct] != fold])
+        dev = np.isin(group, rest[: _share(len(rest), dev_share)])
+        test = fold_of[group] == fold
+        splits.append(_split(f"fold{fold}", dataset.judgments, ~dev & ~test, dev, test))
+    return splits
+
+
+def recurring(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: float = 1.0) -> Split:
+    """Recurring queries: half of the relevant items of each query are known (train), the other half is to be found.
+
+    The half to be found, with the query's other judgments, is in dev or in test, by query. A query with nothing left to
+    find (it has one relevant item) is only in train. Queries of one group are halved together, so no item that one of
+    them has to find is given away by another.
+    """
+    judgments = dataset.judgments
+    random = np.random.default_rng(seed)
+    group = _judged_groups(dataset)
+    item, query = (_numbers(judgments[name]) for name in ("item_id", "query_id"))
+    is_relevant = judgments["grade"].to_numpy() >= relevant
+    pair = group * (item.max() + 1) + item
+    pairs = np.unique(pair[is_relevant])
+    owner = pairs // (item.max() + 1)
+    pairs = pairs[np.lexsort((random.random(len(pairs)), owner))]  # shuffled inside each group
+    _, first, size = np.unique(owner, return_index=True, return_counts=True)
+    position = np.arange(len(pairs)) - np.repeat(first, size)
+    known = np.isin(pair, pairs[position < np.repeat((size + 1) // 2, size)])
+    to_find = np.unique(query[is_relevant & ~known])
+    known, hidden = known & is_relevant, np.isin(query, to_find) & ~known
+    distinct = random.permutation(np.unique(group[hidden]))
+    dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
+    return _split("recurring", judgments, known, hidden & dev, hidden & ~dev)
+
+
+def given(dataset: Dataset, path: Path) -> Split:
+    """The split of a dataset folder's `splits.json`: {"train": [query_id, ...], "dev": [...], "test": [...]}.
+
+    UserError when the file cannot be read, or a query, or its reordering, is in two parts.
+    """
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+        part_of = {str(query): name for name in ("train", "dev", "test") for query in parts[name]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not a split ({error!r}): write {{"train": [query_id], "dev": [...], "test": [...]}}'
+        ) from None
+    owner: dict[int, tuple[str, str]] = {}
+    ids = dataset.queries["query_id"].to_pylist()
+    for query, group in zip(ids, groups(dataset.queries["text"].to_pylist()).tolist(), strict=True):
+        if query not in part_of:
+            continue
+        first, part = owner.setdefault(group, (query, part_of[query]))
+        if part != part_of[query]:
+            raise UserError(
+                f"{path}: query {first} is in {part} and query {query}, the same words, is in {part_of[query]}: the "
+                "second was as good as seen in training; put both into one part"
+            )
+    listed = sum(len(parts[name]) for name in ("train", "dev", "test"))
+    if listed != len(part_of):
+        raise UserError(f"{path} lists {listed - len(part_of)} queries twice: a query belongs to one part")
+    places = np.array([part_of.get(query, "") for query in dataset.judgments["query_id"].to_pylist()])
+    return _split("given", dataset.judgments, *(places == name for name in ("train", "dev", "test")))
+
+
+def _judged_groups(dataset: Dataset) -> np.ndarray:
+    """int64 [judgments]: the group of the query of each judgment."""
+    ids = dataset.queries["query_id"].to_pylist()
+    of_query = dict(zip(ids, groups(dataset.queries["text"].to_pylist()).tolist(), strict=True))
+    return np.array([of_query[query] for query in dataset.judgments["query_id"].to_pylist()], dtype=np.int64)
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """int64 [n]: a number for each distinct string of a column."""
+    return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def _share(count: int, share: float) -> int:
+    return min(max(1, round(count * share)), count - 1) if share > 0 else 0
+
+
+def _split(name: str, judgments: pa.Table, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Split:
+    return Split(name, *(judgments.filter(pa.array(mask)) for mask in (train, dev, test)))

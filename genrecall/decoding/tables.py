@@ -1,0 +1,182 @@
+"""Which codes may follow a prefix: from logits to masked candidates, and from a picked candidate to its node.
+
+Owns the tables on a device and how a level is represented. Knows nothing of the model: a new list of SIDs only needs
+new tables. A prefix is the number of its node in its level (`genrecall.sid.Prefixes`), whatever says what follows it:
+
+    ranges (CSR)   a slot for each child of the widest node; the children of a node are neighbours, so a slot is a code
+                   that is looked up and a logit that is gathered. Always there; 8 bytes a node.
+    dense          a slot for each code of the level; a row of a byte a code, added to the logits in place.
+    bitmap         the same, a bit a code.
+
+The cost of ranges grows with the widest node, that of the others with the size of the level: `choose`. Nothing waits
+for the device, and no shape depends on the values of a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrecall.decoding.decoder import MASKED
+from genrecall.decoding.mask import LevelMask
+from genrecall.sid import LEVELS, SidSpace, by_level
+
+Representation = Literal["ranges", "dense", "bitmap"]
+MASK_BYTES = 512 << 20  # what the masks of a served codebook may take in all: enough for five million SIDs
+DENSE_BYTES = 4 << 20  # of a level's rows: dense spares an unpacking, a tenth of a step, for eight times the memory
+WIDE = 0.6  # the widest node's share of a level's codes from which on a mask is faster; at a half they tie
+
+
+def choose(space: SidSpace, mask_bytes: int) -> tuple[Representation, Representation, Representation]:
+    """The fastest representation of each level, by size; docs/results/constraint.md has the figures.
+
+    mask_bytes: what dense tables and bitmaps may take in all; the first levels, which take least, come first.
+    """
+    chosen: list[Representation] = []
+    for code, start, size in zip(space.prefixes.code, space.prefixes.start, space.level_sizes, strict=True):
+        parents, keys = len(start) - 1, 8 * len(code)
+        dense, bitmap = parents * size + keys, parents * -(-size // 8) + keys
+        if np.diff(start).max(initial=0) < WIDE * size or bitmap > mask_bytes:
+            chosen.append("ranges")
+            continue
+        chosen.append("dense" if dense <= min(mask_bytes, DENSE_BYTES + keys) else "bitmap")
+        mask_bytes -= dense if chosen[-1] == "dense" else bitmap
+    return by_level(chosen)
+
+
+@dataclass(frozen=True)
+class ConstraintTables:
+    """The prefixes of a SidSpace on a device.
+
+    Attributes:
+        code, start: int32, as in `genrecall.sid.Prefixes` (an exported graph has them as int64).
+        width: of each level, the most children that a node has.
+        masks: of each level that is dense or a bitmap; None where ranges say what follows.
+    """
+
+    code: tuple[Tensor, Tensor, Tensor]
+    start: tuple[Tensor, Tensor, Tensor]
+    width: tuple[int, int, int]
+    masks: tuple[LevelMask | None, LevelMask | None, LevelMask | None] = (None, None, None)
+
+    @classmethod
+    def build(
+        cls,
+        space: SidSpace,
+        device: str | torch.device = "cpu",
+        representations: tuple[Representation, Representation, Representation] = ("ranges", "ranges", "ranges"),
+    ) -> Self:
+        """The tables of `space`.
+
+        Args:
+            representations: of each level; `choose` knows the fastest. A prefix prior takes ranges, which is why they
+                are the default.
+
+        Raises ValueError for a space without SIDs.
+        """
+        if not len(space):
+            raise ValueError("the codebook has no SID: a search needs at least one")
+        prefixes = space.prefixes
+        masks = (
+            None if kind == "ranges" else LevelMask.build(prefixes, level, size, packed=kind == "bitmap").to(device)
+            for level, (kind, size) in enumerate(zip(representations, space.level_sizes, strict=True))
+        )
+        return cls(
+            by_level(torch.from_numpy(code).to(device) for code in prefixes.code),
+            by_level(torch.from_numpy(start).to(device) for start in prefixes.start),
+            by_level(int(np.diff(start).max()) for start in prefixes.start),
+            by_level(masks),
+        )
+
+    @cached_property
+    def paths(self) -> Tensor:
+        """int64 [n, 3]: of each SID, the node of its prefix in each level."""
+        third = torch.arange(len(self.code[2]), device=self.code[2].device)
+        second = torch.searchsorted(self.start[2].long(), third, right=True) - 1
+        first = torch.searchsorted(self.start[1].long(), second, right=True) - 1
+        return torch.stack((first, second, third), dim=1)
+
+    def paths_of(self, sid: np.ndarray) -> np.ndarray:
+        """int64 [n, 3]: `paths` of some SIDs, int64 [n], on the host."""
+        start = self._host_start
+        second = np.searchsorted(start[1], sid, side="right") - 1
+        return np.stack((np.searchsorted(start[0], second, side="right") - 1, second, sid), axis=1)
+
+    @cached_property
+    def _host_start(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.start[1].long().cpu().numpy(), self.start[2].long().cpu().numpy()
+
+    @cached_property
+    def sids(self) -> Tensor:
+        """int64 [n, 3], the codes of each SID."""
+        return torch.stack([self.codes(level, self.paths[:, level]) for level in range(LEVELS)], dim=1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables on the device."""
+        masks = sum(mask.nbytes for mask in self.masks if mask)
+        return masks + sum(table.nbytes for table in (*self.code, *self.start))
+
+    def codes(self, level: int, node: Tensor) -> Tensor:
+        """int64 [...], the code that leads to each node of `level`, int [...]."""
+        return (
+            self.code[level].index_select(0, node.flatten()).view(node.shape).long()
+        )  # code[node] takes thrice as long
+
+    def candidates(self, level: int, parent: Tensor, logits: Tensor) -> Tensor:
+        """The logits of the slots of each prefix.
+
+        Args:
+            parent: int64 [...], nodes of the level before; zeros (the root) at level 0.
+            logits: float32 [..., size of the level].
+
+        Returns:
+            float32 [..., C], about -1e9 where a slot holds no child. How many slots there are, and what each stands
+            for, is up to the representation: see `child` and `slot`.
+        """
+        mask = self.masks[level]
+        if mask is not None:
+            return torch.add(logits, mask.forbidden(parent).float(), alpha=MASKED)
+        node, valid = self._slots(level, parent)
+        return torch.where(valid, logits.gather(-1, self.codes(level, node)), MASKED)
+
+    def child(self, level: int, parent: Tensor, slot: Tensor) -> Tensor:
+        """int64 [...]: the node in `level` that a slot of `parent` holds, any in range where it holds none."""
+        mask = self.masks[level]
+        if mask is not None:
+            return mask.child(parent, slot)
+        return (self.start[level][parent] + slot).clamp(max=self.code[level].shape[0] - 1)
+
+    def slot(self, level: int, parent: Tensor, node: Tensor) -> Tensor:
+        """int64 [...]: the slot of `parent` that holds its child `node`."""
+        return self.codes(level, node) if self.masks[level] is not None else node - self.start[level][parent]
+
+    def children(self, level: int, parent: Tensor) -> tuple[Tensor, Tensor]:
+        """Node numbers in `level` of the children of `parent` (nodes of the level before), padded to `width[level]`.
+
+        Args:
+            parent: int64 [...]; zeros (the root) at level 0.
+
+        Returns:
+            nodes int64 [..., width], always in range, and valid bool [..., width], whatever the representation.
+        """
+        node, valid = self._slots(level, parent)
+        return node.long(), valid
+
+    def _slots(self, level: int, parent: Tensor) -> tuple[Tensor, Tensor]:
+        start = self.start[level]
+        slot = torch.arange(self.width[level], device=parent.device, dtype=start.dtype)
+        node = start[parent].unsqueeze(-1) + slot
+        valid = node < start[parent + 1].unsqueeze(-1)
+        return node.clamp(max=self.code[level].shape[0] - 1), valid
+
+
+def prefix_nodes(space: SidSpace) -> list[np.ndarray]:
+    """Of each level, int32 [nodes]: the row of the first SID under each node (level 3: every row)."""
+    _, second, third = space.prefixes.start
+    return [third[second[:-1]], third[:-1], np.arange(len(space))]

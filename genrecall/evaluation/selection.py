@@ -1,0 +1,64 @@
+"""How a generator does on the dev queries of a split: what chooses between two codebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+
+from genrecall.config import Config
+from genrecall.evaluation.catalogue import Catalogue
+from genrecall.evaluation.channels_offline import GeneratedSids, knn
+from genrecall.evaluation.fusion import recall, rrf, union
+from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.protocol import ask
+from genrecall.evaluation.results import BM25, GENERATIVE, KNN
+from genrecall.records import Dataset, Split
+
+
+class Generator(Protocol):
+    def generate(self, texts: list[str], k: int) -> GeneratedSids: ...
+
+
+Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
+"""(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries; {} where there are none."""
+
+
+def score_dev(dataset: Dataset, split: Split, config: Config) -> Score:
+    """A function that measures a generator on `split.dev`, never on `split.test`.
+
+    Its figures: R@10, R@50, R@200 and nDCG@10 of the generative channel alone; "fused R@50" and "fused nDCG@10" of
+    equal-weight RRF with BM25 and k-NN; "union", the recall of the three at `evaluation.budget`.
+    """
+    section = config.evaluation
+    judge = Judge(split.dev, config.data.relevant, ("R@10", "R@50", "R@200", "nDCG@10"))
+    dev = Split(split.name, split.train, split.dev, split.test.slice(0, 0))
+
+    @cache
+    def ready() -> Catalogue:
+        """Made once for all candidates, and only where there is something to score."""
+        return Catalogue.of(dataset, config)
+
+    def score(generator: Generator, item_ids: list[str], codes: np.ndarray) -> dict[str, float]:
+        if not judge.query_ids:
+            return {}
+        catalogue = ready()
+        channels = {
+            BM25: catalogue.bm25,
+            KNN: knn(catalogue.item_ids, catalogue.item_vectors, catalogue.vectors),
+            **catalogue.generative(generator.generate, item_ids, codes),
+        }
+        runs = ask(dataset, dev, channels, section.depth)
+        alone = judge.values(runs[GENERATIVE])
+        fused = judge.values(rrf(runs, dict.fromkeys(runs, 1.0), section.rank_constant, section.depth))
+        together = recall(union(list(runs.values()), section.budget), judge)
+        return {
+            **{name: float(values.mean()) for name, values in alone.items()},
+            "fused R@50": float(fused["R@50"].mean()),
+            "fused nDCG@10": float(fused["nDCG@10"].mean()),
+            "union": float(together.mean()),
+        }
+
+    return score

@@ -1,0 +1,87 @@
+"""Files that are written whole or not at all, and their checksums: the one place that renames and hashes.
+
+Standard library alone, so that every part may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to, which becomes `path` when the block ends well and is removed when it does not.
+
+    Folders above are made. durable: what was written reaches the disk before the rename (fsync), the rename after it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        if durable:
+            sync(partial)
+        os.replace(partial, path)
+        if durable:
+            sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
+    """Write `content`, replacing what is there; returns `path`."""
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(content)
+    return path
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> Path:
+    """Write `text` as UTF-8; what cannot be encoded (a lone surrogate in a title) becomes `?`."""
+    return write_bytes(path, text.encode("utf-8", "replace"), durable=durable)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2, durable: bool = False) -> Path:
+    """Write JSON and a line end. Numbers of NumPy are written as floats, anything else that JSON lacks as text."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+    return write_text(path, text + "\n", durable=durable)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(parts: Iterable[bytes | str]) -> str:
+    """Of the parts one after another, in hexadecimal; text is encoded as UTF-8."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def key_of(value: Any) -> str:
+    """sha256 of a JSON value, the same whatever the order of its keys: names what was made from these settings."""
+    return sha256_of([json.dumps(value, sort_keys=True, default=str)])
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)

@@ -1,0 +1,1 @@
+"""The `generative` clause composed on the client, for clusters without the plugin."""

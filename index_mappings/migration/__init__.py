@@ -1,0 +1,1 @@
+"""From one codebook to the next: lease, copy in write order, verification, alias switch."""

@@ -1,0 +1,1 @@
+"""What a call passes before it is computed: interceptor, validation, concurrency limits."""

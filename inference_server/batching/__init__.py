@@ -1,0 +1,1 @@
+"""Who runs next, and with whom: queue, batches, workloads, and the one owner of the compute."""

@@ -1,0 +1,1 @@
+"""The bundles a server holds: loading, self-test, hot reload, encoding of items."""

@@ -1,0 +1,182 @@
+"""What the clients send and what they make of the replies, each test with the blocking and the asynchronous one."""
+
+import asyncio
+import inspect
+
+import grpc
+import numpy as np
+import pytest
+
+from genrecall.client import AsyncClient, Client, Item, ServerError
+from genrecall.client.messages import parts
+from genrecall.rpc import generative_recall_pb2 as pb
+from tests.client.scripted import Scripted, serving
+
+
+def test_generate_answers_arrays_for_each_text_and_its_user(connect):
+    with serving(Scripted()) as port:
+        reply = connect(port).generate(["ab", "حذاء 👟"], users=[None, {"recent_sids": ["v1/0/0/0", "v1/0/0/1"]}])
+    assert (reply.codebook, reply.model) == ("v1", "lm-0")
+    assert [codes.tolist() for codes in reply.codes] == [[[2, 0, 1], [0, 2, 3]], [[6, 0, 1], [2, 2, 3]]]
+    assert (reply.codes[0].dtype, reply.scores[0].dtype) == (np.int32, np.float32)
+    assert reply.scores[1].tolist() == [-0.5, -1.0]
+    assert reply.timings == {"queue": 1, "encode": 0, "search": 0, "total": 4}
+
+
+def test_score_keeps_the_order_asked_and_gives_no_item_s_sid_minus_infinity(connect):
+    with serving(Scripted()) as port:
+        scores = connect(port).score("shoes", np.array([[3, 0, 0], [100, 0, 0], [1, 2, 3]]), codebook="v1")
+    assert scores.dtype == np.float32
+    assert scores.tolist() == [-3, -np.inf, -1]
+
+
+def test_encode_takes_items_and_mappings(connect):
+    rows = [Item("1", "boots", ["shoes", "winter"], "acme"), {"item_id": "2", "title": "cap"}]
+    with serving(Scripted()) as port:
+        codes = connect(port).encode(rows, codebook="v1")
+    assert codes.dtype == np.int32
+    assert codes.tolist() == [[5, 2, 4], [3, 0, 0]]
+
+
+def test_nothing_to_score_or_encode_is_answered_without_a_call(connect):
+    server = Scripted()
+    with serving(server) as port:
+        client = connect(port)
+        assert client.score("a", np.empty((0, 3), int), codebook="v1").shape == (0,)
+        assert client.encode([], codebook="v1").shape == (0, 3)
+    assert server.requests == []
+
+
+def test_describe_tells_what_the_server_holds(connect):
+    with serving(Scripted(codebook="v7")) as port:
+        assert connect(port).describe().current_codebook == "v7"
+
+
+@pytest.mark.parametrize("limit", [{"max_queries": 3, "max_items": 2}, {"max_request_bytes": 128 + 3 * 25}])
+def test_a_large_call_is_cut_by_the_server_s_limits_and_put_together(connect, limit):
+    texts = ["x" * (10 + i) for i in range(7)]
+    server = Scripted(**limit)
+    with serving(server) as port:
+        client = connect(port)
+        reply = client.generate(texts, users=[{"recent_sids": ["s"] * (i % 3)} for i in range(7)])
+        encoded = client.encode([Item(str(i), text) for i, text in enumerate(texts)], codebook="v1")
+    assert encoded[:, 0].tolist() == [10, 11, 12, 13, 14, 15, 16]
+    assert server.kinds().count("Encode") == (4 if "max_items" in limit else 3)
+    assert [codes[0, 0] for codes in reply.codes] == [10, 11, 12, 13, 14, 15, 16]
+    assert [codes[1, 0] for codes in reply.codes] == [0, 1, 2, 0, 1, 2, 0]
+    generates = server.kinds().count("Generate")
+    assert generates >= 3
+    assert reply.timings["total"] == 4 * generates
+    assert server.kinds().count("Describe") == 1
+    # a new current codebook must not split an answer in two
+    asked = [request.codebook for request in server.requests if isinstance(request, pb.GenerateRequest)]
+    assert asked == ["", *["v1"] * (generates - 1)]
+
+
+def test_a_single_text_is_one_call(connect):
+    server = Scripted()
+    with serving(server) as port:
+        connect(port).generate(["a"])
+    assert server.kinds() == ["Generate"]
+
+
+@pytest.mark.parametrize(("most", "most_bytes"), [(1, 1 << 20), (4, 1 << 20), (100, 400), (3, 1), (0, 0)])
+def test_parts_keep_order_and_both_limits(most, most_bytes):
+    queries = [pb.Query(text="x" * (i * 37 % 150)) for i in range(40)]
+    made = parts(queries, most, most_bytes)
+    assert [query for part in made for query in part] == queries
+    for part in made:
+        request = pb.GenerateRequest(codebook="c" * 64, k=1 << 31, beam_width=1 << 31, queries=part)
+        assert len(part) <= max(1, most)
+        assert request.ByteSize() <= most_bytes or len(part) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda c: c.generate("red shoes"), TypeError, "texts is one string, 'red shoes'"),
+        (lambda c: c.generate(["a", "b"], users=[{}]), ValueError, "users has 1 entries for 2 texts"),
+        (lambda c: c.score("a", [1, 2, 3], codebook="v1"), ValueError, r"shape \[n, 3\], found int64 \[3\]"),
+        (lambda c: c.score("a", [[1.0, 2, 3]], codebook="v1"), ValueError, "must be integers"),
+        (lambda c: c.score("a", [[-1, 0, 0]], codebook="v1"), ValueError, "codes has -1"),
+        (lambda c: c.encode([Item("1", "a", "shoes")], codebook="v1"), TypeError, "category is one string, 'shoes'"),
+        (lambda c: c.encode([{"id": "1"}], codebook="v1"), ValueError, 'no "id" field'),
+    ],
+)
+def test_arguments_that_no_server_would_take_are_refused_by_name(connect, call, error, message):
+    server = Scripted()
+    with serving(server) as port, pytest.raises(error, match=message):
+        call(connect(port))
+    assert server.requests == []
+
+
+def test_a_closed_client_says_so(connect):
+    with serving(Scripted()) as port:
+        client = connect(port)
+        client.close()
+        with pytest.raises(ValueError, match="closed: make a new one"):
+            client.describe()
+
+
+def test_an_answer_of_another_codebook_or_length_is_an_error(connect):
+    class Broken(Scripted):
+        def Score(self, request, context):
+            return pb.ScoreResponse(codebook="v1", scores=[0.0])
+
+        def Encode(self, request, context):
+            return pb.EncodeResponse(codebook="v1", codes=[1, 2])
+
+    class Uneven(Scripted):
+        def Generate(self, request, context):
+            return pb.GenerateResponse(codebook="v1", results=[pb.Generated(codes=[1, 2, 3], scores=[0.0, -1.0])])
+
+    with serving(Broken()) as port, serving(Uneven()) as uneven:
+        client = connect(port)
+        for call, message in (
+            (lambda: client.score("a", [[0, 0, 0], [1, 1, 1]], codebook="v1"), "2 values of codebook 'v1'.* 1 of"),
+            (lambda: client.encode([Item("1", "a")], codebook="v1"), "3 values of codebook 'v1' expected, 2 of"),
+            (lambda: client.generate(["a"], codebook="v2"), "codebook 'v2' expected, 1 of 'v1' found"),
+            (lambda: connect(uneven).generate(["a"]), "6 values of codebook 'v1' expected, 3 of"),
+        ):
+            with pytest.raises(ServerError, match=message) as caught:
+                call()
+            assert caught.value.code == grpc.StatusCode.INTERNAL
+
+
+def test_calls_are_spread_over_the_addresses_of_an_endpoint(connect):
+    one, other = Scripted(), Scripted()
+    with serving(one) as first, serving(other) as second:
+        client = connect(f"ipv4:127.0.0.1:{first},127.0.0.1:{second}")
+        for _ in range(20):
+            client.describe()
+    assert min(len(one.requests), len(other.requests)) > 5
+
+
+def test_a_reply_beyond_max_reply_bytes_is_refused_once(connect):
+    server = Scripted()
+    with serving(server) as port, pytest.raises(ServerError, match="max_reply_bytes") as caught:
+        connect(port, max_reply_bytes=20).generate(["a"])
+    assert caught.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(server.requests) == 1
+
+
+def test_tasks_share_an_asynchronous_client_and_a_cancelled_one_ends():
+    async def main(port):
+        async with AsyncClient(f"127.0.0.1:{port}") as client:
+            replies = await asyncio.gather(*(client.generate(["x" * n]) for n in range(1, 40)))
+            assert [reply.codes[0][0, 0] for reply in replies] == list(range(1, 40))
+            server.takes_s = 0.5
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.generate(["a"]), 0.1)
+            server.takes_s = 0.0
+            assert (await client.generate(["ab"])).codebook == "v1"
+
+    server = Scripted()
+    with serving(server) as port:
+        asyncio.run(main(port))
+
+
+def test_both_clients_have_the_same_calls_and_parameters():
+    for name in ("__init__", "close", "generate", "score", "encode", "describe"):
+        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name)), name
+    assert {n for n in vars(Client) if n[0] != "_"} == {n for n in vars(AsyncClient) if n[0] != "_"}

@@ -1,0 +1,33 @@
+"""A file is there whole, as it was, or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genrecall import files
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = files.write_text(tmp_path / "new" / "report.md", "first")
+    with pytest.raises(FileNotFoundError), files.replacing(path):
+        path.with_name("missing").read_text()
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_json_holds_numbers_of_numpy_paths_and_any_text(tmp_path: Path, durable: bool) -> None:
+    value = {"share": np.float32(0.5), "folder": Path("a"), "title": "Löwe \ud800"}
+    read = json.loads(files.write_json(tmp_path / "a.json", value, durable=durable).read_text(encoding="utf-8"))
+    assert read == {"share": 0.5, "folder": "a", "title": "Löwe ?"}
+
+
+def test_keys_depend_on_values_and_not_on_their_order() -> None:
+    assert files.key_of({"a": 1, "b": [2]}) == files.key_of({"b": [2], "a": 1}) != files.key_of({"a": 1, "b": [3]})
+
+
+def test_checksums_of_a_file_and_of_its_parts_agree(tmp_path: Path) -> None:
+    path = files.write_bytes(tmp_path / "a", b"onetwo")
+    assert files.sha256(path) == files.sha256_of([b"one", "two"])

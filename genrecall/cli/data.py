@@ -12,7 +12,6 @@ from rich.progress import TaskID
 from rich.table import Table
 
 app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
-GROUP = True
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

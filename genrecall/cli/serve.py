@@ -16,29 +16,29 @@ def serve(
         Path | None, typer.Option("--config", "-c", help="Its sections `server` and `run` are used.")
     ] = None,
     codebook: Annotated[
-        list[str] | None, typer.Option(help="Hold this codebook (may be repeated; the first answers by default).")
+        list[str] | None, typer.Option(help="Serve this codebook (may be repeated; the first answers by default).")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each call.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Serve bundles over gRPC until SIGTERM or Ctrl-C; calls in flight are finished first.
 
-    Without `--codebook` the current bundle and the newest others are held, `server.hold` in all.
+    Without `--codebook` the current bundle and the newest others are served, `server.max_loaded` in all.
 
     Example: `genrecall serve server.port=50051`, then `genrecall generate "red shoes"`
     """
     from genrecall.config import Config, load
-    from inference_server.process import Ready
+    from inference_server.startup import ReadyInfo
     from inference_server.telemetry import logs
 
     settings = load(Config, config, overrides or [])
     logs.configure(settings.server.log_format, verbose)
 
-    def ready(server: Ready) -> None:
+    def ready(server: ReadyInfo) -> None:
         address = f"{settings.server.host}:{server.port}"
         if as_json:
-            told = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
-            print(json.dumps({**told, "metrics_port": server.metrics_port}), flush=True)
+            fields = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
+            print(json.dumps({**fields, "metrics_port": server.metrics_port}), flush=True)
         else:
             names = server.codebooks
             print(f"listening on {address}, codebooks: {', '.join(names)} (default {names[0]})", flush=True)

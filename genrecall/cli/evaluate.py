@@ -38,15 +38,17 @@ def evaluate(
     ]
     settings = load(Config, config, extra)
 
-    from genrecall.evaluation import pipeline, report
+    from genrecall.evaluation import pipeline
+    from genrecall.reports import evaluation_report, summary, verdict
 
     console = Console(stderr=True)
     result = pipeline.evaluate_run(
         settings, offline, progress=not as_json, tell=lambda line: console.print(line, highlight=False)
     )
-    files = report.write(result, settings.run.dir)
+    files = evaluation_report(result).write(settings.run.dir)
     if as_json:
         print(json.dumps(result))
     else:
-        print(report.summary(result))
+        print("\n".join(verdict(result)) + "\n")
+        print(summary(result) + "\n")
         print("wrote " + ", ".join(map(str, files)))

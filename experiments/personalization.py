@@ -23,7 +23,7 @@ from genrecall.data.readers import open_dataset
 from genrecall.data.splits import split_of
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
-from genrecall.evaluation.channels_offline import Expansion
+from genrecall.expansion import SidItems
 from genrecall.reports.markdown import clear_points, table
 from trainer.generator.requests import Requests
 from trainer.work import write_json
@@ -105,14 +105,14 @@ def hits(
     order = np.argsort(-sold, kind="stable")
     item_ids = np.array(ground.dataset.items["item_id"].to_pylist())[order]
     row_of = {item: int(row) for item, row in zip(item_ids, order, strict=True)}
-    expand = Expansion(item_ids.tolist(), codes[order])
+    items_of = SidItems.of(ground.space.index_of(codes[order]), len(ground.space))
     told = [User(recent=codes[past[past >= 0]]) for past in recent]
     answer = generator.generate([tested.texts[t] for t in tested.text], k, users=told)
     values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
     for n, target in enumerate(tested.item[tested.start[:-1]]):
         valid = answer.valid[n]
         same = (answer.codes[n][valid] == codes[target]).all(-1)
-        rows, _ = expand(answer.codes[n][valid], answer.scores[n][valid], 1000)
+        rows, _ = items_of.rank(ground.space.index_of(answer.codes[n][valid]), answer.scores[n][valid], 1000)
         items = np.array([row_of[item] for item in item_ids[rows]])
         items = items[~np.isin(items, tested.recent[n])]
         for measure in MEASURES:

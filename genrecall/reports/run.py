@@ -228,7 +228,7 @@ def _commands(run: Run) -> Iterator[str]:
     config = shlex.quote(str(run.folder / "config.yaml"))
     again = "run.name=again run.bundles_dir=runs/again/bundles"
     yield "# the same again, into a run of its own"
-    yield f"genrecall train {config} {again}"
+    yield f"genrecall train -c {config} {again}"
     yield f"genrecall report -c {config} {again}"
     if run.published:
         root = shlex.quote(str(run.published.path.parent))
@@ -237,6 +237,6 @@ def _commands(run: Run) -> Iterator[str]:
         yield f"genrecall bundle verify {run.published.codebook} --bundles {root}"
     else:
         yield "# go on from what is there"
-        yield f"genrecall train {config}"
+        yield f"genrecall train -c {config}"
     yield "# test figures with intervals"
     yield f"genrecall evaluate -c {config} --offline"

@@ -36,19 +36,19 @@ def html_page(text: str, images: Mapping[str, bytes]) -> str:
     parser.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")  # a wide table scrolls by itself
     tokens = parser.parse(text)
-    title, sections = "", []
+    headings: dict[str, list[str]] = {"h1": [], "h2": []}
     for token, inline in pairwise(tokens):
-        if token.type == "heading_open" and token.tag in ("h1", "h2"):
+        if token.type == "heading_open" and token.tag in headings:
             words = "".join(child.content for child in inline.children or ())
             token.attrSet("id", _anchor(words))
-            title, sections = (words, sections) if token.tag == "h1" else (title, [*sections, words])
+            headings[token.tag].append(words)
     _alerts(tokens)
-    links = "".join(f'<a href="#{_anchor(of)}">{html.escape(of.partition(" (")[0])}</a>' for of in sections)
+    links = "".join(f'<a href="#{_anchor(of)}">{html.escape(of.partition(" (")[0])}</a>' for of in headings["h2"])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{html.escape(headings["h1"][0])}</title>
 <style>
 {STYLE.read_text(encoding="utf-8")}</style></head><body>
 <nav>{links}</nav>

@@ -1,12 +1,11 @@
 """`genrecall train`: from a configuration to a bundle."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config, stdout
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
@@ -16,21 +15,21 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A file in configs/.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as generator.encoder.steps=200.")] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the steps of this run that are done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's metrics as JSON.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train codes and generator, choose on dev queries, publish a bundle.
 
     A run that was interrupted goes on from where it was; one that is done already returns its bundle.
 
-    Example: `genrecall train configs/demo.yaml run.seed=7`
+    Example: `genrecall train -c demo run.seed=7`
     """
-    from genrecall.config import Config, load
     from genrecall.errors import UserError
 
-    settings = load(Config, config, overrides or [])
+    settings = read_config(config, overrides)
     if fresh:
         import shutil
 
@@ -47,16 +46,15 @@ def train(
 
     split = split_of(dataset, settings)
     score = score_dev(dataset, split, settings)
-    bundle = run(settings, dataset, split, settings.run.codebook, score, progress=not as_json)
+    bundle = run(settings, dataset, split, settings.run.codebook, score)
     if as_json:
-        print(json.dumps({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]}))
+        print_json({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]})
         return
-    console = Console(highlight=False)
-    show(bundle, console)
-    console.print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
+    show(bundle)
+    print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
 
 
-def show(bundle: "Bundle", console: Console) -> None:
+def show(bundle: "Bundle") -> None:
     """What was tried and what was published."""
     metrics = bundle.manifest["metrics"]
     figures = list(dict.fromkeys(name for of in metrics["candidates"].values() for name in of["dev"]))
@@ -72,8 +70,8 @@ def show(bundle: "Bundle", console: Console) -> None:
             *(f"{of['dev'][name]:.3f}".lstrip("0") for name in figures),
         )
     if figures:
-        console.print(table)
-    console.print(
+        stdout.print(table)
+    stdout.print(
         f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
         f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
         soft_wrap=True,

@@ -24,6 +24,7 @@ from genrecall.data.splits import split_of
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.expansion import SidItems
+from genrecall.reports.markdown import clear_points, table
 from trainer.generator.requests import Requests
 from trainer.work import write_json
 
@@ -166,24 +167,17 @@ def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
         ]
 
     chosen = {name: part(seeds) for name, seeds in found.items()}
-    lines = ["| | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
+    rows: list[list[object]] = []
     for name, seeds in chosen.items():
         known = [m for m in MEASURES if m in seeds[0]]
-        cells = [f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        rows.append([name, *(f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES)])
     pairs = [(TRUE, QUERY_ONLY), (TRUE, OTHER), (TRUE, NONE), (NONE, QUERY_ONLY), (TRUE, POPULAR)]
     pairs += [("history, related alone", TRUE)]
     for one, other in pairs:
-        cells = []
-        for measure in MEASURES:
-            if measure not in chosen[other][0]:
-                cells.append("")
-                continue
-            of = difference(chosen[one], chosen[other], measure)
-            text = f"{of.mean * 100:+.1f} [{of.low * 100:+.1f}, {of.high * 100:+.1f}]"
-            cells.append(f"**{text}**" if of.clear else text)
-        lines.append(f"| {one} against {other} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        known = [m for m in MEASURES if m in chosen[other][0]]
+        of = {m: clear_points(difference(chosen[one], chosen[other], m)._asdict()) for m in known}
+        rows.append([f"{one} against {other}", *(of.get(m, "") for m in MEASURES)])
+    return table(["", *MEASURES], rows)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,16 @@ def evaluate(
 
     Example: `genrecall evaluate -c demo --offline --folds 3`
     """
-    from genrecall.evaluation import pipeline, report
+    from genrecall.evaluation import pipeline
     from genrecall.progress import console
+    from genrecall.reports import evaluation_report, summary, verdict
 
     settings = read_config(config, overrides, {"run.name": run, "evaluation.folds": folds, "opensearch.url": url})
     result = pipeline.evaluate_run(settings, offline, tell=console.print)
-    files = report.write(result, settings.run.dir)
+    files = evaluation_report(result).write(settings.run.dir)
     if as_json:
         print_json(result)
     else:
-        print(report.summary(result))
+        print("\n".join(verdict(result)) + "\n")
+        print(summary(result) + "\n")
         print("wrote " + ", ".join(map(str, files)))

@@ -142,20 +142,20 @@ def check(
     """
     from genrecall.config import Config, load
     from genrecall.data.events import has_logs
-    from genrecall.data.readers import open_dataset
+    from genrecall.data.readers import read_dataset
     from genrecall.data.rejects import Rejects
-    from genrecall.data.splits import split_of
+    from genrecall.data.splits import training_split
     from genrecall.data.summary import summary
 
     chosen = load(Config, config, overrides or [])
     rejects = Rejects(chosen.run.dir / "rejects.jsonl")
     with Console(stderr=True).status(f"reading {chosen.data.folder}"):
-        dataset = open_dataset(chosen.data, rejects)
+        dataset = read_dataset(chosen.data, rejects)
     found = {}
     if chosen.logs.use == "auto" and has_logs(chosen.data):
         from trainer.logs import prepare
 
-        split, folder = split_of(dataset, chosen), chosen.run.dir / "logs"
+        split, folder = training_split(dataset, chosen), chosen.run.dir / "logs"
         _, found["logs"] = prepare(chosen.data, chosen.logs, dataset, split, folder, rejects, progress=not as_json)
     facts = summary(dataset, chosen.data, rejects, chosen.evaluation.folds, chosen.run.seed) | found
     if as_json:

@@ -68,11 +68,11 @@ def splits(
     Raises UserError when no test query has a relevant item to find.
     """
     if regime == "recurring":
-        made = [splitting.recurring(dataset, seed, relevant=relevant)]
+        made = [splitting.recurring_split(dataset, seed, relevant=relevant)]
     elif own and own.is_file():
-        made = [splitting.given(dataset, own)]
+        made = [splitting.read_split(dataset, own)]
     else:
-        made = splitting.kfold(dataset, folds, seed)
+        made = splitting.kfold_splits(dataset, folds, seed)
     for split in made:
         check_no_leak(dataset, split, unseen=regime == "unseen")
     if not any(Judge(split.test, relevant).query_ids for split in made):

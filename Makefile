@@ -14,9 +14,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "setting up .venv (once: a few minutes, about 6 GB with torch)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@# simulation, experiments and benchmarks are never installed: this environment finds them in the checkout
-	@$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "genrecall-checkout.pth").write_text(str(pathlib.Path.cwd()))'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, index, search, evaluate

@@ -163,7 +163,7 @@ def check(
     else:
         _show(facts, rejects.path if rejects.count() else None)
         if "logs" in facts:
-            from trainer.logs.report import rows
+            from genrecall.reports.logs import rows
 
             table = Table(title=f"logs ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
             for row in rows(facts["logs"]).items():

@@ -25,7 +25,7 @@ def inference_server(settings: Config, codebooks: Sequence[str], log: Path) -> I
     overrides += [f"run.bundles_dir={settings.run.bundles_dir}", "server.port=0", "server.metrics_port=null"]
     overrides += ["server.drain_s=0"]  # nobody else is to look away
     command = [sys.executable, "-m", "genrecall", "serve", *overrides, "--json", "--verbose"]
-    command += [part for name in codebooks for part in ("--codebook", name)]
+    command += [part for name in codebooks for part in ("--bundle", name)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -27,12 +27,12 @@ class Engine(ABC):
         self.bundle = bundle
         self.request_tokenizer = request_tokenizer
         self._users = UserResolver(bundle)
-        if request_tokenizer.block.user:
+        if request_tokenizer.config.user:
             self._users.warm()
 
     def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[TokenizedPrompt]:
         """One prompt a text; a generator that never met users ignores them."""
-        known = [self._users(user) for user in users] if users and self.request_tokenizer.block.user else None
+        known = [self._users(user) for user in users] if users and self.request_tokenizer.config.user else None
         return self.request_tokenizer(texts, known)
 
     def length(self, prompt: TokenizedPrompt) -> int:

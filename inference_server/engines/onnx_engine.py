@@ -60,7 +60,7 @@ class OnnxEngine(Engine):
         return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(w)})[0] for w in wanted])
 
     def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
-        return prompt_arrays(self.request_tokenizer.inputs(prompts), self.request_tokenizer.block)
+        return prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

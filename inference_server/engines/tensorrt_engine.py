@@ -54,7 +54,7 @@ class TensorRtEngine(Engine):
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        inputs = prompt_arrays(self.request_tokenizer.inputs(prompts), self.request_tokenizer.block)
+        inputs = prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
         most = self._search.largest("ids")
         parts = [
             self._search.run({**{k: a[i : i + most] for k, a in inputs.items()}, "beams": np.arange(found)})
@@ -64,7 +64,7 @@ class TensorRtEngine(Engine):
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        inputs = prompt_arrays(self.request_tokenizer.inputs([prompt]), self.request_tokenizer.block)
+        inputs = prompt_arrays(self.request_tokenizer.batch([prompt]), self.request_tokenizer.config)
         parts = [SidTree.of(self._tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)]
         return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(part)})["score"] for part in parts])
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from genrecall.data.writers import json_lines, new_dataset, write_description
 from genrecall.data.splits import query_groups
+from genrecall.data.writers import json_lines, new_dataset, write_description
 from genrecall.progress import OnProgress, no_progress
 from simulation.click_model import Bm25, JudgedQuery, simulate_sessions
 from simulation.config import ShopSection

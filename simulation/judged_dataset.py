@@ -59,9 +59,7 @@ def _searches(
     return simulate_sessions(queries, [times] * len(queries), Bm25(titles), model, recorder)
 
 
-def simulate(
-    section: SimulationSection, source: Path, out: Path, progress: OnProgress = no_progress
-) -> dict[str, Any]:
+def simulate(section: SimulationSection, source: Path, out: Path, progress: OnProgress = no_progress) -> dict[str, Any]:
     """Write the dataset of the folder `source` with simulated logs to the folder `out`; return its `dataset.json`.
 
     All judged queries are logged: which of them to train on is decided in training. Logs of `source` are not copied.

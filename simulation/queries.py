@@ -14,8 +14,8 @@ import numpy as np
 from genrecall.progress import OnProgress
 from simulation.config import ShopSection
 from simulation.shop import ATTRIBUTES, Items, Shop, line_name
-from simulation.vocabulary import AUDIENCES, COLOR_SYNONYMS, COLORS, KINDS
 from simulation.titles import choose, misspell
+from simulation.vocabulary import AUDIENCES, COLOR_SYNONYMS, COLORS, KINDS
 
 WAYS = ("attributes", "brand", "synonym", "use")
 EXTRAS = ("color", "material", "size", "audience", "feature")  # attributes added until few enough items match
@@ -61,7 +61,9 @@ def make_queries(shop: Shop, targets: Items, section: ShopSection, progress: OnP
         rows.setdefault(text, (way, int(target.kind[0]), required, expected))
         progress("queries", len(rows), section.query_count)
     ways, kinds, requirements, expected_of = zip(*rows.values(), strict=True)
-    columns = {name: np.array([required.get(name, -1) for required in requirements], dtype=np.int32) for name in ATTRIBUTES}
+    columns = {
+        name: np.array([required.get(name, -1) for required in requirements], dtype=np.int32) for name in ATTRIBUTES
+    }
     return Queries(list(rows), list(ways), np.array(kinds, dtype=np.int32), columns, np.array(expected_of))
 
 

@@ -30,7 +30,8 @@ class Items:
         kind: index into KINDS.
         feature: int32 [n, 2], two different ones.
         line: which of the brand's product lines.
-        popularity: float32 [n], above 0; decides which items are judged where too many match; shown as a count of ratings.
+        popularity: float32 [n], above 0; shown as a count of ratings. Where too many items match, the most popular are
+            judged.
     """
 
     number: np.ndarray

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genrecall.data.folder import json_lines, timestamp
+from genrecall.data.writers import json_lines, timestamp
 from genrecall.progress import OnProgress
 
 START = datetime(2025, 1, 1, tzinfo=UTC)

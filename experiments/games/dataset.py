@@ -130,7 +130,7 @@ def convert(
 def _write_logs(
     histories: dict[str, list[str]], words: dict[str, list[str]], seed: int, folder: Path, progress: OnProgress
 ) -> tuple[dict[str, Counter[str]], dict[str, int]]:
-    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz; returns the queries by part, and how many purchases are left out."""
+    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz. Returns the queries by part, and the purchases left out."""
     frequency, candidates = frequencies(words.values()), {item: candidate_words(title) for item, title in words.items()}
     queries: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
     left_out = {"item without a title": 0, "no word to ask for": 0}

@@ -1,6 +1,7 @@
 """Queries for purchases that came without one: 1 to 3 words of the title, chosen to fit many other titles too.
 
-Users type a franchise or a kind of product rather than a full title, so a word is the likelier the more titles share it. Pure functions; the same seed, user and item give the same query.
+Users type a franchise or a kind of product rather than a full title, so a word is the likelier the more titles have
+it. Pure functions; the same seed, user and item give the same query.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class PublicDataset:
 
 
 def source_folders(name: str, published: Sequence[PublishedFile], chosen: Path | None) -> list[Path]:
-    """Where the files of the dataset `name` are looked for before the network: the folder `chosen` (--from), else SHARED.
+    """Where to look for the files of the dataset `name` before the network: the folder `chosen` (--from), else SHARED.
 
     UserError where the chosen folder lacks a file.
     """

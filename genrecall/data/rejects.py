@@ -76,8 +76,8 @@ class Rejects:
         raise UserError(
             f"data.{source}: {rejected} of {rows} rows cannot be used ({rejected / rows:.1%}; data.max_reject_share is "
             f"{max_share:.1%}). The commonest reason is {reason!r} ({times} rows, first at "
-            f"{self.examples[source, reason]}); {where}. Correct the rows or the mapping data.{source}.fields, or raise "
-            "data.max_reject_share."
+            f"{self.examples[source, reason]}); {where}. Correct the rows or the mapping data.{source}.fields, or "
+            "raise data.max_reject_share."
         )
 
 

@@ -86,8 +86,14 @@ def index_state(section: DataSection, index: str) -> list[Any]:
     with _connected(section, index) as client:
         stats = client.indices.stats(index=index, metric="docs", params={"level": "shards"})["indices"]
     return [
-        [name, index["uuid"], [[n, max(copy["seq_no"]["max_seq_no"] for copy in copies)]
-                               for n, copies in sorted(index["shards"].items())]]
+        [
+            name,
+            index["uuid"],
+            [
+                [n, max(copy["seq_no"]["max_seq_no"] for copy in copies)]
+                for n, copies in sorted(index["shards"].items())
+            ],
+        ]
         for name, index in sorted(stats.items())
     ]
 

@@ -30,7 +30,8 @@ def dataset(base: str, content: bytes = CONTENT) -> PublicDataset:
     return PublicDataset(
         "tiny",
         tuple(
-            PublishedFile(name, f"{base}/{name}", hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()
+            PublishedFile(name, f"{base}/{name}", hashlib.sha256(data).hexdigest(), len(data))
+            for name, data in files.items()
         ),
         described,
     )

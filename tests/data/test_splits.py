@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrecall.data.splits import read_split
-from genrecall.data.splits import kfold_splits, query_groups, recurring_split
+from genrecall.data.splits import kfold_splits, query_groups, read_split, recurring_split
 from genrecall.errors import UserError
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
 

@@ -149,7 +149,9 @@ def test_no_query_says_a_model_number_a_letter_or_a_roman_number() -> None:
 
 def test_a_query_is_a_platform_or_a_colour_alone_only_where_the_title_is() -> None:
     frequency = frequencies(PLAIN)
-    weak = [title for title in PLAIN if any(is_weak(derive(candidate_words(title), frequency, str(n))) for n in range(200))]
+    weak = [
+        title for title in PLAIN if any(is_weak(derive(candidate_words(title), frequency, str(n))) for n in range(200))
+    ]
     assert weak == [["wii"]]
 
 

@@ -188,7 +188,9 @@ def test_clicks_are_on_items_shown_at_their_position(folder: Path) -> None:
 def test_click_rates_are_those_of_the_model() -> None:
     model, count = ClickModel(slate=4, noise=0.0), 40_000
     label = np.array([EXACT, SUBSTITUTE, COMPLEMENT, IRRELEVANT])
-    slates, clicked, bought = sample_sessions(np.array([4.0, 3.0, 2.0, 1.0]), label, count, model, np.random.default_rng(0))
+    slates, clicked, bought = sample_sessions(
+        np.array([4.0, 3.0, 2.0, 1.0]), label, count, model, np.random.default_rng(0)
+    )
     assert (slates == np.arange(4)).all(), "without noise the search is BM25 alone"
     expected = np.array(model.click) / np.arange(1, 5)
     assert clicked.mean(axis=0) == pytest.approx(expected, abs=0.01)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
-GROUP = True
 
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")]

@@ -1,10 +1,11 @@
 """`genrecall report`: what a run learned, as one page."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, RunName, print_json, read_config
 
 if TYPE_CHECKING:
     from genrecall.reports import Run
@@ -14,13 +15,14 @@ app = typer.Typer()
 
 @app.command()
 def report(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as run.runs_dir=elsewhere.")] = None,
-    config: Annotated[Path, typer.Option("--config", "-c", help="A file in configs/.")] = Path("configs/demo.yaml"),
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; the same as run.name=NAME.")] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    run: RunName = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Which training of the run, such as fold0; else the newest.")
+        str | None, typer.Option(help="Which training of the run, such as fold0; else the newest.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was collected as JSON.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write what a run learned: data, codes, losses, rewards, held-out figures, configuration.
 
@@ -29,17 +31,14 @@ def report(
 
     Example: `genrecall report --run demo`
     """
-    from genrecall.config import Config, load
-
-    settings = load(Config, config, [*(overrides or []), *([f"run.name={run}"] if run is not None else [])])
-
     from genrecall.reports import collect, diagnose, write_run
 
+    settings = read_config(config, overrides, {"run.name": run})
     found = collect(settings.run, split)
     findings = diagnose(found)
     files = write_run(found, findings, settings.run.dir)
     if as_json:
-        print(json.dumps(collected(found, findings, files), indent=2))
+        print_json(collected(found, findings, files))
         return
     for what in found.missing:
         print(f"not there yet: {what}")

@@ -24,6 +24,7 @@ EXAMPLES = {
 # Parsed here, and run elsewhere: each needs what this folder has not.
 PARSED = {
     "data fetch": "the network, or the files of the dataset (tests/data/test_fetch.py)",
+    "export": "a minute or more: the same line, into a smaller type (tests/engines/test_export.py)",
     "demo": "everything else, for minutes (`make demo`)",
     **dict.fromkeys(("node start", "node stop"), "a distribution of OpenSearch, and a port (tests/local_node)"),
     **{name: "a node (tests/index/test_commands.py)" for name in commands() if name.startswith("index ")},
@@ -31,7 +32,7 @@ PARSED = {
 # In this order: each uses what those before it made.
 RUN = [
     "data synthesize", "data simulate", "data check", "node status", "train", "report", "bundle list", "bundle show",
-    "bundle verify", "export", "serve", "generate", "evaluate",
+    "bundle verify", "serve", "generate", "evaluate",
 ]  # fmt: skip
 
 

@@ -138,7 +138,7 @@ def test_core_verbs_run_from_an_empty_folder(environment: Make, tmp_path: Path):
     _, error = core.genrecall("train", "-c", "nope", cwd=tmp_path, code=2)
     assert "demo, paper, tiny" in error
     _, error = core.genrecall("data", "synthesize", "--out", "shop", cwd=tmp_path, code=2)
-    assert "runs in a checkout" in error
+    assert "runs in a checkout only" in error
 
 
 def test_train_report_and_check_run_with_the_extra_train(environment: Make, trained: Path, shop: Path):

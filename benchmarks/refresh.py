@@ -41,7 +41,7 @@ from genrecall.config import Config, load
 from genrecall.data.readers import describe, read_items
 from genrecall.data.rejects import Rejects
 from genrecall.embeddings import embed
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.item_text import item_text
 from index_mappings import lifecycle, sync
@@ -258,7 +258,10 @@ def measure(bench: Bench, processor: bool, repeats: int, log: Path, wanted: list
             if wanted is not None and way not in wanted:
                 continue
             if way == "reindex, sid processor":
-                with inference_server(bench.settings, [bench.meta.codebook], log) as at, asking(bench.client, at):
+                with (
+                    inference_server(bench.settings, [bench.meta.codebook], log) as at,
+                    plugin_endpoint(bench.client, at),
+                ):
                     bench.client.search(index=bench.source, body={"size": 0})
                     done = run(turn)
             else:

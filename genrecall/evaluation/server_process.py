@@ -1,4 +1,4 @@
-"""An inference server as a process of its own, for as long as an evaluation or a sample search asks it."""
+"""An inference server as a process of its own, for as long as an evaluation or a sample search needs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inference_server(settings: Config, codebooks: Sequence[str], log: Path) -> I
         f"server.{key}={json.dumps(value, default=str)}" for key, value in settings.server.model_dump().items()
     ]
     overrides += [f"run.bundles_dir={settings.run.bundles_dir}", "server.port=0", "server.metrics_port=null"]
-    overrides += ["server.drain_s=0"]  # nobody else is to look away
+    overrides += ["server.drain_s=0"]  # no load balancer has to see it go
     command = [sys.executable, "-m", "genrecall", "serve", *overrides, "--json", "--verbose"]
     command += [part for name in codebooks for part in ("--bundle", name)]
     log.parent.mkdir(parents=True, exist_ok=True)

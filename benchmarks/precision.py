@@ -26,7 +26,7 @@ from benchmarks.machine import describe
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config.data import DataSection
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.decoding import GeneratedSids
 from genrecall.evaluation.channels_offline import generative
 from genrecall.evaluation.metrics import Evaluator, bootstrap
@@ -82,7 +82,7 @@ def main() -> None:
 
     opened = bundle.open(bundle.resolve(asked.bundles, asked.bundle))
     config = opened.manifest["config"]
-    dataset = open_dataset(DataSection.model_validate(config["data"]))
+    dataset = read_dataset(DataSection.model_validate(config["data"]))
     evaluator = Evaluator(dataset.judgments, config["data"]["relevant"], MEASURES)
     queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), evaluator.query_ids))
     texts = queries["text"].to_pylist()

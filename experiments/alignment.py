@@ -25,8 +25,8 @@ import typer
 from experiments.figures import Values, merged, table_of_differences
 from experiments.ground import Ground
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import kfold, split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import kfold_splits, training_split
 from genrecall.decoding import Generator
 from genrecall.evaluation.channels_offline import generative
 from genrecall.evaluation.metrics import Evaluator
@@ -108,9 +108,9 @@ def grounds(path: Path, seed: int, folds: int, overrides: list[str]) -> Iterator
     """One a fold."""
     changes = (f"run.seed={seed}", *overrides)
     settings = load(Config, path, changes)
-    dataset = open_dataset(settings.data)
+    dataset = read_dataset(settings.data)
     own = (settings.data.folder / "splits.json").is_file()
-    for split in [split_of(dataset, settings)] if own else kfold(dataset, 5, seed)[:folds]:
+    for split in [training_split(dataset, settings)] if own else kfold_splits(dataset, 5, seed)[:folds]:
         name = f"{settings.run.name}-{split.name}-{seed}"
         yield Ground(path, (*changes, f"run.name={name}"), dataset, split)
 

@@ -18,7 +18,7 @@ def serve(
     bundle: Annotated[
         list[str] | None,
         typer.Option(
-            "--bundle", metavar="NAME", help="Hold this codebook (may be repeated; the first answers by default)."
+            "--bundle", metavar="NAME", help="Serve this codebook (may be repeated; the first answers by default)."
         ),
     ] = None,
     bundles: Annotated[Path | None, BUNDLES] = None,
@@ -28,17 +28,17 @@ def serve(
 ) -> None:
     """Serve bundles over gRPC until SIGTERM or Ctrl-C; calls in flight are finished first.
 
-    Without `--bundle` the current bundle and the newest others are held, `server.hold` in all.
+    Without `--bundle` the current bundle and the newest others are served, `server.max_loaded` in all.
 
     Example: `genrecall serve server.port=50051`
     """
-    from inference_server.process import Ready
+    from inference_server.startup import ReadyInfo
     from inference_server.telemetry import logs
 
     settings = read_config(config, overrides, {"run.bundles_dir": bundles})
     logs.configure(settings.server.log_format, verbose)
 
-    def ready(server: Ready) -> None:
+    def ready(server: ReadyInfo) -> None:
         address = f"{settings.server.host}:{server.port}"
         if as_json:  # one line: what starts a server waits for it
             facts = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}

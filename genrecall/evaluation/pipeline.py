@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from genrecall.config import Config
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.evaluation import folds
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.protocol import FoldChannels, OpenFold, fold_key, run_fold, splits
@@ -32,7 +32,7 @@ def evaluate_run(config: Config, offline: bool, log: Log = lambda line: None) ->
 
         folds_node.check_node(config)
         open_channels = folds_node.open_node
-    dataset = open_dataset(config.data, config.run.dir / "rejects.jsonl")
+    dataset = read_dataset(config.data, config.run.dir / "rejects.jsonl")
     collection = Collection.of(dataset, config, folds.synthetic_queries(dataset, config))
 
     @contextmanager

@@ -201,7 +201,7 @@ def test_a_codebook_that_the_server_lacks_is_a_failure_never_a_wrong_answer(path
     path.client.indices.create(index="e2e-other", body={"mappings": mapping})
     status, text = path.failure(generative(), index="e2e-other")
     assert status >= 400
-    assert "'v9' is not held by this server" in text
+    assert "'v9' is not loaded on this server" in text
 
 
 def test_a_truncated_bundle_is_not_served(path, tmp_path):

@@ -1,4 +1,4 @@
-"""One call under way: when it came, until when, where its time goes, and what may be told of it."""
+"""A call in flight: its deadline, the time of each stage, and what logs and spans record of it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from genrecall.rpc import generative_recall_pb2 as pb
 
 
 @dataclass
-class Call:
-    """One call of the service.
+class CallContext:
+    """One call of the service, from its arrival to its status.
 
     Attributes:
-        metadata: what the client sent beside the request; of binary values, none.
+        metadata: of the request, without binary values.
         arrived, deadline: on the clock of `time.monotonic`; no deadline is None.
         stages: milliseconds by stage: prepare, queue, compute, reply.
-        facts: what logs and spans tell of it, by key. Never a text.
-        texts: of its queries; logged only where `server.log_queries` says so.
+        attributes: what logs and spans record, by key. Never a text.
+        texts: of its queries; logged only with `server.log_queries`.
     """
 
     method: str
@@ -30,18 +30,18 @@ class Call:
     arrived: float
     deadline: float | None
     stages: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, str | int] = field(default_factory=dict)
+    attributes: dict[str, str | int] = field(default_factory=dict)
     texts: Sequence[str] = ()
 
     @classmethod
-    def of(cls, method: str, context: grpc.aio.ServicerContext) -> Call:
+    def of(cls, method: str, context: grpc.aio.ServicerContext) -> CallContext:
         arrived, remaining = time.monotonic(), context.time_remaining()
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         return cls(method, context.peer(), metadata, arrived, None if remaining is None else arrived + remaining)
 
     @property
     def request_id(self) -> str:
-        """`x-request-id` of the metadata, cut; "" where the client sent none."""
+        """`x-request-id` of the metadata, at most 128 characters; "" where the client sent none."""
         return self.metadata.get("x-request-id", "")[:128]
 
     @contextmanager
@@ -55,7 +55,7 @@ class Call:
         return (time.monotonic() - self.arrived) * 1e3
 
     def timings(self) -> pb.Timings:
-        """Of a call that was computed."""
+        """For the reply of a call that was computed."""
         return pb.Timings(
             queue_ms=self.stages["queue"],
             encode_ms=self.stages["prepare"],
@@ -63,9 +63,9 @@ class Call:
             total_ms=self.total_ms,
         )
 
-    def told(self) -> dict[str, str | int | float]:
-        """What logs and spans tell of it."""
-        told: dict[str, str | int | float] = {"peer": self.peer, **self.facts}
+    def log_fields(self) -> dict[str, str | int | float]:
+        """What logs and spans record."""
+        fields: dict[str, str | int | float] = {"peer": self.peer, **self.attributes}
         if self.request_id:
-            told["request_id"] = self.request_id
-        return told | {f"{stage}_ms": round(spent_ms, 2) for stage, spent_ms in self.stages.items()}
+            fields["request_id"] = self.request_id
+        return fields | {f"{stage}_ms": round(spent_ms, 2) for stage, spent_ms in self.stages.items()}

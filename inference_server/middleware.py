@@ -1,4 +1,4 @@
-"""What every method of the service shares: a status for every failure, metrics, a line of log, a span."""
+"""Around every method of the service: a gRPC status for every error, metrics, a line of the access log, a span."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import grpc
 from grpc import StatusCode as Status
 
 from genrecall.config.server import ServerSection
-from inference_server.admission.overload import Busy
-from inference_server.admission.validation import Invalid
-from inference_server.batching.batcher import Full
-from inference_server.batching.compute import EngineFailed
-from inference_server.batching.scheduler import Expired, Stopped
-from inference_server.bundles.loaded import NotHeld
-from inference_server.call import Call
+from inference_server.admission.interceptor import STOPPING
+from inference_server.admission.overload import LimitExceeded
+from inference_server.admission.validation import InvalidRequest
+from inference_server.batching.batcher import QueueFull
+from inference_server.batching.executor import EngineProcessError
+from inference_server.batching.scheduler import DeadlineExceeded, ShuttingDown
+from inference_server.bundles.loaded import BundleNotLoaded
+from inference_server.call_context import CallContext
 from inference_server.telemetry.logs import ACCESS, event
 from inference_server.telemetry.metrics import Metrics
 from inference_server.telemetry.spans import Spans
@@ -26,12 +27,12 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 
-class Calls:
-    """Answers calls, or ends them with the status that fits.
+class Middleware:
+    """Runs the handlers of calls.
 
     Args:
-        pushback_ms: the wait to ask of a client that is turned away now.
-        spans: None where nobody asked for them.
+        pushback_ms: how long a client that is refused now should wait before it retries.
+        spans: None without tracing.
     """
 
     def __init__(
@@ -42,50 +43,52 @@ class Calls:
         self._pushback_ms = pushback_ms
         self._spans = spans
 
-    async def answer(self, method: str, context: grpc.aio.ServicerContext, work: Callable[[Call], Awaitable[R]]) -> R:
-        call = Call.of(method, context)
+    async def handle(
+        self, method: str, context: grpc.aio.ServicerContext, handler: Callable[[CallContext], Awaitable[R]]
+    ) -> R:
+        """The reply of `handler`; its errors end the call with the status that fits."""
+        call = CallContext.of(method, context)
         code = Status.OK
         self._metrics.in_flight.labels(method).inc()
         try:
-            return await work(call)
+            return await handler(call)
         except asyncio.CancelledError:
             code = Status.CANCELLED
             raise
         except Exception as error:
             code, message = self._status(error, call)
-            pushback = (
-                (("grpc-retry-pushback-ms", str(self._pushback_ms())),) if code is Status.RESOURCE_EXHAUSTED else ()
-            )
-            await context.abort(code, message, pushback)
+            refused = code is Status.RESOURCE_EXHAUSTED
+            metadata = (("grpc-retry-pushback-ms", str(self._pushback_ms())),) if refused else ()
+            await context.abort(code, message, metadata)
             raise  # abort does
         finally:
             self._ended(call, code)
 
-    def _status(self, error: Exception, call: Call) -> tuple[Status, str]:
+    def _status(self, error: Exception, call: CallContext) -> tuple[Status, str]:
         match error:
-            case Invalid():
+            case InvalidRequest():
                 return Status.INVALID_ARGUMENT, str(error)
-            case NotHeld():
+            case BundleNotLoaded():
                 return Status.FAILED_PRECONDITION, str(error)
-            case Expired():
-                message = "the deadline passed, or could not be met, before the call's turn came: allow more time"
+            case DeadlineExceeded():
+                message = "the deadline passed, or could not be met, before the call was computed: allow more time"
                 return Status.DEADLINE_EXCEEDED, message
-            case Full():
-                most = self._section.max_pending
-                message = f"the call would exceed {most} pending entries (server.max_pending): try again later"
+            case QueueFull():
+                limit = self._section.max_pending
+                message = f"the call would exceed {limit} pending entries (server.max_pending): try again later"
                 return Status.RESOURCE_EXHAUSTED, message
-            case Busy():
-                self._metrics.left("busy")
+            case LimitExceeded():
+                self._metrics.on_dropped("busy")
                 return Status.RESOURCE_EXHAUSTED, str(error)
-            case EngineFailed():
+            case EngineProcessError():
                 return Status.INTERNAL, f"the server failed ({error}): its log says where"
-            case Stopped():
-                return Status.UNAVAILABLE, "the server is stopping: ask another one"
+            case ShuttingDown():
+                return Status.UNAVAILABLE, STOPPING
             case _:
                 event(log, logging.ERROR, "failed", error, method=call.method, request_id=call.request_id)
                 return Status.INTERNAL, f"the server failed ({type(error).__name__}): its log says where"
 
-    def _ended(self, call: Call, code: Status) -> None:
+    def _ended(self, call: CallContext, code: Status) -> None:
         total_ms = call.total_ms
         self._metrics.in_flight.labels(call.method).dec()
         self._metrics.calls.labels(call.method, code.name).inc()
@@ -100,7 +103,7 @@ class Calls:
             logging.INFO,
             call.method.lower(),
             code=code.name,
-            **call.told(),
+            **call.log_fields(),
             **keys,
             total_ms=round(total_ms, 2),
         )

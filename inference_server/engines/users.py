@@ -1,4 +1,4 @@
-"""Users as a request names them -> users as a generator reads them: terms and item ids become SIDs of its codebook."""
+"""Users of requests -> users of a generator: SID terms and item ids become codes of its codebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genrecall.sid import LEVELS, Sid
 
 
 class UserResolver:
-    """Of one bundle. What it does not know is left out: SIDs of another codebook, items that have none."""
+    """For one bundle. SIDs of another codebook and unknown items are ignored."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -24,11 +24,11 @@ class UserResolver:
         return dict(zip(items["item_id"].to_pylist(), map(tuple, codes_of(items).tolist()), strict=True))
 
     def warm(self) -> None:
-        """Read the assignments now rather than at the first user."""
+        """Read the assignments now rather than for the first user."""
         _ = self._codes_of_item
 
     def __call__(self, user: pb.User | None) -> User | None:
-        """`recent_sids` first, then `recent_items`, each newest first; terms must be well-formed."""
+        """`recent_sids` first, then `recent_items`, each newest first; raises ValueError for a malformed term."""
         if user is None:
             return None
         parsed = (Sid.parse(term) for term in user.recent_sids)

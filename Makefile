@@ -25,7 +25,7 @@ demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, i
 test: test-python test-java ## every test: Python, Java, and end to end on a real node
 
 test-python: $(INSTALLED) plugin
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadgroup
 
 test-java:
 	@plugin/build.sh verify

@@ -1,6 +1,6 @@
 """What lighter weights cost in quality and gain in time: every engine and precision on the judged queries of a bundle.
 
-    genrecall train configs/demo.yaml && genrecall export --dtype float32 && genrecall export --dtype int8
+    genrecall train && genrecall export --dtype float32 && genrecall export --dtype int8
     python -m benchmarks.precision [--bundles bundles]
 
 Every judged query of the bundle's dataset is asked of each side, one at a time, in turns; the reference is torch in

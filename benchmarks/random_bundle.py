@@ -39,17 +39,9 @@ def shop_texts() -> tuple[list[str], list[str]]:
 def publish(root: Path, shape: Shape, titles: list[str], queries: list[str], onnx: bool) -> bundle.Bundle:
     """`root/v1`, one item a SID; with its ONNX export where `onnx`, compared with torch on a few queries."""
     space = random_space(shape)
+    contents = bundle.Contents([f"item-{n}" for n in range(len(space))], space.sids, shape.level_sizes, kind="lm")
     published = bundle.publish(
-        root,
-        "v1",
-        [f"item-{n}" for n in range(len(space))],
-        space.sids,
-        shape.level_sizes,
-        lambda folder: _write_generator(folder / bundle.GENERATOR, shape, titles),
-        kind="lm",
-        config={},
-        fingerprints={},
-        metrics={},
+        root, "v1", contents, lambda folder: _write_generator(folder / bundle.GENERATOR, shape, titles)
     )
     if onnx:
         attach_onnx(published, "float32", queries[:16])

@@ -2,20 +2,17 @@
 
 Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What is derived
 from a bundle for one runtime (`onnx/float32`, `tensorrt/...`) is attached later, each with a manifest of its own, and
-changes nothing that was published. What the files
-mean belongs to `genrecall.decoding` (generator/) and to the trainer (quantizer.safetensors). Pickle is never read.
+changes nothing that was published. What the files mean belongs to `genrecall.decoding` (generator/) and to the trainer
+(quantizer.safetensors). Pickle is never read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from genrecall import files
 from genrecall.errors import BundleError
 from genrecall.records import ASSIGNMENTS
 from genrecall.sid import SidSpace, check_codebook
@@ -38,8 +36,9 @@ GENERATOR = "generator"
 QUANTIZER = "quantizer.safetensors"
 ENCODER = "encoder"  # the sentence encoder behind the item vectors; inside the generator where that one reads with it
 POINTERS = ("current", "previous")
-PUBLISHED = ("codebook", "model", "kind", "level_sizes", "files")  # what no manifest of a bundle lacks
-ATTACHED = ("onnx/*", "tensorrt/*/*")  # what may lie in a bundle beside its files
+BUNDLE_KEYS = ("codebook", "model", "kind", "level_sizes", "files")  # required in the manifest of a bundle
+ATTACHMENT_KEYS = ("codebook", "model", "files")  # required in the manifest of an attachment
+ATTACHMENTS = ("onnx/*", "tensorrt/*/*")  # folders in a bundle that its own manifest does not list
 
 
 @dataclass(frozen=True)
@@ -110,26 +109,37 @@ def assignments_table(item_ids: Sequence[str], codes: np.ndarray) -> pa.Table:
     return pa.table([pa.array(item_ids, pa.string()), column, paths], schema=ASSIGNMENTS)
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle is published with, apart from the files of its generator and quantizer.
+
+    Attributes:
+        item_ids: of the catalogue, unique.
+        codes: int [items, 3], the SID of each item.
+        level_sizes: number of codes of each level.
+        kind: of the generator, `lm` or `encoder`.
+        config: the full configuration of the run.
+        fingerprints: name of an input -> sha256.
+        metrics: as shown by the model card and the report.
+    """
+
+    item_ids: Sequence[str]
+    codes: np.ndarray
+    level_sizes: tuple[int, int, int]
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
 def publish(
-    root: Path,
-    codebook: str,
-    item_ids: Sequence[str],
-    codes: np.ndarray,
-    level_sizes: tuple[int, int, int],
-    write: Callable[[Path], None],
-    *,
-    kind: str,
-    config: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    metrics: Mapping[str, Any],
-    make_current: bool = True,
+    root: Path, codebook: str, contents: Contents, write: Callable[[Path], None], make_current: bool = True
 ) -> Bundle:
     """Write a bundle beside its final place, then rename it into `root/codebook`.
 
     Args:
         write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`,
             and `encoder/` where the generator holds none.
-        kind: of the generator, `lm` or `encoder`.
         make_current: move `current` to this bundle, and `previous` to the one that was current.
 
     Raises BundleError when the codebook exists already: a bundle never changes, so a new one needs a new name. A full
@@ -141,34 +151,32 @@ def publish(
     final = root / codebook
     if final.exists():
         raise BundleError(f"bundle {final} exists and is never changed: publish under a new codebook name")
-    with _construction(root, codebook) as folder:
-        table = assignments_table(item_ids, codes)
-        space = SidSpace.of(codes, level_sizes)  # refuses codes outside the levels before anything is published
+    with _new_folder(final) as folder:
+        table = assignments_table(contents.item_ids, contents.codes)
+        space = SidSpace.of(contents.codes, contents.level_sizes)  # refuses codes outside the levels
         pq.write_table(table, folder / ITEMS, compression="zstd")
         space.save(folder / CONSTRAINT)
         write(folder)
-        files = {str(p.relative_to(folder)): _entry(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-        weights = files.get(f"{GENERATOR}/model.safetensors")
+        entries = _entries(folder)
+        weights = entries.get(f"{GENERATOR}/model.safetensors")
         if weights is None:
             raise BundleError(f"{folder}: generator/model.safetensors was not written")
         manifest = {
             "format": FORMAT,
             "codebook": codebook,
-            "kind": kind,
-            "model": f"{kind}-{weights['sha256'][:10]}",
+            "kind": contents.kind,
+            "model": f"{contents.kind}-{weights['sha256'][:10]}",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "level_sizes": list(level_sizes),
-            "items": len(item_ids),
+            "level_sizes": list(contents.level_sizes),
+            "items": len(contents.item_ids),
             "sids": len(space),
-            "files": files,
-            "config": config,
-            "fingerprints": dict(fingerprints),
+            "files": entries,
+            "config": contents.config,
+            "fingerprints": dict(contents.fingerprints),
             "versions": _versions(),
-            "metrics": metrics,
+            "metrics": contents.metrics,
         }
-        _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2, default=str) + "\n")
-        os.rename(folder, final)
-        _sync(root)
+        files.write_json(folder / MANIFEST, manifest)
     if make_current:
         point(root, codebook)
     return open(final)
@@ -180,30 +188,18 @@ def open(path: Path, check: bool = True) -> Bundle:
     Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
     altered file.
     """
-    manifest = _manifest(path, PUBLISHED)
+    manifest = _read_manifest(path, BUNDLE_KEYS)
     if check:
-        faults = list(verify(path, manifest))
-        if faults:
-            raise BundleError(f"bundle {path} is damaged: " + "; ".join(faults))
+        _require_intact(path, manifest)
     return Bundle(path, manifest)
 
 
-def verify(path: Path, manifest: Mapping[str, Any] | None = None) -> Iterator[str]:
-    """Yield a sentence for each fault found; none means that the bundle is as it was published."""
-    if manifest is None:
-        manifest = _manifest(path, PUBLISHED)
-        for folder in sorted(f for pattern in ATTACHED for f in path.glob(pattern) if not f.name.startswith(".")):
-            yield from (f"{folder.relative_to(path)}: {fault}" for fault in verify(folder, _manifest(folder)))
-    for name, expected in manifest["files"].items():
-        file = path / name
-        if not file.resolve().is_relative_to(path.resolve()):
-            yield f"{name} lies outside the bundle"
-        elif not file.is_file():
-            yield f"{name} is missing"
-        elif file.stat().st_size != expected["size"]:
-            yield f"{name} has {file.stat().st_size} bytes, {expected['size']} were published (truncated copy?)"
-        elif _sha256(file) != expected["sha256"]:
-            yield f"{name} was altered: its sha256 differs from the manifest"
+def verify(path: Path) -> Iterator[str]:
+    """Compare a bundle and its attachments with their manifests; yield a sentence for each fault."""
+    yield from _faults(path, _read_manifest(path, BUNDLE_KEYS))
+    for folder in sorted(f for pattern in ATTACHMENTS for f in path.glob(pattern) if not f.name.startswith(".")):
+        manifest = _read_manifest(folder, ATTACHMENT_KEYS)
+        yield from (f"{folder.relative_to(path)}: {fault}" for fault in _faults(folder, manifest))
 
 
 def attach(bundle: Bundle, name: str, write: Callable[[Path], Mapping[str, Any]]) -> Path:
@@ -216,16 +212,10 @@ def attach(bundle: Bundle, name: str, write: Callable[[Path], Mapping[str, Any]]
     Raises BundleError where it cannot be written; then nothing is attached.
     """
     final = bundle.path / name
-    with _construction(final.parent, final.name) as folder:
+    with _new_folder(final, replace=True) as folder:
         facts = write(folder)
-        files = {str(p.relative_to(folder)): _entry(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-        manifest = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "files": files, **facts}
-        _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2, default=str) + "\n")
-        if final.exists():
-            final.rename(folder.with_suffix(".replaced"))
-        folder.rename(final)
-        _sync(final.parent)
-    shutil.rmtree(folder.with_suffix(".replaced"), ignore_errors=True)
+        manifest = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "files": _entries(folder)}
+        files.write_json(folder / MANIFEST, manifest | dict(facts))
     return final
 
 
@@ -237,25 +227,24 @@ def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
     path = bundle.path / name
     if not path.is_dir():
         raise BundleError(f"bundle {bundle.path} has no {name}: make it with `genrecall export`")
-    manifest = _manifest(path)
-    if faults := list(verify(path, manifest)):
-        raise BundleError(f"{path} is damaged: " + "; ".join(faults))
+    manifest = _read_manifest(path, ATTACHMENT_KEYS)
+    _require_intact(path, manifest)
     if (manifest["codebook"], manifest["model"]) != (bundle.codebook, bundle.model):
         raise BundleError(f"{path} was made from {manifest['codebook']}'s {manifest['model']}: export it again")
     return manifest
 
 
 def resolve(root: Path, name: str = "current") -> Path:
-    """The folder of a codebook, of `current`, or of `previous`; BundleError lists what is there when it is not."""
+    """The folder of a codebook, `current` or `previous`. BundleError, which lists the bundles, for any other name."""
     path = root / name
     if (path / MANIFEST).is_file():
         return path.resolve() if name in POINTERS else path
-    there = ", ".join(b.codebook for b in list_bundles(root)) or "none"
-    raise BundleError(f"no bundle {name!r} in {root} (there: {there}); train one with `genrecall train`")
+    present = ", ".join(b.codebook for b in list_bundles(root)) or "none"
+    raise BundleError(f"no bundle {name!r} in {root} (there: {present}); train one with `genrecall train`")
 
 
 def list_bundles(root: Path) -> list[Bundle]:
-    """Every bundle under `root`, newest first; checksums are not read. Folders under construction are passed over."""
+    """Every bundle under `root`, newest first; checksums are not compared. Folders under construction are skipped."""
     if not root.is_dir():
         return []
     folders = [
@@ -282,69 +271,63 @@ def point(root: Path, codebook: str) -> None:
 
 
 def _link(root: Path, name: str, target: str) -> None:
-    temporary = root / f".{name}-{uuid.uuid4().hex}"
-    temporary.symlink_to(target)
-    os.replace(temporary, root / name)
+    with files.replacing(root / name) as link:
+        link.symlink_to(target)
 
 
 @contextmanager
-def _construction(root: Path, codebook: str) -> Iterator[Path]:
-    """A hidden folder on the same file system, removed when publishing fails."""
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / f".{codebook}-{uuid.uuid4().hex}"
-    folder.mkdir()
+def _new_folder(final: Path, replace: bool = False) -> Iterator[Path]:
+    """`files.new_folder`, flushed to the disk; an error of the file system becomes a BundleError."""
     try:
-        yield folder
+        with files.new_folder(final, replace=replace, durable=True) as folder:
+            yield folder
     except OSError as error:
-        raise BundleError(
-            f"bundle {codebook!r} could not be written to {root}: {error}; nothing was published"
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        raise BundleError(f"{final} could not be written: {error}; nothing was published") from error
 
 
-def _manifest(path: Path, keys: Sequence[str] = ("codebook", "model", "files")) -> dict[str, Any]:
+def _read_manifest(path: Path, required: Sequence[str]) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{path / MANIFEST} is not JSON ({error}): the bundle is damaged, publish it again") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
         raise BundleError(
-            f"bundle {path} has format {found!r}, this version reads {FORMAT}: upgrade genrecall or publish again"
+            f"bundle {path} has format {version!r}, this version reads {FORMAT}: upgrade genrecall or publish again"
         )
-    missing = [key for key in keys if key not in manifest]
+    missing = [key for key in required if key not in manifest]
     if missing:
         raise BundleError(f"{path / MANIFEST} lacks {', '.join(missing)}: the bundle is damaged, publish it again")
     return manifest
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+def _entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Relative path -> size and sha256 of every file."""
+    return {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _faults(path: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    for name, entry in manifest["files"].items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            yield f"{name} lies outside the bundle"
+        elif not file.is_file():
+            yield f"{name} is missing"
+        elif file.stat().st_size != entry["size"]:
+            yield f"{name} has {file.stat().st_size} bytes, {entry['size']} were published (truncated copy?)"
+        elif files.sha256(file) != entry["sha256"]:
+            yield f"{name} was altered: its sha256 differs from the manifest"
 
 
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _require_intact(path: Path, manifest: Mapping[str, Any]) -> None:
+    if faults := list(_faults(path, manifest)):
+        raise BundleError(f"{path} is damaged: " + "; ".join(faults))
 
 
 def _versions() -> dict[str, str]:

@@ -63,11 +63,10 @@ def _encode(
     keys: Sequence[bytes], texts: dict[bytes, str], section: EncoderSection, progress: bool
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """Encode the texts of `keys`, `CHUNK` at a time."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from genrecall.progress import Bars
 
     encoder = load_encoder(section)
-    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+    with Bars(progress) as bar:
         task = bar.add_task(f"embedding {len(keys):,} texts", total=len(keys))
         for start in range(0, len(keys), CHUNK):
             chunk = list(keys[start : start + CHUNK])

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their checksums: the one place that renames and hashes.
+"""Files and folders that are written whole or not at all, and checksums: the one place that renames and hashes.
 
 Standard library alone, so that every part may use it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Folders above are made. durable: what was written reaches the disk before the rename (fsync), the rename after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _beside(path)
     try:
         yield partial
         if durable:
@@ -32,6 +33,38 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = False, durable: bool = False) -> Iterator[Path]:
+    """A folder beside `path` to fill, which becomes `path` when the block ends well and is removed when it does not.
+
+    Folders above are made. FileExistsError where `path` holds something already, unless `replace`. durable: all files
+    reach the disk before the rename (fsync), the rename after it.
+    """
+    if not replace and occupied(path):
+        raise FileExistsError(f"{path} exists and is not an empty folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, replaced = _beside(path), _beside(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if durable:
+            for entry in (*partial.rglob("*"), partial):
+                sync(entry)
+        if replace and path.exists():
+            path.rename(replaced)
+        partial.rename(path)
+        if durable:
+            sync(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def occupied(path: Path) -> bool:
+    """Whether there is a file, or a folder that is not empty."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
@@ -78,6 +111,10 @@ def sha256_of(parts: Iterable[bytes | str]) -> str:
 def key_of(value: Any) -> str:
     """sha256 of a JSON value, the same whatever the order of its keys: names what was made from these settings."""
     return sha256_of([json.dumps(value, sort_keys=True, default=str)])
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,16 @@ NODE = NodeSection(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests share a process where several run (`-n 2 --dist loadgroup`): those of a folder, with what it trains
+    once a session, and all that use the node, whose cluster settings are one.
+    """
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        of_node = folder == "local_node" or item.get_closest_marker("node") is not None
+        item.add_marker(pytest.mark.xdist_group("node" if of_node else folder))
+
+
 @pytest.fixture(scope="session")
 def node() -> Iterator[local.Node]:
     """A node with k-NN, neural-search and, where it was built, our plugin; started once a session.

@@ -218,16 +218,13 @@ def publish(
             load_encoder(config.encoder).save(target / bundle.ENCODER)
         (target / "MODEL_CARD.md").write_text(model_card.render(name, config, dataset, metrics), encoding="utf-8")
 
-    return bundle.publish(
-        config.run.bundles_dir,
-        name,
+    contents = bundle.Contents(
         dataset.items["item_id"].to_pylist(),
         fitted.codes,
         fitted.level_sizes,
-        write,
         kind=config.generator.kind,
         config=config.model_dump(mode="json"),
         fingerprints={**dataset.fingerprints, "training": key},
         metrics=metrics,
-        make_current=codebook == "auto",
     )
+    return bundle.publish(config.run.bundles_dir, name, contents, write, make_current=codebook == "auto")

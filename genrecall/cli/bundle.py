@@ -45,7 +45,7 @@ def list_(root: Root = Path("bundles"), as_json: Json = False) -> None:
             size,
             facts["created"],
         )
-    Console().print(table if bundles else f"no bundles in {root}; train one with `genrecall train configs/demo.yaml`")
+    Console().print(table if bundles else f"no bundles in {root}; train one with `genrecall train`")
 
 
 @app.command()

@@ -49,8 +49,8 @@ def demo(
     settings = load(Config, config, changes)
     typed = " ".join([f"-c {config}", *changes])
 
-    with step("2/6 codes, generator, bundle", f"genrecall train {config} {' '.join(changes)}"):
-        train.train(config, changes)
+    with step("2/6 codes, generator, bundle", f"genrecall train {typed}"):
+        train.train(changes, config)
     with step("3/6 OpenSearch with the plugin", f"genrecall node start {typed}"):
         node.start(changes, config)
     try:

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from genrecall.cli import refresh
-from genrecall.cli.index_options import DEMO, BundleName, ConfigFile, Json, Overrides, dimension_of, meta_of, opened
+from genrecall.cli.index_options import dimension_of, meta_of, opened
+from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides
 
 app = typer.Typer(help="Create, load, refresh and look at the index of a codebook.", no_args_is_help=True)
 
@@ -52,12 +52,11 @@ def load(
 
     Example: `genrecall index load --bundle v1 --switch`
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from genrecall.data.readers import describe, read_items
     from genrecall.data.rejects import Rejects
     from genrecall.embeddings import embed
     from genrecall.item_text import item_text
+    from genrecall.progress import Bars
     from index_mappings.client import connect, explained
     from index_mappings.load import fingerprint, terms_of
     from index_mappings.load import load as run
@@ -67,9 +66,7 @@ def load(
     folder = settings.run.dir / "index"
     items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
     vectors = embed(item_text(items), settings.encoder, settings.run.cache_dir)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar, explained(section):
+    with Bars() as bar, explained(section):
         task = bar.add_task(f"indexing into {section.url}", total=len(items))
         report = run(
             connect(section),

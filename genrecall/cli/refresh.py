@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from genrecall.cli.index_options import DEMO, BundleName, ConfigFile, Json, Overrides, meta_of, opened
+from genrecall.cli.index_options import meta_of, opened
+from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
@@ -49,7 +50,7 @@ def refresh(
     from index_mappings.load import terms_of
     from index_mappings.migration import refresh as job
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if abandon:
         settings = _settings(config, overrides)
         with explained(settings.opensearch):
@@ -87,7 +88,7 @@ def rollback(
 
     settings = _settings(config, overrides)
     section = settings.opensearch
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     with explained(section):
         client = connect(section, patient=True)
         codebook = job.previous(client, section, job.state_of(client, section)).codebook
@@ -108,7 +109,7 @@ def _tools(settings: "Config", of: "Bundle", queries: Path | None, client: Any, 
     """What a move to the index of bundle `of` needs."""
     from index_mappings.migration.refresh import Tools, asking
 
-    with _placing(settings, of) as (sids, server), _progress(console, "documents") as advance:
+    with _placing(settings, of) as (sids, server), _progress("documents") as advance:
         yield Tools(
             sids=sids,
             ask=asking(client, settings.opensearch, server),
@@ -139,11 +140,10 @@ def _placing(
 
 
 @contextmanager
-def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    from genrecall.progress import Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Bars() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=max(done, total))
 
@@ -242,7 +242,7 @@ def sync(
 
     from genrecall.errors import UserError
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     while True:
         began = time.monotonic()
         try:
@@ -276,7 +276,7 @@ def _sync_once(
     with (
         explained(section),
         _placing(settings, of, assignments) as (sids, _),
-        _progress(console, "documents") as advance,
+        _progress("documents") as advance,
     ):
         report = job.sync(
             connect(section, patient=True),

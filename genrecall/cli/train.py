@@ -1,12 +1,13 @@
 """`genrecall train`: from a configuration to a bundle."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, read_config
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
@@ -16,21 +17,21 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A file in configs/.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as generator.encoder.steps=200.")] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the steps of this run that are done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the bundle's metrics as JSON.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train codes and generator, choose on dev queries, publish a bundle.
 
     A run that was interrupted goes on from where it was; one that is done already returns its bundle.
 
-    Example: `genrecall train configs/demo.yaml run.seed=7`
+    Example: `genrecall train -c demo run.seed=7`
     """
-    from genrecall.config import Config, load
     from genrecall.errors import UserError
 
-    settings = load(Config, config, overrides or [])
+    settings = read_config(config, overrides)
     if fresh:
         import shutil
 
@@ -53,7 +54,10 @@ def train(
         return
     console = Console(highlight=False)
     show(bundle, console)
-    console.print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
+    console.print(
+        f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip(),
+        markup=False,
+    )
 
 
 def show(bundle: "Bundle", console: Console) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genrecall.errors import UserError
+from genrecall.resources import CONFIGS, find_config
 
 
 class Section(BaseModel):
@@ -23,11 +24,13 @@ S = TypeVar("S", bound=Section)
 
 
 def load(model: type[S], path: Path | None, overrides: Sequence[str] = ()) -> S:
-    """Read `path` (YAML), apply overrides such as `generator.epochs=3` (values are YAML), and check against `model`.
+    """Read `path`, apply overrides such as `generator.epochs=3` (values are YAML), and check against `model`.
+
+    path: a YAML file, or the name of a packaged configuration such as `demo`.
 
     Raises UserError for an unreadable file, a malformed override, an unknown key or a value out of range.
     """
-    tree = _read(path) if path else {}
+    tree = _read(find_config(path)) if path else {}
     for override in overrides:
         _apply(tree, override)
     try:
@@ -41,9 +44,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"configuration {path} does not exist: the ones that come with genrecall are in configs/"
-        ) from None
+        packaged = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise UserError(f"configuration {path} does not exist: those that come with genrecall are {packaged}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"configuration {path} is not YAML: {error}") from None
     if tree is None:

@@ -66,7 +66,7 @@ def reproduce(run: Run) -> Iterable[Block]:
     again = "run.name=again run.bundles_dir=runs/again/bundles"
     lines = [
         "# the same again, into a run of its own",
-        f"genrecall train {config} {again}",
+        f"genrecall train -c {config} {again}",
         f"genrecall report -c {config} {again}",
     ]
     if run.published:
@@ -77,6 +77,6 @@ def reproduce(run: Run) -> Iterable[Block]:
             f"genrecall bundle verify {run.published.codebook} --bundles {root}",
         ]
     else:
-        lines += ["# go on from what is there", f"genrecall train {config}"]
+        lines += ["# go on from what is there", f"genrecall train -c {config}"]
     lines += ["# test figures with intervals", f"genrecall evaluate -c {config} --offline"]
     yield listing("\n".join(lines), "sh")

@@ -93,7 +93,7 @@ def _encoder_section(bundle: Bundle) -> EncoderSection:
     if bundle.encoder_dir is None:
         raise EncoderNotHeld(
             f"codebook {bundle.codebook!r} cannot encode items: it was published without its sentence encoder; "
-            "publish it again under a new name (`genrecall train CONFIG run.codebook=NAME`, which keeps the "
+            "publish it again under a new name (`genrecall train -c CONFIG run.codebook=NAME`, which keeps the "
             "steps that are done)"
         )
     # the checkpoint of training may be out of reach here, its other settings hold

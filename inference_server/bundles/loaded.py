@@ -56,7 +56,7 @@ def wanted(root: Path, names: Sequence[str], hold: int) -> list[Bundle]:
     pointers = [bundle.pointer(root, name) for name in bundle.POINTERS]
     first = [name for name in pointers if name in newest]
     if not newest:
-        raise BundleError(f"no bundle in {root} to serve: train one with `genrecall train configs/demo.yaml`")
+        raise BundleError(f"no bundle in {root} to serve: train one with `genrecall train`")
     return [newest[name] for name in dict.fromkeys([*first, *newest])][:hold]
 
 

@@ -19,9 +19,8 @@ def write(folder):
     (folder / "generator" / "model.safetensors").write_bytes(b"weights" * 100)
 
 
-def publish(root, codebook="v1", write=write, codes=CODES, **kwargs):
-    about = {"kind": "encoder", "config": {"run": {}}, "fingerprints": {}, "metrics": {}}
-    return bundle.publish(root, codebook, IDS, codes, SIZES, write, **about, **kwargs)
+def publish(root, codebook="v1", write=write, codes=CODES):
+    return bundle.publish(root, codebook, bundle.Contents(IDS, codes, SIZES, "encoder", config={"run": {}}), write)
 
 
 def test_a_published_bundle_opens_with_what_was_put_in(tmp_path):
@@ -104,7 +103,8 @@ def test_a_missing_file_and_a_file_outside_the_bundle_are_named(tmp_path):
     opened = publish(tmp_path)
     (opened.path / "items.parquet").unlink()
     manifest = {**opened.manifest, "files": {**opened.manifest["files"], "../../etc/passwd": {"size": 0, "sha256": ""}}}
-    assert set(bundle.verify(opened.path, manifest)) == {
+    (opened.path / "manifest.json").write_text(json.dumps(manifest))
+    assert set(bundle.verify(opened.path)) == {
         "items.parquet is missing",
         "../../etc/passwd lies outside the bundle",
     }

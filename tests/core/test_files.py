@@ -31,3 +31,21 @@ def test_keys_depend_on_values_and_not_on_their_order() -> None:
 def test_checksums_of_a_file_and_of_its_parts_agree(tmp_path: Path) -> None:
     path = files.write_bytes(tmp_path / "a", b"onetwo")
     assert files.sha256(path) == files.sha256_of([b"one", "two"])
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "new" / "shop"
+    with pytest.raises(FileNotFoundError), files.new_folder(path, durable=durable) as folder:
+        (folder / "missing").read_text()
+    assert list(path.parent.iterdir()) == []
+    path.mkdir()  # an empty one may be there
+    with files.new_folder(path, durable=durable) as folder:
+        (folder / "items").write_text("first")
+    with pytest.raises(FileExistsError), files.new_folder(path):
+        pytest.fail("something is there")
+    with files.new_folder(path, replace=True, durable=durable) as folder:
+        assert (path / "items").read_text() == "first"
+        (folder / "items").write_text("second")
+    assert (path / "items").read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]

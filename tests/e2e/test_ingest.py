@@ -79,7 +79,7 @@ def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
         f"opensearch.index={ALIAS}",
     ]
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")
-    genrecall("train", CONFIG, *overrides)
+    genrecall("train", "-c", CONFIG, *overrides)
     genrecall("index", "load", "-c", CONFIG, *overrides)
     client = OpenSearch(plugin_node.url)
     with (

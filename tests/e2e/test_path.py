@@ -58,8 +58,10 @@ def path(plugin_node, tmp_path_factory) -> Iterator[Built]:
         "opensearch.index=e2e",
     ]
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")
-    genrecall("train", CONFIG, *overrides, "quantizer.candidates=[cq_sid]", "generator.kind=lm", "run.codebook=tiny-lm")
-    genrecall("train", CONFIG, *overrides)
+    genrecall(
+        "train", "-c", CONFIG, *overrides, "quantizer.candidates=[cq_sid]", "generator.kind=lm", "run.codebook=tiny-lm"
+    )
+    genrecall("train", "-c", CONFIG, *overrides)
     genrecall("index", "load", "-c", CONFIG, "--bundle", work / "bundles" / "tiny-lm", *overrides)
     genrecall("index", "load", "-c", CONFIG, "--switch", *overrides)
     settings = load(Config, CONFIG, overrides)
@@ -82,7 +84,7 @@ def test_training_tried_both_quantizers_and_published_the_better_on_dev(path):
 
 def test_training_again_returns_the_same_bundle_at_once(path):
     before = bundle.open(bundle.resolve(path.settings.run.bundles_dir)).manifest["created"]
-    assert "bundle v1" in genrecall("train", CONFIG, *path.overrides)
+    assert "bundle v1" in genrecall("train", "-c", CONFIG, *path.overrides)
     assert bundle.open(bundle.resolve(path.settings.run.bundles_dir)).manifest["created"] == before
 
 
@@ -223,6 +225,6 @@ def test_a_catalogue_without_queries_trains_on_synthetic_ones(path, tmp_path):
         f"run.runs_dir={tmp_path}",
         f"run.bundles_dir={tmp_path / 'bundles'}",
     ]
-    genrecall("train", CONFIG, *changes, "generator.encoder.stage.steps=5", "quantizer.candidates=[hierarchical]")
+    genrecall("train", "-c", CONFIG, *changes, "generator.encoder.stage.steps=5", "quantizer.candidates=[hierarchical]")
     metrics = bundle.open(bundle.resolve(tmp_path / "bundles")).manifest["metrics"]
     assert metrics["candidates"]["hierarchical"]["generator"]["queries"] == "synthetic"

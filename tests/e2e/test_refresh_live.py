@@ -85,10 +85,10 @@ def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     ]
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")
     lacking = other_catalogue(work / "shop", work / "other")
-    genrecall("train", CONFIG, *overrides, *LEAN, "run.codebook=v1", "generator.encoder.stage.steps=20")
+    genrecall("train", "-c", CONFIG, *overrides, *LEAN, "run.codebook=v1", "generator.encoder.stage.steps=20")
     other = [f"data.folder={work / 'other'}", "data.max_reject_share=1", "run.codebook=v2", "run.seed=1"]
     steps = ["generator.kind=lm", "generator.lm.item_stage.steps=10", "generator.lm.query_stage.steps=10"]
-    genrecall("train", CONFIG, *overrides, *LEAN, *other, *steps)
+    genrecall("train", "-c", CONFIG, *overrides, *LEAN, *other, *steps)
     settings, client = load(Config, CONFIG, overrides), OpenSearch(plugin_node.url)
     with inference_server(settings, ["v1", "v2"], work / "server.log") as endpoint, asking(client, endpoint):
         client.ingest.put_pipeline(id=PIPELINE, body={"processors": [{"sid": {}}]})

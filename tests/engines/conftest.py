@@ -24,17 +24,9 @@ def publish(kind: str, train: Train, folder: Path, layers: int = 1) -> Bundle:
     section = TINY.model_copy(update={"kind": kind, "decoder": decoder})
     train(folder, section, requests=(requests(200), requests(40, 1)))
     items, codes, space = catalogue()
+    contents = bundle.Contents(items["item_id"].to_pylist(), codes, space.level_sizes, kind)
     return bundle.publish(
-        folder / "bundles",
-        "v1",
-        items["item_id"].to_pylist(),
-        codes,
-        space.level_sizes,
-        lambda target: (folder / "generator").rename(target / "generator") and None,
-        kind=kind,
-        config={},
-        fingerprints={},
-        metrics={},
+        folder / "bundles", "v1", contents, lambda target: (folder / "generator").rename(target / "generator") and None
     )
 
 

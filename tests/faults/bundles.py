@@ -22,18 +22,10 @@ WORDS = {"[UNK]": 0, "red": 1, "blue": 2, "shoes": 3, "lamp": 4}
 def publish(root: Path, codebook: str = "v1", seed: int = 0, user: UserConfig | None = None) -> bundle.Bundle:
     """`root/codebook` with 2,000 items and an `lm` of two layers, 32 wide, that knows of users what `user` says."""
     codes = np.random.default_rng(seed).integers(0, LEVEL_SIZES, (2000, 3))
-    items = [f"item-{n}" for n in range(len(codes))]
+    contents = bundle.Contents([f"item-{n}" for n in range(len(codes))], codes, LEVEL_SIZES, kind="lm")
+    space = SidSpace.of(codes, LEVEL_SIZES)
     return bundle.publish(
-        root,
-        codebook,
-        items,
-        codes,
-        LEVEL_SIZES,
-        lambda folder: _write_generator(folder / bundle.GENERATOR, SidSpace.of(codes, LEVEL_SIZES), seed, user),
-        kind="lm",
-        config={},
-        fingerprints={},
-        metrics={},
+        root, codebook, contents, lambda folder: _write_generator(folder / bundle.GENERATOR, space, seed, user)
     )
 
 

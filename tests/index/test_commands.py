@@ -50,8 +50,7 @@ def publish(root: Path, codebook: str, ids: list[str]) -> None:
         (folder / "generator" / "model.safetensors").write_bytes(b"weights")
 
     codes = np.array([[i % 2, i % 3, i % 5] for i in range(len(ids))])
-    facts = {"config": {}, "fingerprints": {}, "metrics": {}}
-    bundle.publish(root, codebook, ids, codes, (2, 3, 5), write, kind="encoder", **facts)
+    bundle.publish(root, codebook, bundle.Contents(ids, codes, (2, 3, 5), kind="encoder"), write)
 
 
 @pytest.mark.slow

@@ -73,18 +73,8 @@ def without_numbers(root, codebook):
         broken = {name: torch.full_like(w, torch.nan) for name, w in weights.items()}
         save_file(broken, folder / bundle.GENERATOR / "model.safetensors")
 
-    bundle.publish(
-        root,
-        codebook,
-        items["item_id"].to_pylist(),
-        codes_of(items),
-        whole.level_sizes,
-        write,
-        kind="lm",
-        config={},
-        fingerprints={},
-        metrics={},
-    )
+    contents = bundle.Contents(items["item_id"].to_pylist(), codes_of(items), whole.level_sizes, kind="lm")
+    bundle.publish(root, codebook, contents, write)
 
 
 def test_a_new_bundle_answers_by_default_and_the_one_before_stays_addressable(root):

@@ -13,8 +13,9 @@ def publish(root, codebook, key):
         (folder / "generator").mkdir()
         (folder / "generator" / "model.safetensors").write_bytes(b"w")
 
-    about = {"kind": "encoder", "config": {}, "metrics": {}, "fingerprints": {"training": key}}
-    bundle.publish(root, codebook, ["a"], np.zeros((1, 3), np.int32), (1, 1, 1), write, **about)
+    codes = np.zeros((1, 3), np.int32)
+    contents = bundle.Contents(["a"], codes, (1, 1, 1), "encoder", fingerprints={"training": key})
+    bundle.publish(root, codebook, contents, write)
 
 
 def test_the_next_free_codebook_follows_the_highest_number(tmp_path):

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
@@ -28,6 +26,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from genrecall.config.generator import StageSection
 from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
+from genrecall.progress import Bars
 from trainer.work import RECALL, WHOLE, write_json
 
 Batch = dict[str, Tensor]
@@ -132,7 +131,7 @@ class Bar(TrainerCallback):
     """Progress on standard error."""
 
     def __init__(self, name: str, shown: bool) -> None:
-        self.bar = Progress(console=Console(stderr=True), disable=not shown)
+        self.bar = Bars(shown)
         self.task = self.bar.add_task(f"training {name}", total=None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

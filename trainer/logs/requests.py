@@ -24,13 +24,13 @@ from genrecall.config.logs import LogsSection
 from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
 from genrecall.data.readers import describe
 from genrecall.data.rejects import Rejects
+from genrecall.progress import Bars
 from genrecall.records import REQUESTS
 from trainer.logs import fingerprint
 from trainer.logs.facts import facts
 from trainer.logs.filters import KNOWN, bots, sessions
 from trainer.logs.join import ACTIONS, join
 from trainer.logs.leaks import check_recent
-from trainer.logs.progress import Bars
 from trainer.logs.recent import with_recent
 from trainer.logs.shuffle import merge, open_table, read_part, write_parted, write_requests, write_shuffle
 
@@ -64,7 +64,7 @@ def build_requests(
         work = folder / f"work-{key[:12]}-{parts}"
         for stale in set(folder.glob("work-*")) - {work}:
             shutil.rmtree(stale)
-        with Bars(progress) as bars:
+        with Bars(progress, transient=True) as bars:
             counts = _build(section, logs, items, parts, work, rejects, bars)
         about = {"key": key, "simulated": simulated, "catalogue": len(items), "leaks": 0, "logs": files}
         _publish({**about, **counts}, work, folder)
@@ -85,8 +85,8 @@ def _build(
     _replay(joined / "rejects.jsonl", {of: -n for of, n in counts["rejected_later"].items()}, rejects, section)
     counts |= _step(past, lambda to: _look_back(joined, logs, parts, to, bars))
     kept = counts["requests"]["kept"]
-    merge(sorted(past.glob("*.arrow")), merged, bars.start("merging", kept))
-    return {**counts, **facts(open_table(merged), bars.start("counting", kept))}
+    merge(sorted(past.glob("*.arrow")), merged, bars.counter("logs: merging", kept))
+    return {**counts, **facts(open_table(merged), bars.counter("logs: counting", kept))}
 
 
 def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
@@ -95,14 +95,14 @@ def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[s
         ("ubi_queries", logged_queries, LOGGED_QUERIES),
         ("ubi_events", logged_events, LOGGED_EVENTS),
     ):
-        batches = _counted(read(section, rejects), bars.start(f"reading {source}"), source, records)
+        batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), source, records)
         write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
     return {"rows": dict(rejects.kept), "other_actions": rejects.kept["ubi_events"] - records["ubi_events"]}
 
 
 def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
     rejects, events = Rejects(to / "rejects.jsonl"), Counter[tuple[str, str]]()
-    done = bars.start("joining", parts)
+    done = bars.counter("logs: joining", parts)
     for part in range(parts):
         joined = join(read_part(logged / "ubi_queries", part), read_part(logged / "ubi_events", part), catalogue)
         write_parted(joined.requests, BY_CLIENT % parts, parts, to / f"{part:06}.arrow")
@@ -125,7 +125,7 @@ def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bar
 def _look_back(joined: Path, logs: LogsSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
     counts, reasons = Counter[str](), Counter[str]()
     lost, robots_by = Counter[str](), Counter[str]()
-    done = bars.start("looking back", parts)
+    done = bars.counter("logs: looking back", parts)
     for part in range(parts):
         requests = sessions(read_part(joined, part), logs.session_minutes)
         robots = bots(requests, logs)

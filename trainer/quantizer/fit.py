@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from genrecall.assignment import FITTED, as_array, category_codes
 from genrecall.config.quantizer import QuantizerKind, QuantizerSection
+from genrecall.progress import Bars
 from trainer.quantizer.categories import category_table
 from trainer.quantizer.hierarchical import fit_hierarchical
 from trainer.quantizer.split import split_oversize
@@ -97,7 +96,7 @@ def fit(
     limit = None if size1 == "auto" else int(size1)
     table = category_table(categories, section.category_min_items, section.category_depth, limit)
     forced = category_codes(table, categories)
-    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+    with Bars(progress) as bar:
         if kind == "cq_sid":
             from trainer.quantizer.cq_sid import fit_cq_sid
 

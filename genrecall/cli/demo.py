@@ -40,7 +40,7 @@ def demo(
     from genrecall.evaluation import sample
     from genrecall.evaluation.folds import asking
     from genrecall.evaluation.server_process import inference_server
-    from index_mappings.client import connect
+    from genrecall.opensearch import connect
 
     began = time.monotonic()
     changes = list(overrides or [])

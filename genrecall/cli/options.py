@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from genrecall.bundle import Bundle
     from genrecall.config import Config
 
 DEMO = Path("demo")  # the packaged configuration that a verb reads unless -c names another
@@ -90,6 +91,13 @@ def read_config(config: Path, overrides: list[str] | None, options: Mapping[str,
 
     chosen = [f"{key}={json.dumps(value, default=str)}" for key, value in (options or {}).items() if value is not None]
     return load(Config, config, [*chosen, *(overrides or [])])
+
+
+def open_bundle(root: Path, name: str, check: bool = True) -> "Bundle":
+    """The bundle that `--bundle` names: one in `root`, or a folder."""
+    from genrecall import bundle
+
+    return bundle.open(Path(name) if "/" in name else bundle.resolve(root, name), check=check)
 
 
 def print_json(value: Any) -> None:

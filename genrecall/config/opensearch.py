@@ -20,8 +20,8 @@ class RetrySection(Section):
     attempts: int = Field(
         10,
         ge=1,
-        description="on a lost connection and on 429, 502, 503 and 504: one to two minutes with the waits below, enough "
-        "for a node to restart",
+        description="on a lost connection and on 429, 502, 503 and 504: with the waits below one to two minutes, in "
+        "which a node restarts",
     )
     backoff_s: float = Field(0.5, gt=0, description="first wait between attempts; doubles each time")
     max_backoff_s: float = Field(30.0, gt=0)
@@ -101,11 +101,12 @@ class NodeSection(Section):
 
     version: str = Field("3.6.0", description="one of those in genrecall/local_node/distribution.py")
     port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
-    heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM: 512m, 1g, ...")
+    heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM, such as 512m or 1g")
     jvm_options: tuple[str, ...] = Field((), description="further options of the JVM, such as -XX:TieredStopAtLevel=1")
     data: Path | None = Field(None, description="where indices are kept; by default in the node's own folder")
     plugins: tuple[str, ...] = Field(
-        ("plugin/target/releases/genrecall-*.zip",), description="zips to install; of a pattern, the newest file"
+        ("plugin/target/releases/genrecall-*.zip",),
+        description="zips to install; of a pattern, the newest file, in the working directory or in genrecall's own",
     )
     dir: Path | None = Field(None, description="downloads and nodes; by default <run.cache_dir>/node")
     user: str = Field("nobody", description="account that runs the node when the command is run as root")

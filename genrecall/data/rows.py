@@ -117,8 +117,8 @@ def _connected(section: DataSection, index: str) -> Iterator[Any]:
             yield client
     except UserError as error:
         raise UserError(
-            f"index {index!r} of data.cluster {section.cluster.url} could not be read: {error} (`genrecall node status` "
-            "shows the local nodes)"
+            f"index {index!r} of data.cluster {section.cluster.url} could not be read: {error}. `genrecall node "
+            "status` shows local nodes"
         ) from None
     finally:
         client.close()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from opensearchpy import OpenSearch
 
-from genrecall.bundle import ITEMS, Bundle, codes_of
+from genrecall.bundle import Bundle, codes_of
 from genrecall.config import Config
 from genrecall.decoding import Generator
 from genrecall.evaluation.catalogue import Catalogue
@@ -24,11 +24,12 @@ from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
 from genrecall.evaluation.runs import Channel
 from genrecall.evaluation.selection import score_dev
 from genrecall.evaluation.server_process import inference_server
+from genrecall.opensearch import connect, explain_errors
 from genrecall.records import Dataset, Split
 from index_mappings import search
-from index_mappings.client import connect, explained
-from index_mappings.lifecycle import Meta, check_plugins
-from index_mappings.load import load, terms_of
+from index_mappings.create import check_plugins
+from index_mappings.load import LoadInput, load, terms_of
+from index_mappings.meta import IndexMeta
 from trainer import fingerprint, pipeline
 from trainer.behaviour import behaviour_of
 from trainer.generator.examples import examples_of
@@ -38,7 +39,7 @@ TIMEOUT = "30s"  # of a generative clause: a slow machine must not turn into a b
 
 def check_node(config: Config) -> None:
     """Raise UserError where no node answers, or one without the plugins: before anything is trained."""
-    with explained(config.opensearch):
+    with explain_errors(config.opensearch):
         check_plugins(connect(config.opensearch), config.opensearch)
 
 
@@ -95,15 +96,18 @@ def open_node(catalogue: Catalogue, split: Split, bundle: Bundle) -> Iterator[Op
         return search.hybrid([bm25(text), search.knn(vector, depth), generative(text)], depth=depth)
 
     with (
-        explained(section),
+        explain_errors(section),
         inference_server(served, [bundle.codebook], folder / "server.log") as endpoint,
         asking(client, endpoint),
     ):
-        meta = Meta(bundle.codebook, bundle.manifest["files"][ITEMS]["sha256"], config.encoder.checkpoint)
-        terms = terms_of(bundle.items(), bundle.codebook)
-        report = load(
-            client, section, meta, dataset.items, terms, catalogue.item_vectors, dataset.fingerprints, folder / "index"
+        source = LoadInput(
+            IndexMeta.of(bundle, config.encoder),
+            dataset.items,
+            terms_of(bundle.items(), bundle.codebook),
+            catalogue.item_vectors,
+            dataset.fingerprints,
         )
+        report = load(client, section, source, folder / "index")
 
         def each(clause: Callable[[str, np.ndarray, int], search.Clause], vectors: Vectors, **body: str) -> Channel:
             return asked_of(

@@ -19,10 +19,10 @@ from genrecall.config.data import (
     QuerySource,
 )
 from genrecall.config.logs import LogsSection
+from genrecall.config.opensearch import ClusterSection
 from genrecall.data.readers import open_dataset
 from genrecall.data.rejects import Rejects
 from genrecall.data.rows import state
-from genrecall.config.opensearch import ClusterSection
 from genrecall.errors import UserError
 from genrecall.local_node.node import Node
 from trainer.logs import build_requests, open_requests

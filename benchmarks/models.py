@@ -10,11 +10,10 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from genrecall.decoding import Generator
-from genrecall.decoding.config import GeneratorConfig, space_fingerprint
+from genrecall.decoding.config import GeneratorConfig, Vocabulary, space_fingerprint
 from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.prefix_embedder import TokenPrefixEmbedder
-from genrecall.decoding.prompt_template import Vocabulary
 from genrecall.decoding.request_tokenizer import RequestTokenizer
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.sid import SidSpace
@@ -70,7 +69,7 @@ def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) 
     """Our generator over the same weights; a "text" is its token ids in decimal, a blank between two (a word: its
     length).
     """
-    block = GeneratorConfig(
+    config = GeneratorConfig(
         "lm",
         space.level_sizes,
         model.config.vocab_size - sum(space.level_sizes) - 2,
@@ -79,16 +78,15 @@ def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) 
         1024,
         space_fingerprint(space),
     )
-    vocabulary = Vocabulary(block.base, space.level_sizes)
 
     def tokenize(texts: Sequence[str]) -> list[list[int]]:
         return [[int(word) if word.isdigit() else len(word) for word in text.split()] for text in texts]
 
-    request_tokenizer = RequestTokenizer(tokenize, block, space, vocabulary)
+    request_tokenizer = RequestTokenizer(tokenize, config, space)
     with torch.device("meta"):
         decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
     decoder.load_state_dict(model.model.state_dict(), assign=True)
-    heads = LevelHeads(decoder.embed_tokens.weight, block.offsets, space.level_sizes, normalizer)
+    heads = LevelHeads(decoder.embed_tokens.weight, config.offsets, space.level_sizes, normalizer)
     for module in (decoder, heads):
         module.eval().requires_grad_(False)
     return Generator(

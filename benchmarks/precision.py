@@ -77,10 +77,10 @@ def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--codebook", default="current")
+    parser.add_argument("--bundle", default="current")
     asked = parser.parse_args()
 
-    opened = bundle.open(bundle.resolve(asked.bundles, asked.codebook))
+    opened = bundle.open(bundle.resolve(asked.bundles, asked.bundle))
     config = opened.manifest["config"]
     dataset = open_dataset(DataSection.model_validate(config["data"]))
     judge = Judge(dataset.judgments, config["data"]["relevant"], MEASURES)

@@ -60,11 +60,11 @@ def torch_side(made: Generator) -> Side:
 
 
 def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
-    block = made.request_tokenizer.block
+    block = made.request_tokenizer.config
     session = Session(folder / onnx.SEARCH, CPU, 0, threads, table_arrays(made.tables, block, {}))
 
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
-        inputs = prompt_arrays(made.request_tokenizer.inputs(_prompts(ids)), block)
+        inputs = prompt_arrays(made.request_tokenizer.batch(_prompts(ids)), block)
         return session.run({**inputs, "beams": np.arange(width)})[0]
 
     return search

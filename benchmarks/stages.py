@@ -35,9 +35,9 @@ from benchmarks.machine import describe
 from benchmarks.models import SHAPES, Shape, generator, random_model, random_space
 from benchmarks.random_bundle import TINY, shop_texts
 from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.config import Vocabulary
 from genrecall.decoding.export_modules import prompt_arrays, table_arrays
-from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary
-from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.decoding.request_tokenizer import PromptTemplate, TokenizedPrompt
 from genrecall.decoding.search import DecodeState, top
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.sid import LEVELS
@@ -161,9 +161,9 @@ def onnx_profile(made: Generator, folder: Path, ids: list[list[int]], width: int
     """Milliseconds of a run without the profiler, and by operator with it."""
     import onnxruntime as ort
 
-    block = made.request_tokenizer.block
+    block = made.request_tokenizer.config
     arrays = {
-        **prompt_arrays(made.request_tokenizer.inputs([TokenizedPrompt(row) for row in ids]), block),
+        **prompt_arrays(made.request_tokenizer.batch([TokenizedPrompt(row) for row in ids]), block),
         **table_arrays(made.tables, block, {}),
         "beams": np.arange(width),
     }

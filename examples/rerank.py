@@ -1,7 +1,7 @@
 """BM25's first hundred items, reranked with the probability that the generator gives their SIDs.
 
     genrecall evaluate -c configs/demo.yaml --offline
-    genrecall serve run.bundles_dir=runs/demo/evaluation/bundles server.hold=16
+    genrecall serve run.bundles_dir=runs/demo/evaluation/bundles server.max_loaded=16
     python -m examples.rerank --bundles runs/demo/evaluation/bundles
 
 Two features an item, made comparable inside each list: its BM25 score, and log p(SID) - log(items in the SID), asked of

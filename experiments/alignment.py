@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from experiments.figures import Values, merged, table
+from experiments.figures import Values, merged, table_of_differences
 from experiments.ground import Ground
 from genrecall.config import Config, load
 from genrecall.data.readers import open_dataset
@@ -92,7 +92,7 @@ def main(
         for name, values in of_folds.items():
             found[name].append(merged(values))
     for title, measures in tables_of(found[BASE][0]).items():
-        print("\n".join(["", title, "", *table(found, BASE, measures)]), flush=True)
+        print(f"\n{title}\n\n{table_of_differences(found, BASE, measures)}", flush=True)
 
 
 def tables_of(values: Values) -> dict[str, list[str]]:

@@ -23,7 +23,8 @@ from genrecall.data.readers import open_dataset
 from genrecall.data.splits import split_of
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
-from genrecall.evaluation.channels_offline import Expansion
+from genrecall.expansion import SidItems
+from genrecall.reports.markdown import clear_points, table
 from trainer.generator.requests import Requests
 from trainer.work import write_json
 
@@ -104,14 +105,14 @@ def hits(
     order = np.argsort(-sold, kind="stable")
     item_ids = np.array(ground.dataset.items["item_id"].to_pylist())[order]
     row_of = {item: int(row) for item, row in zip(item_ids, order, strict=True)}
-    expand = Expansion(item_ids.tolist(), codes[order])
+    items_of = SidItems.of(ground.space.index_of(codes[order]), len(ground.space))
     told = [User(recent=codes[past[past >= 0]]) for past in recent]
     answer = generator.generate([tested.texts[t] for t in tested.text], k, users=told)
     values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
     for n, target in enumerate(tested.item[tested.start[:-1]]):
         valid = answer.valid[n]
         same = (answer.codes[n][valid] == codes[target]).all(-1)
-        rows, _ = expand(answer.codes[n][valid], answer.scores[n][valid], 1000)
+        rows, _ = items_of.rank(ground.space.index_of(answer.codes[n][valid]), answer.scores[n][valid], 1000)
         items = np.array([row_of[item] for item in item_ids[rows]])
         items = items[~np.isin(items, tested.recent[n])]
         for measure in MEASURES:
@@ -166,24 +167,17 @@ def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
         ]
 
     chosen = {name: part(seeds) for name, seeds in found.items()}
-    lines = ["| | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
+    rows: list[list[object]] = []
     for name, seeds in chosen.items():
         known = [m for m in MEASURES if m in seeds[0]]
-        cells = [f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        rows.append([name, *(f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES)])
     pairs = [(TRUE, QUERY_ONLY), (TRUE, OTHER), (TRUE, NONE), (NONE, QUERY_ONLY), (TRUE, POPULAR)]
     pairs += [("history, related alone", TRUE)]
     for one, other in pairs:
-        cells = []
-        for measure in MEASURES:
-            if measure not in chosen[other][0]:
-                cells.append("")
-                continue
-            of = difference(chosen[one], chosen[other], measure)
-            text = f"{of.mean * 100:+.1f} [{of.low * 100:+.1f}, {of.high * 100:+.1f}]"
-            cells.append(f"**{text}**" if of.clear else text)
-        lines.append(f"| {one} against {other} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        known = [m for m in MEASURES if m in chosen[other][0]]
+        of = {m: clear_points(difference(chosen[one], chosen[other], m)._asdict()) for m in known}
+        rows.append([f"{one} against {other}", *(of.get(m, "") for m in MEASURES)])
+    return table(["", *MEASURES], rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How an item joins a codebook: the arrays of `quantizer.safetensors` and an item's vector -> its SID, in numpy alone.
+"""Assigns items to a codebook: the arrays of `quantizer.safetensors` and an item's vector -> its SID, in NumPy alone.
 
 Owns the layout of those arrays and the descent from the root to a SID that exists; fitting them is the trainer's.
 A new item always gets a SID that some item already has: at each level it takes the nearest of the codes that occur
@@ -19,32 +19,16 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from genrecall.errors import BundleError
+from genrecall.sid import Prefixes, by_level
 
 Arrays = Mapping[str, np.ndarray]
 Path = Sequence[str]
 CHUNK = 65536  # vectors encoded at a time
 FITTED = "fitted."  # how the file names what only the trainer reads again
-
-
-@dataclass(frozen=True)
-class Level:
-    """The nodes of one level, sorted by prefix.
-
-    Attributes:
-        codes: int32 [n], the last code of each node's prefix.
-        first: int64 [parents + 1]; node p of the level above has the children first[p] .. first[p + 1] - 1.
-        vectors: float32 [n, d], what a descending vector (or its residual) is compared with.
-    """
-
-    codes: np.ndarray
-    first: np.ndarray
-    vectors: np.ndarray
 
 
 def assign(arrays: Arrays, vectors: np.ndarray, categories: Sequence[Path]) -> np.ndarray:
@@ -61,7 +45,8 @@ class Assigner:
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
-        self._tree = levels(arrays)
+        self._prefixes = Prefixes.of(arrays["leaves"])
+        self._vectors = node_vectors(arrays, self._prefixes)
         self._categories = text(arrays["categories"])
 
     @classmethod
@@ -96,25 +81,28 @@ class Assigner:
         for start in range(0, len(vectors), CHUNK):
             part = slice(start, start + CHUNK)
             x = encode(self._arrays, vectors[part])
-            node = _forced_nodes(self._tree[0], forced[part])
+            node = _forced_nodes(self._prefixes.code[0], forced[part])
             free = node < 0
-            node[free] = nearest_child(self._tree[0], np.zeros(free.sum(), dtype=np.int64), x[free])
-            for above, level in pairwise(self._tree):
+            node[free] = nearest(x[free], self._vectors[0])
+            for level in (1, 2):
                 if residual:
-                    x = x - above.vectors[node]
-                node = nearest_child(level, node, x)
+                    x = x - self._vectors[level - 1][node]
+                node = nearest_child(self._prefixes.start[level], self._vectors[level], node, x)
             out[part] = node
         return out
 
 
-def nearest_child(level: Level, parents: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """int64 [n]: the child of parents[i] whose vector is nearest to x[i]. One matrix product a distinct parent."""
+def nearest_child(start: np.ndarray, vectors: np.ndarray, parents: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """int64 [n]: the child of parents[i] whose vector is nearest to x[i]. One matrix product a distinct parent.
+
+    start, vectors: of the children's level, see `Prefixes` and `node_vectors`.
+    """
     out = np.empty(len(x), dtype=np.int64)
     order = np.argsort(parents, kind="stable")
-    starts = np.flatnonzero(np.diff(parents[order], prepend=-1))
-    for rows in np.split(order, starts[1:]) if len(order) else []:
-        first, last = level.first[parents[rows[0]]], level.first[parents[rows[0]] + 1]
-        out[rows] = first + nearest(x[rows], level.vectors[first:last])
+    bounds = np.flatnonzero(np.diff(parents[order], prepend=-1))
+    for rows in np.split(order, bounds[1:]) if len(order) else []:
+        first, end = start[parents[rows[0]]], start[parents[rows[0]] + 1]
+        out[rows] = first + nearest(x[rows], vectors[first:end])
     return out
 
 
@@ -132,22 +120,12 @@ def encode(arrays: Arrays, vectors: np.ndarray) -> np.ndarray:
     return hidden @ arrays["encoder.1.weight"].T + arrays["encoder.1.bias"]
 
 
-def levels(arrays: Arrays) -> tuple[Level, Level, Level]:
-    """The three levels of the tree that the leaves span."""
-    leaves = arrays["leaves"]
-    one, two = np.unique(leaves[:, :1], axis=0), np.unique(leaves[:, :2], axis=0)
-    parents2 = np.searchsorted(one[:, 0], two[:, 0])
-    width = int(leaves[:, 1].max()) + 1
-    parents3 = np.searchsorted(_pack(two, width), _pack(leaves[:, :2], width))
-    parents = (np.zeros(len(one), dtype=np.int64), parents2, parents3)
-    counts = (1, len(one), len(two))
-    out = []
-    for i, nodes in enumerate((one, two, leaves)):
-        codes = nodes[:, -1]
-        shared = f"codebook{i + 1}"
-        vectors = arrays[shared][codes] if shared in arrays else arrays[f"centroids{i + 1}"]
-        out.append(Level(codes, np.searchsorted(parents[i], np.arange(counts[i] + 1)), vectors))
-    return out[0], out[1], out[2]
+def node_vectors(arrays: Arrays, prefixes: Prefixes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each level, float32 [nodes, d]: what a descending vector (or its residual) is compared with."""
+    shared = "codebook1" in arrays
+    return by_level(
+        arrays[f"codebook{n}"][codes] if shared else arrays[f"centroids{n}"] for n, codes in enumerate(prefixes.code, 1)
+    )
 
 
 def category_codes(known: Sequence[Path], categories: Sequence[Path]) -> np.ndarray:
@@ -172,11 +150,7 @@ def as_array(value: object) -> np.ndarray:
     return np.frombuffer(content.encode(), dtype=np.uint8).copy()
 
 
-def _forced_nodes(level: Level, forced: np.ndarray) -> np.ndarray:
+def _forced_nodes(codes: np.ndarray, forced: np.ndarray) -> np.ndarray:
     """Node of each forced level-1 code; -1 where it is free or no item of the codebook has that code."""
-    at = np.searchsorted(level.codes, forced).clip(max=len(level.codes) - 1)
-    return np.where(level.codes[at] == forced, at, -1)
-
-
-def _pack(pairs: np.ndarray, width: int) -> np.ndarray:
-    return pairs[:, 0].astype(np.int64) * width + pairs[:, 1]
+    at = np.searchsorted(codes, forced).clip(max=len(codes) - 1)
+    return np.where(codes[at] == forced, at, -1)

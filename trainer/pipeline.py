@@ -26,11 +26,12 @@ from genrecall.decoding import Generator
 from genrecall.embeddings import embed, load_encoder
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
+from genrecall.reports import codes_report, model_card
 from genrecall.sid import SidSpace
-from trainer import fingerprint, model_card, work
+from trainer import fingerprint, work
 from trainer.behaviour import Behaviour, behaviour_of
 from trainer.generator import train_generator
-from trainer.quantizer import Fitted, Pairs, fit, write_report
+from trainer.quantizer import Fitted, Pairs, fit
 
 Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries, among them `quantizer.select_by`."""
@@ -134,7 +135,7 @@ def quantize(
     fitted = fit(
         kind, vectors, dataset.items["category"].to_pylist(), pairs, config.quantizer, config.run.seed, progress
     )
-    write_report(fitted.report, folder / "codes")
+    codes_report(fitted.report).write(folder / "codes")
     fitted.save(done)
     return fitted
 
@@ -216,7 +217,7 @@ def publish(
         shutil.copy2(folder / bundle.QUANTIZER, target)
         if config.generator.kind == "lm":  # the other kind keeps it inside the generator, which reads with it
             load_encoder(config.encoder).save(target / bundle.ENCODER)
-        (target / "MODEL_CARD.md").write_text(model_card.render(name, config, dataset, metrics), encoding="utf-8")
+        model_card(name, config.generator.kind, dataset, metrics).write(target)
 
     contents = bundle.Contents(
         dataset.items["item_id"].to_pylist(),

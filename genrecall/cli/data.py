@@ -12,7 +12,6 @@ from rich.progress import TaskID
 from rich.table import Table
 
 app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
-GROUP = True
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -163,7 +162,7 @@ def check(
     else:
         _show(facts, rejects.path if rejects.count() else None)
         if "logs" in facts:
-            from trainer.logs.report import rows
+            from genrecall.reports.logs import rows
 
             table = Table(title=f"logs ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
             for row in rows(facts["logs"]).items():

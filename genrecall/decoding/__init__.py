@@ -1,4 +1,14 @@
-"""Constrained decoding of SIDs, on torch, NumPy and transformers alone: tables, lean decoder, search, generator."""
+"""Constrained decoding of SIDs, on torch, NumPy and transformers alone.
+
+The main path is `search` (beam search over three levels), with what it calls at every level: `tables` (which codes may
+follow a prefix), `heads` (their log-probabilities) and `decoder` (the Qwen2 layers, one shared prefix for all beams).
+`score` runs the same three for SIDs that are given.
+
+Before it: `request_tokenizer` (queries and users -> padded token ids; `user` has their types), `prefix_embedder` (ids
+-> the prefix, for kind `encoder` through `text_encoder`). Added to the heads: `dense_prior` (node vectors, no
+training). Around it: `generator` puts the parts together, `config` reads the folder of a bundle, `export_modules` is
+search and scoring as functions of tensors, for ONNX and TensorRT.
+"""
 
 from genrecall.decoding.generator import GeneratedSids, Generator
 

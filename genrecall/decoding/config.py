@@ -1,7 +1,7 @@
 """The generator's folder: config.json with a `genrecall` block, model.safetensors, tokenizer.json or encoder/.
 
-Owns what the block says, the fingerprint of a space of SIDs, and the checks that a folder fits the codebook it is
-loaded for.
+Owns the `genrecall` block, the layout of the vocabulary, the fingerprint of a SID space, and the checks that a folder
+fits the codebook it is loaded for.
 """
 
 from __future__ import annotations
@@ -11,18 +11,48 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from genrecall.decoding.heads import Normalizer
-from genrecall.decoding.prompt_template import Vocabulary
 from genrecall.decoding.user import UserConfig
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
 CONFIG, WEIGHTS, ENCODER = "config.json", "model.safetensors", "encoder"
+MARKERS = ("item", "query")
+Marker = Literal["item", "query"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Kind `lm`: where our tokens stand behind the tokenizer's own ids.
+
+    [item marker, query marker, level 1, level 2, level 3, profiles], each level a contiguous range. Our tokens are ids
+    only, unknown to the tokenizer, so no text can spell one. `base` is the number of ids that the tokenizer knows.
+    """
+
+    base: int
+    level_sizes: tuple[int, int, int]
+    profiles: int = 0
+
+    def marker(self, name: Marker) -> int:
+        return self.base + MARKERS.index(name)
+
+    @property
+    def offsets(self) -> tuple[int, int, int]:
+        first = self.base + len(MARKERS)
+        return first, first + self.level_sizes[0], first + sum(self.level_sizes[:2])
+
+    @property
+    def first_profile(self) -> int:
+        return self.base + len(MARKERS) + sum(self.level_sizes)
+
+    @property
+    def size(self) -> int:
+        return self.first_profile + self.profiles
 
 
 @dataclass(frozen=True)
@@ -34,11 +64,11 @@ class GeneratorConfig:
         level_sizes: codes of each level.
         base: vocabulary rows before the markers and the SID tokens (`encoder`: 0, and no markers).
         normalizer: see LevelHeads.
-        prior: whether the weights hold a prefix prior.
+        prior: whether the weights hold a dense prior.
         max_tokens: of a prompt, or of the encoder's input.
         space: fingerprint of the SIDs that the prior's node vectors belong to.
         lowercase: whether prompts are lower-cased before they are tokenized (a tokenizer trained on the catalogue).
-        user: what it knows of users; None for a generator that never met one, which ignores them.
+        user: what it reads of a user; None for a generator trained without users, which ignores them.
     """
 
     kind: str
@@ -53,6 +83,7 @@ class GeneratorConfig:
 
     @classmethod
     def read(cls, config: Mapping[str, Any], path: Path) -> GeneratorConfig:
+        """From the parsed config.json at `path`. Raises UserError without a usable block."""
         try:
             block = dict(config["genrecall"])
             user = UserConfig.read(block["user"]) if block.get("user") else None
@@ -66,10 +97,21 @@ class GeneratorConfig:
         return {**asdict(self), "level_sizes": list(self.level_sizes)}
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """Of kind `lm`."""
+        return Vocabulary(self.base, self.level_sizes, len(self.user.profiles) if self.user else 0)
+
+    @property
     def offsets(self) -> tuple[int, int, int]:
+        """The vocabulary row of code 0 of each level."""
         if self.kind == "lm":
-            return Vocabulary(self.base, self.level_sizes).offsets
+            return self.vocabulary.offsets
         return 0, self.level_sizes[0], self.level_sizes[0] + self.level_sizes[1]
+
+    @property
+    def users_beside_prompt(self) -> bool:
+        """Whether users are inputs beside the prompt (`encoder`) rather than tokens in it (`lm`)."""
+        return self.kind == "encoder" and self.user is not None
 
 
 def space_fingerprint(space: SidSpace) -> str:
@@ -79,14 +121,14 @@ def space_fingerprint(space: SidSpace) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_space(block: GeneratorConfig, space: SidSpace, folder: Path) -> None:
+def check_space(config: GeneratorConfig, space: SidSpace, folder: Path) -> None:
     """UserError where the generator was trained for other levels, or its node vectors for another list of SIDs."""
-    if block.level_sizes != space.level_sizes:
+    if config.level_sizes != space.level_sizes:
         raise UserError(
-            f"{folder} was trained for level sizes {block.level_sizes}, the codebook has {space.level_sizes}: "
+            f"{folder} was trained for level sizes {config.level_sizes}, the codebook has {space.level_sizes}: "
             "load it with the codebook it was published with"
         )
-    if block.prior and block.space != space_fingerprint(space):
+    if config.prior and config.space != space_fingerprint(space):
         raise UserError(
             f"{folder} holds node vectors of other SIDs than the codebook's: a generator with a prior goes with "
             "the SIDs it was published with"

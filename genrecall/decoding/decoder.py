@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from genrecall.errors import UserError
 
-MASKED = -1e9  # finite, so that a row with nothing to see gives numbers rather than NaN
+MASKED = -1e9  # finite, so that a row with nothing to attend to gives numbers rather than NaN
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class DecoderConfig:
             "hidden_act": config.get("hidden_act", "silu") != "silu",
         }
         if wrong := [key for key, refused in refusals.items() if refused]:
-            found = ", ".join(f"{key}={config.get(key)!r}" for key in wrong)
-            raise UserError(f"generator config.json has {found}: only plain Qwen2 decoders can be served")
+            values = ", ".join(f"{key}={config.get(key)!r}" for key in wrong)
+            raise UserError(f"generator config.json has {values}: only plain Qwen2 decoders can be served")
         heads = config["num_attention_heads"]
         return cls(
             config["vocab_size"],
@@ -67,7 +67,7 @@ class DecoderConfig:
 
 KeyValues = tuple[tuple[Tensor, Tensor], ...]
 """Of each layer, keys and values [B, kv heads, rows, head_dim]. Never written to: a step gives longer ones, which costs
-a copy that is small beside the weights, and lets a graph be exported, captured, or grown twice from one prefix."""
+a copy that is small beside the weights, and lets a search be exported, captured, or continued twice from one prefix."""
 
 
 class RMSNorm(nn.Module):
@@ -97,8 +97,8 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None, last: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, T, hidden], of whose last rows alone the output [B, last, hidden] is wanted; mask [B, 1, per_group *
-        last, L]. Also gives keys and values with those of x behind `past`.
+        """The output [B, last, hidden] of the last rows of x [B, T, hidden], and keys and values with those of x behind
+        `past`. mask: [B, 1, per_group * last, L].
         """
         batch, rows, _ = x.shape
         q = self.q_proj(x[:, rows - last :]).view(batch, last, self.groups, self.per_group, self.head_dim)
@@ -164,23 +164,23 @@ class Decoder(nn.Module):
             embeds: [B, T, hidden].
             positions: int64 [B, T], for the rotary embedding.
             visible: bool [B, T, L]: which of the L rows (those of `past`, then these T) each row attends to.
-            last: of how many of the rows, counted from the end, states are wanted: [B, last, hidden]; None: of all.
-                The others are not computed beyond what the last layer needs of them.
+            last: how many rows, counted from the end, to return: [B, last, hidden]; None: all. The others are not
+                computed beyond what the last layer needs of them.
         """
         dtype, rows = embeds.dtype, embeds.shape[1]
         hidden = max(MASKED, torch.finfo(dtype).min)  # float16 has no -1e9, and an infinity would make NaN of padding
         mask = torch.where(visible, 0.0, hidden).to(dtype).unsqueeze(1)
         per_group = self.config.num_attention_heads // self.config.num_key_value_heads
-        every = mask.repeat(1, 1, per_group, 1)
+        of_all = mask.repeat(1, 1, per_group, 1)
         rope = rotary(positions, self.config.head_dim, self.config.rope_theta, dtype)
-        x, grown = embeds, []
+        x, key_values = embeds, []
         for n, layer in enumerate(self.layers):
             final = n == len(self.layers) - 1 and last is not None
-            wanted = last if final and last is not None else rows
-            seen = mask[:, :, rows - wanted :].repeat(1, 1, per_group, 1) if final else every
-            x, keys_values = layer(x, rope, seen, None if past is None else past[n], wanted)
-            grown.append(keys_values)
-        return self.norm(x), tuple(grown)
+            kept = last if final and last is not None else rows
+            layer_mask = mask[:, :, rows - kept :].repeat(1, 1, per_group, 1) if final else of_all
+            x, of_layer = layer(x, rope, layer_mask, None if past is None else past[n], kept)
+            key_values.append(of_layer)
+        return self.norm(x), tuple(key_values)
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

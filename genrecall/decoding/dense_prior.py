@@ -1,4 +1,4 @@
-"""The prefix prior: what the vectors of the items say about the children of a prefix, before anything is learned.
+"""The dense prior: what the vectors of the items say about the children of a prefix, before anything is learned.
 
     logit(child | parent) += exp(tau) * <p + W p + A h, mean vector of the items under child> + b * log(items under
     child)

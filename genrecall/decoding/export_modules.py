@@ -1,10 +1,10 @@
 """The whole search, and the whole scoring, as one function of tensors: what is exported to ONNX and TensorRT.
 
-Owns the names, order and types of a graph's inputs and outputs, for the exporter and for the engines that feed it.
-Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new graph:
+Owns the names, order and types of the inputs and outputs, for the exporter and for the engines that feed it.
+Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new export:
   prompts  ids, mask; kind `encoder` with users also recent, profile (`PromptBatch`)
   tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
-           vectors1..3, log_items1..3 where there is a prefix prior; sids where users are read beside the prompt
+           vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt
   search   beams: 0 .. W-1, whose length alone is read           -> sid int64 [B, W], score float32 [B, W]
   scoring  first, second, parent, sid, leaf (`SidTree`), B = 1    -> score float32 [n]
 """
@@ -34,7 +34,7 @@ SID_TREE_INPUTS = ("first", "second", "parent", "sid", "leaf")
 
 
 class ExportModule(nn.Module):
-    """What both graphs share: named tensors as prefix and tables."""
+    """What both modules share: named tensors as prefix and tables."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -42,86 +42,83 @@ class ExportModule(nn.Module):
         self.decoder = generator.decoder
         self.heads = generator.heads
 
-    def prefix(self, given: Mapping[str, Tensor]) -> Prefix:
-        users, tokens = None, given["ids"]
-        if "recent" in given:
-            users = Users(given["profile"], given["recent"])
-            tokens = given["sids"] + torch.tensor(self.heads.offsets)
-        return self.prefix_embedder(given["ids"], given["mask"], users, tokens)
+    def prefix(self, inputs: Mapping[str, Tensor]) -> Prefix:
+        users, tokens = None, inputs["ids"]
+        if "recent" in inputs:
+            users = Users(inputs["profile"], inputs["recent"])
+            tokens = inputs["sids"] + torch.tensor(self.heads.offsets)
+        return self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
 
     @staticmethod
-    def tables(given: Mapping[str, Tensor]) -> ConstraintTables:
-        code, start, slots = ([given[f"{name}{n}"] for n in (1, 2, 3)] for name in ("code", "start", "slots"))
+    def tables(inputs: Mapping[str, Tensor]) -> ConstraintTables:
+        code, start, slots = ([inputs[f"{name}{n}"] for n in (1, 2, 3)] for name in ("code", "start", "slots"))
         return ConstraintTables(tuple(code), tuple(start), tuple(s.shape[0] for s in slots))  # type: ignore[arg-type]
 
 
 class SearchModule(ExportModule):
-    """The beam search."""
+    """The beam search of one batch."""
 
     outputs = SEARCH_OUTPUTS
 
-    def forward(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        width = given["beams"].shape[0]
-        beams = beam_search(self.decoder, self.heads, self.tables(given), self.prefix(given), width)
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        width = inputs["beams"].shape[0]
+        beams = beam_search(self.decoder, self.heads, self.tables(inputs), self.prefix(inputs), width)
         return beams.sid, beams.scores
 
 
 class ScoreModule(ExportModule):
-    """The scoring of given SIDs."""
+    """The scores of the SIDs of a tree."""
 
     outputs = SCORE_OUTPUTS
 
-    def forward(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        prefix = self.prefix(given)
-        wanted = SidTree(*(given[name] for name in SID_TREE_INPUTS))
-        root = DecodeState.prefill(self.decoder, prefix)
-        return (score(self.heads, self.tables(given), root, prefix.text, wanted),)
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        prefix = self.prefix(inputs)
+        tree = SidTree(*(inputs[name] for name in SID_TREE_INPUTS))
+        state = DecodeState.prefill(self.decoder, prefix)
+        return (score(self.heads, self.tables(inputs), state, prefix.text, tree),)
 
 
 class Positional(nn.Module):
-    """A graph whose forward takes its tensors one after another, as an exporter wants it.
+    """A module whose forward takes its tensors one after another, as an exporter wants it.
 
     names: of the tensors, in order. Those of the prior's nodes stand in for the buffers that the generator came with.
     """
 
-    def __init__(self, graph: SearchModule | ScoreModule, names: Sequence[str]) -> None:
+    def __init__(self, module: SearchModule | ScoreModule, names: Sequence[str]) -> None:
         super().__init__()
-        self.whole = graph
+        self.module = module
         self.names = tuple(names)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.names, tensors, strict=True))
+        inputs = dict(zip(self.names, tensors, strict=True))
         nodes = {f"heads.prior.{kind}_{level}": f"{kind}{level + 1}" for kind, level in NODE_ARRAYS}
-        return functional_call(self.whole, {key: given[name] for key, name in nodes.items() if name in given}, (given,))
+        return functional_call(
+            self.module, {key: inputs[name] for key, name in nodes.items() if name in inputs}, (inputs,)
+        )
 
 
 NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
 
 
-def prompt_arrays(inputs: PromptBatch, block: GeneratorConfig) -> Arrays:
-    """A batch."""
-    arrays = {"ids": inputs.ids, "mask": inputs.mask}
-    return {**arrays, "recent": inputs.recent, "profile": inputs.profile} if _reads_users(block) else arrays
+def prompt_arrays(batch: PromptBatch, config: GeneratorConfig) -> Arrays:
+    """The inputs that change with every call."""
+    arrays = {"ids": batch.ids, "mask": batch.mask}
+    return {**arrays, "recent": batch.recent, "profile": batch.profile} if config.users_beside_prompt else arrays
 
 
-def table_arrays(tables: ConstraintTables, block: GeneratorConfig, prior: Mapping[str, Tensor]) -> Arrays:
-    """What belongs to the list of SIDs. prior: `vectors_0`, `log_items_0`, ... where there is one."""
+def table_arrays(tables: ConstraintTables, config: GeneratorConfig, prior: Mapping[str, Tensor]) -> Arrays:
+    """The inputs that change with the list of SIDs. prior: `vectors_0`, `log_items_0`, ... where there is one."""
     arrays: Arrays = {}
     for level in range(LEVELS):
         arrays[f"code{level + 1}"] = tables.code[level].long().cpu().numpy()
         arrays[f"start{level + 1}"] = tables.start[level].long().cpu().numpy()
         arrays[f"slots{level + 1}"] = np.arange(tables.width[level])
-    for kind, level in NODE_ARRAYS if block.prior else ():
+    for kind, level in NODE_ARRAYS if config.prior else ():
         arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()
-    if _reads_users(block):
+    if config.users_beside_prompt:
         arrays["sids"] = tables.sids.cpu().numpy()
     return arrays
 
 
-def sid_tree_arrays(wanted: SidTree) -> Arrays:
-    return {name: getattr(wanted, name).numpy() for name in SID_TREE_INPUTS}
-
-
-def _reads_users(block: GeneratorConfig) -> bool:
-    """Whether users stand beside the prompt rather than in it."""
-    return block.kind == "encoder" and block.user is not None
+def sid_tree_arrays(tree: SidTree) -> Arrays:
+    return {name: getattr(tree, name).numpy() for name in SID_TREE_INPUTS}

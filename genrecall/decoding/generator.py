@@ -1,7 +1,7 @@
 """A trained generator, loaded from a bundle: texts -> the likeliest SIDs, or the log-probabilities of given ones.
 
 Owns how the parts go together. Texts become prompts (`request_tokenizer`), prompts a prefix (`prefix_embedder`, one a
-kind), and the search behind it is one. Needs torch, NumPy and transformers alone. The files are those of `config`.
+kind), and one search serves both kinds. Needs torch, NumPy and transformers alone. The files are those of `config`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 32  # texts searched at once; longer calls are cut, which bounds memory
 
 @dataclass(frozen=True)
 class GeneratedSids:
-    """What a call gives, as NumPy: B texts, k SIDs each.
+    """The SIDs of B texts, k each, as NumPy arrays.
 
     Attributes:
         codes: int32 [B, k, 3]; zeros where not valid.
@@ -50,16 +50,16 @@ class GeneratedSids:
     @classmethod
     def of(cls, space: SidSpace, sid: np.ndarray, score: np.ndarray, k: int) -> GeneratedSids:
         """From beams: int64 rows of `space.sids` and float32 scores [B, at most k]; padded to k."""
-        batch, found = sid.shape
+        batch, width = sid.shape
         out = cls(
             np.zeros((batch, k, LEVELS), dtype=np.int32),
             np.full((batch, k), -np.inf, dtype=np.float32),
             np.zeros((batch, k), dtype=bool),
         )
         valid = score > MIN_VALID_SCORE
-        out.valid[:, :found] = valid
-        out.codes[:, :found] = np.where(valid[..., None], space.sids[sid], 0)
-        out.scores[:, :found] = np.where(valid, score, -np.inf)
+        out.valid[:, :width] = valid
+        out.codes[:, :width] = np.where(valid[..., None], space.sids[sid], 0)
+        out.scores[:, :width] = np.where(valid, score, -np.inf)
         return out
 
 
@@ -82,11 +82,11 @@ class Generator:
 
     @property
     def kind(self) -> str:
-        return self.request_tokenizer.block.kind
+        return self.request_tokenizer.config.kind
 
     @property
     def user(self) -> UserConfig | None:
-        return self.request_tokenizer.block.user
+        return self.request_tokenizer.config.user
 
     @property
     def space(self) -> SidSpace:
@@ -122,37 +122,35 @@ class Generator:
         """Read a bundle's `generator/` for the SIDs of the same bundle.
 
         Args:
-            dtype: of the weights; scores are float32 and the prefix prior computes in float32 whatever it is.
-            normalizer: in place of the one it was trained with.
+            dtype: of the weights; scores are float32 and the dense prior computes in float32 whatever it is.
 
         Raises UserError for a folder that is not a generator's, or belongs to another codebook.
         """
-        config, weights = read_folder(folder)
-        block = GeneratorConfig.read(config, folder / CONFIG)
-        check_space(block, space, folder)
-        if block.prior and normalizer not in (None, "children"):
+        parsed, weights = read_folder(folder)
+        config, shape = GeneratorConfig.read(parsed, folder / CONFIG), DecoderConfig.read(parsed)
+        check_space(config, space, folder)
+        if config.prior and normalizer not in (None, "children"):
             raise UserError(f"normalizer {normalizer!r} cannot go with the prefix prior of {folder}: leave it out")
-        request_tokenizer = RequestTokenizer.load(folder, block, space)
-        shape = DecoderConfig.read(config)
+        request_tokenizer = RequestTokenizer.load(folder, config, space)
         with torch.device("meta"):
             decoder = Decoder(shape)
         body = {key.removeprefix("model."): w.to(dtype) for key, w in weights.items() if key.startswith("model.")}
         _assign(decoder, body, folder)
         tied = "lm_head.weight" not in weights
         head = decoder.embed_tokens.weight if tied else nn.Parameter(weights["lm_head.weight"].to(dtype))
-        prior = _read_prior(weights, shape.hidden_size, folder) if block.prior else None
-        heads = LevelHeads(head, block.offsets, block.level_sizes, normalizer or block.normalizer, prior)
+        prior = _read_prior(weights, shape.hidden_size, folder) if config.prior else None
+        heads = LevelHeads(head, config.offsets, config.level_sizes, normalizer or config.normalizer, prior)
         prefix_embedder: TokenPrefixEmbedder | EncoderPrefixEmbedder = TokenPrefixEmbedder(decoder.embed_tokens)
-        if block.kind == "encoder":
+        if config.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)
             _assign(projection, {k: weights[f"projection.{k}"].to(dtype) for k in ("weight", "bias")}, folder)
-            profiles = len(block.user.profiles) if block.user else 0
-            user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if block.user else None
-            encoder = TextEncoder.load(folder / ENCODER, block.max_tokens, device, dtype=dtype)
+            profiles = len(config.user.profiles) if config.user else 0
+            user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if config.user else None
+            encoder = TextEncoder.load(folder / ENCODER, config.max_tokens, device, dtype=dtype)
             prefix_embedder = EncoderPrefixEmbedder(encoder, projection, user, decoder.embed_tokens, prior)
         for module in (prefix_embedder, decoder, heads):
             module.to(device).eval().requires_grad_(False)
-        tables = ConstraintTables.build(space, device, choose(space, 0 if block.prior else MASK_BYTES))
+        tables = ConstraintTables.build(space, device, choose(space, 0 if config.prior else MASK_BYTES))
         return cls(request_tokenizer, prefix_embedder, decoder, heads, tables)
 
     def generate(
@@ -160,7 +158,7 @@ class Generator:
     ) -> GeneratedSids:
         """The `k` likeliest SIDs of each text that a beam of `beam_width` (default: k) finds.
 
-        users: who asks, one a text, None where nobody is known. A generator without stage 3 ignores them.
+        users: one a text, None where the user is unknown. A generator without stage 3 ignores them.
         Raises ValueError for k < 1, a beam narrower than k, or another number of users than texts.
         """
         width = k if beam_width is None else beam_width
@@ -169,7 +167,9 @@ class Generator:
         if width < k:
             raise ValueError(f"beam_width is {width}, but k is {k}: widen the beam or lower k")
         if users is not None and len(users) != len(texts):
-            raise ValueError(f"{len(users)} users for {len(texts)} texts: give one a text, None where nobody is known")
+            raise ValueError(
+                f"{len(users)} users for {len(texts)} texts: give one a text, None where the user is unknown"
+            )
         prompts = self.request_tokenizer(texts, users)
         parts = [self.search(prompts[i : i + BATCH], width) for i in range(0, len(prompts), BATCH)]
         if not parts:
@@ -182,46 +182,45 @@ class Generator:
 
     @torch.inference_mode()
     def search(self, prompts: Sequence[TokenizedPrompt], width: int, find: Find | None = None) -> GeneratedSids:
-        """The `width` likeliest SIDs of each prompt, in one batch. find: in place of `beam_search` as it stands."""
-        found = min(width, len(self.space))  # a wider beam finds nothing more
+        """The `width` likeliest SIDs of each prompt, in one batch. find: replaces `beam_search`."""
+        beam_width = min(width, len(self.space))  # a wider beam finds nothing more
         prefix = self.prefix(prompts)
         if find is None:
-            beams = beam_search(self.decoder, self.heads, self.tables, prefix, found)
+            beams = beam_search(self.decoder, self.heads, self.tables, prefix, beam_width)
         else:
-            beams = find(prefix, found)
+            beams = find(prefix, beam_width)
         return GeneratedSids.of(self.space, beams.sid.cpu().numpy(), beams.scores.cpu().numpy(), width)
 
     @torch.inference_mode()
     def score(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of the SIDs of int64 [n] rows of `space.sids`, for one prompt."""
         prefix = self.prefix([prompt])
-        root = DecodeState.prefill(self.decoder, prefix)
+        state = DecodeState.prefill(self.decoder, prefix)
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows, kind="stable")  # neighbours share their beginnings
         for part in np.split(order, range(CHUNK, len(order), CHUNK)) if len(order) else []:
-            wanted = SidTree.of(self.tables.paths_of(rows[part])).to(self.device)
-            out[part] = score(self.heads, self.tables, root, prefix.text, wanted).cpu().numpy()
+            tree = SidTree.of(self.tables.paths_of(rows[part])).to(self.device)
+            out[part] = score(self.heads, self.tables, state, prefix.text, tree).cpu().numpy()
         return out
 
     def prefix(self, prompts: Sequence[TokenizedPrompt]) -> Prefix:
         """What the search starts from."""
         if self.user is not None and self.user.related and any(len(p.recent) for p in prompts):
             prompts = self._related(prompts, self.user)
-        inputs = self.request_tokenizer.inputs(prompts)
+        batch = self.request_tokenizer.batch(prompts)
         ids, mask, recent, profile = (
-            torch.from_numpy(a).to(self.device) for a in (inputs.ids, inputs.mask, inputs.recent, inputs.profile)
+            torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.mask, batch.recent, batch.profile)
         )
         users = Users(profile, recent) if any(p.known for p in prompts) else None
-        return self.prefix_embedder(
-            ids, mask, users, ids if users is None else self.tokens
-        )  # those of all SIDs are large
+        tokens = ids if users is None else self.tokens  # those of all SIDs are large: only where they are read
+        return self.prefix_embedder(ids, mask, users, tokens)
 
-    def _related(self, prompts: Sequence[TokenizedPrompt], block: UserConfig) -> list[TokenizedPrompt]:
+    def _related(self, prompts: Sequence[TokenizedPrompt], user: UserConfig) -> list[TokenizedPrompt]:
         """The prompts with the newest of those recent SIDs that are related to the query."""
         alone = self.prefix([TokenizedPrompt(p.tokens) for p in prompts])
-        likely = likely_codes(self.decoder, self.heads, self.tables, alone, block.related)
-        recent = torch.from_numpy(self.request_tokenizer.inputs(prompts).recent).to(self.device)
-        kept = select(recent, self.tables.sids, likely, block.recent).cpu().numpy()
+        likely = likely_codes(self.decoder, self.heads, self.tables, alone, user.related)
+        recent = torch.from_numpy(self.request_tokenizer.batch(prompts).recent).to(self.device)
+        kept = select(recent, self.tables.sids, likely, user.recent).cpu().numpy()
         return [replace(p, recent=row[row >= 0]) for p, row in zip(prompts, kept, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """From a decoder state to log-probabilities of the valid children of a prefix, one slice of the vocabulary a level.
 
-Owns the choice of the normalizer and where the prefix prior enters. Training and search call the same function, so
+Owns the choice of the normalizer and where the dense prior is added. Training and search call the same function, so
 what is learned is what is searched.
 """
 
@@ -42,7 +42,7 @@ class LevelHeads(nn.Module):
         if normalizer not in get_args(Normalizer):
             raise ValueError(f"normalizer {normalizer!r} is unknown: use one of {', '.join(get_args(Normalizer))}")
         if prior is not None and normalizer != "children":
-            raise ValueError(f"normalizer {normalizer!r} cannot go with a prefix prior, which scores children alone")
+            raise ValueError(f"normalizer {normalizer!r} cannot go with a dense prior, which scores children alone")
         self.weight: Tensor = weight
         self.offsets = offsets
         self.level_sizes = level_sizes
@@ -72,8 +72,8 @@ class LevelHeads(nn.Module):
         scores = tables.candidates(level, parent, every)
         if self.prior is not None:
             if text is None:
-                raise ValueError("a generator with a prefix prior needs the texts' vectors")
+                raise ValueError("a generator with a dense prior needs the texts' vectors")
             if tables.masks[level] is not None:
-                raise ValueError("a prefix prior scores nodes, not codes: build its tables of ranges alone")
+                raise ValueError("a dense prior scores nodes, not codes: build its tables of ranges alone")
             scores = scores + self.prior(level, state, text, tables.children(level, parent)[0])
         return scores.log_softmax(-1) if self.normalizer == "children" else scores

@@ -17,19 +17,19 @@ from genrecall.sid import LEVELS
 
 
 class TokenPrefixEmbedder(nn.Module):
-    """The token embeddings of a left-padded prompt. What is known of the user is among its tokens already."""
+    """The token embeddings of a left-padded prompt, whose tokens already include the user's."""
 
     def __init__(self, embed_tokens: nn.Embedding) -> None:
         super().__init__()
         self.embed_tokens = embed_tokens
 
     def forward(self, ids: Tensor, mask: Tensor, users: Users | None, tokens: Tensor) -> Prefix:
-        """ids int64 [B, S], mask bool [B, S]; the rest is the other kind's."""
+        """ids int64 [B, S], mask bool [B, S]; users and tokens are read by the other kind alone."""
         return Prefix(self.embed_tokens(ids), mask)
 
 
 class EncoderPrefixEmbedder(nn.Module):
-    """What is known of the user, then one projected vector of a frozen sentence encoder."""
+    """The user's embeddings, then one projected vector of a frozen sentence encoder."""
 
     def __init__(
         self,

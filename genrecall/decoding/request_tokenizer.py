@@ -1,26 +1,25 @@
-"""Queries and who asks them -> token ids and rows of SIDs: what a batch is made of, before any weight is touched.
+"""Queries and users -> token ids and rows of SIDs: what a batch is made of, before any weight is touched.
 
 Owns the one batch layout that every engine reads (`PromptBatch`). Needs NumPy and a tokenizer alone, so a process that
-only receives requests can do it. `lm` writes the user into the prompt; `encoder` passes the user beside it.
+only receives requests can do it. Kind `lm` writes the user into the prompt; `encoder` passes the user beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
-from genrecall.decoding.config import ENCODER, GeneratorConfig
-from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.config import ENCODER, GeneratorConfig, Marker, Vocabulary
 from genrecall.decoding.user import FIELDS, User
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
-_NOBODY = np.full(len(FIELDS), -1, dtype=np.int64)
-_NO_PAST = np.empty(0, dtype=np.int64)
+_UNKNOWN_PROFILE = np.full(len(FIELDS), -1, dtype=np.int64)
+_NO_SIDS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class TokenizedPrompt:
     """
 
     tokens: Sequence[int]
-    recent: np.ndarray = field(default_factory=lambda: _NO_PAST)
-    profile: np.ndarray = field(default_factory=lambda: _NOBODY)
+    recent: np.ndarray = field(default_factory=lambda: _NO_SIDS)
+    profile: np.ndarray = field(default_factory=lambda: _UNKNOWN_PROFILE)
 
     @property
     def known(self) -> bool:
@@ -58,109 +57,148 @@ class PromptBatch:
     profile: np.ndarray
 
 
-class Tokenize(Protocol):
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]: ...
-
-
 class RequestTokenizer:
     """Made from the generator's folder; safe to call from any thread.
 
     Args:
         tokenize: texts -> ids.
-        vocabulary: of `lm`; None for `encoder`.
         padding: the id that fills the rest of an `encoder` row.
     """
 
     def __init__(
         self,
-        tokenize: Tokenize,
-        block: GeneratorConfig,
+        tokenize: Callable[[Sequence[str]], list[list[int]]],
+        config: GeneratorConfig,
         space: SidSpace,
-        vocabulary: Vocabulary | None,
         padding: int = 0,
     ) -> None:
-        self.block = block
+        self.config = config
         self.space = space
-        self.vocabulary = vocabulary
         self._tokenize = tokenize
         self._padding = padding
-        self._profiles = {name: n for n, name in enumerate(block.user.profiles)} if block.user else {}
+        self._profiles = {name: n for n, name in enumerate(config.user.profiles)} if config.user else {}
 
     @classmethod
-    def load(cls, folder: Path, block: GeneratorConfig, space: SidSpace) -> RequestTokenizer:
+    def load(cls, folder: Path, config: GeneratorConfig, space: SidSpace) -> RequestTokenizer:
         """Reads tokenizer.json. Raises UserError for a missing file or an unknown kind."""
-        if block.kind == "lm":
-            vocabulary = Vocabulary(block.base, block.level_sizes, len(block.user.profiles) if block.user else 0)
-            prompts = PromptTemplate.load(folder, vocabulary, block.max_tokens, block.lowercase)
-            return cls(lambda texts: prompts.ids(texts, "query"), block, space, vocabulary)
-        if block.kind == "encoder":
-            tokenizer = encoder_tokenizer(folder / ENCODER, block.max_tokens)
+        if config.kind == "lm":
+            template = PromptTemplate.load(folder, config.vocabulary, config.max_tokens, config.lowercase)
+            return cls(lambda texts: template.ids(texts, "query"), config, space)
+        if config.kind == "encoder":
+            tokenizer = encoder_tokenizer(folder / ENCODER, config.max_tokens)
             padding = (tokenizer.padding or {}).get("pad_id", 0)
             tokenizer.no_padding()
-            return cls(lambda texts: [e.ids for e in tokenizer.encode_batch(list(texts))], block, space, None, padding)
-        raise UserError(f"{folder}: kind {block.kind!r} is unknown: use 'lm' or 'encoder'")
+            return cls(lambda texts: [e.ids for e in tokenizer.encode_batch(list(texts))], config, space, padding)
+        raise UserError(f"{folder}: kind {config.kind!r} is unknown: use 'lm' or 'encoder'")
 
     def __call__(self, texts: Sequence[str], users: Sequence[User | None] | None = None) -> list[TokenizedPrompt]:
-        """One prompt a text. A generator without stage 3 ignores users; what it does not know of one is left out."""
+        """One prompt a text. Users are ignored without stage 3; unknown profile values and SIDs are dropped."""
         ids = self._tokenize(texts)
-        if users is None or self.block.user is None:
+        if users is None or self.config.user is None:
             return [TokenizedPrompt(tokens) for tokens in ids]
-        return [self._with(TokenizedPrompt(tokens), user) for tokens, user in zip(ids, users, strict=True)]
+        return [self._with_user(TokenizedPrompt(tokens), user) for tokens, user in zip(ids, users, strict=True)]
 
     def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads of it."""
-        return len(prompt.tokens) + len(self._before(prompt))
+        return len(prompt.tokens) + len(self._user_tokens(prompt))
 
-    def inputs(self, prompts: Sequence[TokenizedPrompt]) -> PromptBatch:
-        """The arrays of a batch of one prompt at least."""
+    def batch(self, prompts: Sequence[TokenizedPrompt]) -> PromptBatch:
+        """The arrays of one prompt at least."""
         recent = np.full((len(prompts), max(1, *(len(p.recent) for p in prompts))), -1, dtype=np.int64)
         for row, prompt in enumerate(prompts):
             recent[row, : len(prompt.recent)] = prompt.recent
         profile = np.stack([p.profile for p in prompts])
-        if self.vocabulary is not None:
-            ids, mask = left_pad([[*self._before(p), *p.tokens] for p in prompts])
+        if self.config.kind == "lm":
+            ids, mask = pad([[*self._user_tokens(p), *p.tokens] for p in prompts], side="left")
         else:
-            ids, mask = right_pad([p.tokens for p in prompts], self._padding)
+            ids, mask = pad([p.tokens for p in prompts], self._padding)
         return PromptBatch(ids, mask, recent, profile)
 
-    def _with(self, prompt: TokenizedPrompt, user: User | None) -> TokenizedPrompt:
+    def _with_user(self, prompt: TokenizedPrompt, user: User | None) -> TokenizedPrompt:
         if user is None:
             return prompt
-        block = self.block.user
-        assert block is not None
-        rows = self.space.index_of(user.recent) if len(user.recent) else _NO_PAST
+        config = self.config.user
+        assert config is not None
+        rows = self.space.index_of(user.recent) if len(user.recent) else _NO_SIDS
         rows = rows[rows >= 0]
-        if not block.related:  # otherwise the generator says which of them count
-            rows = rows[: block.recent]
+        if not config.related:  # otherwise the generator chooses among all of them
+            rows = rows[: config.recent]
         profile = np.array([self._profiles.get(f"{name}={getattr(user, name)}", -1) for name in FIELDS])
         return replace(prompt, recent=rows, profile=profile)
 
-    def _before(self, prompt: TokenizedPrompt) -> list[int]:
-        """The user's tokens, of `lm`."""
-        if self.vocabulary is None or not prompt.known:
+    def _user_tokens(self, prompt: TokenizedPrompt) -> list[int]:
+        """Of kind `lm`."""
+        if self.config.kind != "lm" or not prompt.known:
             return []
-        tokens = self.space.sids[prompt.recent].astype(np.int64) + np.array(self.block.offsets)
+        tokens = self.space.sids[prompt.recent].astype(np.int64) + np.array(self.config.offsets)
         rows = np.arange(len(tokens))[None]
-        return user_tokens(rows, prompt.profile[None], tokens, self.vocabulary.first_profile)[0]
+        return user_tokens(rows, prompt.profile[None], tokens, self.config.vocabulary.first_profile)[0]
 
 
-def right_pad(ids: Sequence[Sequence[int]], value: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [B, S] ids and bool [B, S] mask; padding on the right."""
-    out = np.full((len(ids), max(map(len, ids))), value, dtype=np.int64)
-    mask = np.zeros(out.shape, dtype=bool)
-    for row, one in enumerate(ids):
-        out[row, : len(one)] = one
-        mask[row, : len(one)] = True
+class PromptTemplate:
+    """Prompts of kind `lm`: text tokens, then a marker that says what the text is and asks for its SID.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer`.
+        max_tokens: prompts are cut to it, the marker included (the start of the text is kept).
+        lowercase: whether the tokenizer was trained on lower-cased text.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, max_tokens: int, lowercase: bool) -> None:
+        self.tokenizer = tokenizer
+        self.vocabulary = vocabulary
+        self.max_tokens = max_tokens
+        self.lowercase = lowercase
+        self.tokenizer.encode_special_tokens = True  # a control token written in a query is read as text
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary, max_tokens: int, lowercase: bool) -> PromptTemplate:
+        """From `folder/tokenizer.json`; UserError where it is missing."""
+        return cls(_read_tokenizer(folder, "a generator of kind lm"), vocabulary, max_tokens, lowercase)
+
+    def ids(self, texts: Sequence[str], marker: Marker) -> list[list[int]]:
+        """Token ids of each prompt, 1 to max_tokens of them."""
+        written = [text.lower() if self.lowercase else text for text in texts]
+        encoded = self.tokenizer.encode_batch_fast(written, add_special_tokens=False)
+        return [[*e.ids[: self.max_tokens - 1], self.vocabulary.marker(marker)] for e in encoded]
+
+
+def user_tokens(recent: np.ndarray, profile: np.ndarray, tokens: np.ndarray, first_profile: int) -> list[list[int]]:
+    """What stands before each query's text: three tokens a recent SID, oldest first, then one a known profile value.
+
+    Args:
+        recent: int64 [B, H] rows of SIDs, newest first, -1 where there is none; profile: int64 [B, 2], -1 if unknown.
+        tokens: int64 [n, 3], the vocabulary rows of the codes of each SID.
+    """
+    return [
+        [*tokens[past[past >= 0][::-1]].ravel().tolist(), *(first_profile + who[who >= 0]).tolist()]
+        for past, who in zip(recent, profile, strict=True)
+    ]
+
+
+def pad(
+    ids: Sequence[Sequence[int]], padding: int = 0, side: Literal["left", "right"] = "right"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids int64 [B, longest], filled up with `padding` at `side`, and the mask bool of what is no padding."""
+    lengths = np.array([len(row) for row in ids])
+    column = np.arange(lengths.max())
+    mask = column < lengths[:, None] if side == "right" else column >= lengths.max() - lengths[:, None]
+    out = np.full(mask.shape, padding, dtype=np.int64)
+    out[mask] = [token for row in ids for token in row]
     return out, mask
 
 
 def encoder_tokenizer(folder: Path, max_tokens: int) -> Any:
     """The tokenizer of a sentence encoder that was saved in `folder`: texts -> at most `max_tokens` ids each."""
+    tokenizer = _read_tokenizer(folder, "a sentence encoder")
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _read_tokenizer(folder: Path, owner: str) -> Any:
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: a sentence encoder needs its tokenizer, publish the bundle again")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.enable_truncation(max_tokens)
-    return tokenizer
+        raise UserError(f"{path} does not exist: {owner} needs its tokenizer, publish the bundle again")
+    return Tokenizer.from_file(str(path))

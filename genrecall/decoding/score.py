@@ -1,7 +1,7 @@
 """The log-probabilities of given SIDs, teacher-forced: what a reranker asks for.
 
 Owns the forwards behind one prefix. SIDs that share a beginning share its row, and all of them share the prefix; a
-valid SID scores exactly what a beam search that reaches it would say (`LevelHeads`).
+valid SID scores exactly what a beam search that reaches it would score it (`LevelHeads`).
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ class SidTree:
 
 
 def score(
-    heads: LevelHeads, tables: ConstraintTables, root: DecodeState, text: Tensor | None, wanted: SidTree
+    heads: LevelHeads, tables: ConstraintTables, prefilled: DecodeState, text: Tensor | None, tree: SidTree
 ) -> Tensor:
-    """float32 [n]: log p of each SID.
+    """float32 [n]: log p of each SID of `tree`.
 
     Args:
-        root: of a single prefix (B = 1).
+        prefilled: of a single prefix (B = 1).
         text: [1, dim] where the generator has an encoder.
     """
-    start = torch.zeros((1, 1), dtype=torch.int64, device=root.state.device)
-    one = heads(0, root.state, tables, start, text)
-    tree = root.step((heads.offsets[0] + tables.codes(0, wanted.first)).unsqueeze(0))
-    two = heads(1, tree.state, tables, wanted.first.unsqueeze(0), text)
-    tree = tree.step((heads.offsets[1] + tables.codes(1, wanted.second)).unsqueeze(0), wanted.parent.unsqueeze(0))
-    three = heads(2, tree.state, tables, wanted.second.unsqueeze(0), text)
-    above = wanted.first[wanted.parent]
+    root = torch.zeros((1, 1), dtype=torch.int64, device=prefilled.state.device)
+    one = heads(0, prefilled.state, tables, root, text)
+    decoding = prefilled.step((heads.offsets[0] + tables.codes(0, tree.first)).unsqueeze(0))
+    two = heads(1, decoding.state, tables, tree.first.unsqueeze(0), text)
+    decoding = decoding.step((heads.offsets[1] + tables.codes(1, tree.second)).unsqueeze(0), tree.parent.unsqueeze(0))
+    three = heads(2, decoding.state, tables, tree.second.unsqueeze(0), text)
+    above = tree.first[tree.parent]
     of_one = one[0, 0][tables.slot(0, torch.zeros_like(above), above)]
-    of_two = of_one + two[0, wanted.parent, tables.slot(1, above, wanted.second)]
-    of_three = three[0, wanted.leaf, tables.slot(2, wanted.second[wanted.leaf], wanted.sid)]
-    return of_two[wanted.leaf] + of_three
+    of_two = of_one + two[0, tree.parent, tables.slot(1, above, tree.second)]
+    of_three = three[0, tree.leaf, tables.slot(2, tree.second[tree.leaf], tree.sid)]
+    return of_two[tree.leaf] + of_three

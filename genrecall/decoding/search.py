@@ -53,15 +53,15 @@ class Beams:
 
 @dataclass(frozen=True)
 class DecodeState:
-    """What has grown behind one prefix: rows that see the prefix, their own ancestors and themselves.
+    """The decoder's state behind a prefix: rows that attend to the prefix, their own ancestors and themselves.
 
-    Owns the keys and values of [prefix | step 1 | step 2] and who sees whom; beams, samples and SIDs to score are such
-    rows alike. A tree never changes: one root can be grown in many ways.
+    Owns the keys and values of [prefix | step 1 | step 2] and the attention mask; beams, samples and SIDs to score are
+    such rows alike. Immutable: one prefilled state can be continued in many ways.
 
     Attributes:
-        state: [B, R, hidden] of the newest rows (of the root: one), from which the next level is predicted.
+        state: [B, R, hidden] of the newest rows (after the prefill: one), from which the next level is predicted.
         past: of all rows so far.
-        visible: bool [B, R, L], which of the L rows so far the newest see.
+        visible: bool [B, R, L], which of the L rows so far the newest attend to.
         position: int64 [B, 1] of the next row.
     """
 
@@ -73,7 +73,7 @@ class DecodeState:
 
     @classmethod
     def prefill(cls, decoder: Decoder, prefix: Prefix) -> DecodeState:
-        """The tree of B prefixes alone: one forward of the decoder over them."""
+        """The state of B prefixes alone: one forward of the decoder over them."""
         rows = torch.arange(prefix.mask.shape[1], device=prefix.mask.device)
         visible = (rows.unsqueeze(-1) >= rows) & prefix.mask.unsqueeze(1)
         positions = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
@@ -81,7 +81,7 @@ class DecodeState:
         return cls(decoder, state, past, prefix.mask.unsqueeze(1), prefix.mask.sum(-1, keepdim=True))
 
     def step(self, token: Tensor, parent: Tensor | None = None) -> DecodeState:
-        """The tree with R more rows.
+        """The state with R more rows.
 
         Args:
             token: int64 [B, R], rows of the embedding matrix.
@@ -105,23 +105,23 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
-    tree = DecodeState.prefill(decoder, prefix)
-    node = torch.zeros(tree.state.shape[:2], dtype=torch.int64, device=tree.state.device)
-    score = torch.zeros(tree.state.shape[:2], device=tree.state.device)
+    decoding = DecodeState.prefill(decoder, prefix)
+    node = torch.zeros(decoding.state.shape[:2], dtype=torch.int64, device=decoding.state.device)
+    score = torch.zeros(decoding.state.shape[:2], device=decoding.state.device)
     for level in range(LEVELS):
-        step = heads(level, tree.state, tables, node, prefix.text)
+        step = heads(level, decoding.state, tables, node, prefix.text)
         score, pick = top(score.unsqueeze(-1) + step, width)
         parent = pick // step.shape[-1]
         slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size
         node = tables.child(level, node.gather(1, parent), slot)
         if level < LEVELS - 1:
             token = heads.offsets[level] + tables.codes(level, node)
-            tree = tree.step(token, parent if level else None)
+            decoding = decoding.step(token, parent if level else None)
     return Beams(node, score, score > MIN_VALID_SCORE)
 
 
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best `width` of [B, R, C] and their flat index, padded with dead ones where there are fewer.
+    """The best `width` of [B, R, C] and their flat index, padded with invalid ones where there are fewer.
 
     The top of each beam first, then of those together, gives the same and takes longer on a CPU.
     """

@@ -1,7 +1,7 @@
 """Which codes may follow a prefix: from logits to masked candidates, and from a picked candidate to its node.
 
 Owns the tables on a device and how a level is represented. Knows nothing of the model: a new list of SIDs only needs
-new tables. A prefix is the number of its node in its level (`genrecall.sid.Prefixes`), whatever says what follows it:
+new tables. A prefix is the number of its node in its level (`genrecall.sid.Prefixes`), in each representation:
 
     ranges (CSR)   a slot for each child of the widest node; the children of a node are neighbours, so a slot is a code
                    that is looked up and a logit that is gathered. Always there; 8 bytes a node.
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from genrecall.decoding.decoder import MASKED
-from genrecall.decoding.mask import LevelMask
-from genrecall.sid import LEVELS, SidSpace, by_level
+from genrecall.sid import LEVELS, Prefixes, SidSpace, by_level
 
 Representation = Literal["ranges", "dense", "bitmap"]
 MASK_BYTES = 512 << 20  # what the masks of a served codebook may take in all: enough for five million SIDs
 DENSE_BYTES = 4 << 20  # of a level's rows: dense spares an unpacking, a tenth of a step, for eight times the memory
 WIDE = 0.6  # the widest node's share of a level's codes from which on a mask is faster; at a half they tie
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64).ravel()
 
 
 def choose(space: SidSpace, mask_bytes: int) -> tuple[Representation, Representation, Representation]:
@@ -74,7 +74,7 @@ class ConstraintTables:
         """The tables of `space`.
 
         Args:
-            representations: of each level; `choose` knows the fastest. A prefix prior takes ranges, which is why they
+            representations: of each level; `choose` knows the fastest. A dense prior takes ranges, which is why they
                 are the default.
 
         Raises ValueError for a space without SIDs.
@@ -124,9 +124,8 @@ class ConstraintTables:
 
     def codes(self, level: int, node: Tensor) -> Tensor:
         """int64 [...], the code that leads to each node of `level`, int [...]."""
-        return (
-            self.code[level].index_select(0, node.flatten()).view(node.shape).long()
-        )  # code[node] takes thrice as long
+        code = self.code[level].index_select(0, node.flatten())  # code[node] takes thrice as long
+        return code.view(node.shape).long()
 
     def candidates(self, level: int, parent: Tensor, logits: Tensor) -> Tensor:
         """The logits of the slots of each prefix.
@@ -180,3 +179,62 @@ def prefix_nodes(space: SidSpace) -> list[np.ndarray]:
     """Of each level, int32 [nodes]: the row of the first SID under each node (level 3: every row)."""
     _, second, third = space.prefixes.start
     return [third[second[:-1]], third[:-1], np.arange(len(space))]
+
+
+@dataclass(frozen=True)
+class LevelMask:
+    """The flags of one level on a device.
+
+    Attributes:
+        rows: uint8 [parents, size], 1 where the code is forbidden; or, with `bits`, [parents, size / 8 rounded up] of
+            eight such flags a byte, the lowest bit first.
+        keys: int32 or int64 [nodes], ascending: parent * size + code of each node of the level.
+        size: codes of the level.
+        bits: int64 [256], the flags of each byte as eight bytes: one look-up unpacks eight. None for a dense table.
+    """
+
+    rows: Tensor
+    keys: Tensor
+    size: int
+    bits: Tensor | None
+
+    @classmethod
+    def build(cls, prefixes: Prefixes, level: int, size: int, packed: bool) -> LevelMask:
+        """From the prefixes of a space; about a second for five million nodes."""
+        start, code = prefixes.start[level], prefixes.code[level]
+        parents = len(start) - 1
+        keys = np.repeat(np.arange(parents, dtype=np.int64) * size, np.diff(start)) + code
+        width = -(-size // 8) if packed else size
+        rows = np.full(parents * width, 255 if packed else 1, dtype=np.uint8)
+        if packed:
+            place = keys // size * width + code // 8
+            first = np.flatnonzero(np.diff(place, prepend=-1))
+            rows[place[first]] = ~np.bitwise_or.reduceat(np.uint8(1) << (code % 8).astype(np.uint8), first)
+        else:
+            rows[keys] = 0
+        return cls(
+            torch.from_numpy(rows.reshape(parents, width)),
+            torch.from_numpy(keys if parents * size > np.iinfo(np.int32).max else keys.astype(np.int32)),
+            size,
+            torch.from_numpy(_BITS) if packed else None,
+        )
+
+    def to(self, device: str | torch.device) -> LevelMask:
+        bits = None if self.bits is None else self.bits.to(device)
+        return LevelMask(self.rows.to(device), self.keys.to(device), self.size, bits)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.keys.nbytes
+
+    def forbidden(self, parent: Tensor) -> Tensor:
+        """uint8 [..., size], 1 where a code may not follow. parent: int64 [...]."""
+        rows = self.rows.index_select(0, parent.flatten())
+        if self.bits is not None:
+            rows = self.bits.index_select(0, rows.flatten().int()).view(torch.uint8).view(len(rows), -1)
+        return rows[:, : self.size].view(*parent.shape, self.size)
+
+    def child(self, parent: Tensor, code: Tensor) -> Tensor:
+        """The node that `code` leads to, int64 as both are; some other node where it is forbidden."""
+        key = (parent * self.size + code).to(self.keys.dtype)
+        return torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from genrecall.checkpoints import resolve
+from genrecall.decoding.request_tokenizer import pad
 from genrecall.errors import UserError
 
 _POOLING = Path("1_Pooling") / "config.json"  # where sentence-transformers keeps it
@@ -65,7 +66,7 @@ class TextEncoder(nn.Module):
         return cls(model.eval().to(device), tokenizer, _read_pooling(folder), max_tokens)
 
     def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Write weights (as `dtype` where given), tokenizer and pooling so that `load(folder)` works."""
+        """Write weights (cast to `dtype` unless None), tokenizer and pooling so that `load(folder)` works."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = None if dtype is None else {k: v.to(dtype) for k, v in self.model.state_dict().items()}
         with without_progress_bar():
@@ -92,8 +93,8 @@ class TextEncoder(nn.Module):
         """`encode` of texts that were tokenized already, to at most `max_tokens` ids each."""
         out = torch.empty(len(ids), self.dim, device=next(self.model.parameters()).device)
         for rows in batches([len(x) for x in ids], batch_tokens):
-            padded, mask = pad([ids[row] for row in rows], self.tokenizer.pad_token_id or 0)
-            out[rows] = self(padded.to(out.device), mask.to(out.device))
+            padded, mask = map(torch.from_numpy, pad([ids[row] for row in rows], self.tokenizer.pad_token_id or 0))
+            out[rows] = self(padded.to(out.device), mask.long().to(out.device))
         return out
 
 
@@ -103,15 +104,6 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return states[:, 0]
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-
-
-def pad(ids: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """int64 [n, longest] twice: the ids padded at the right, and the mask of what is no padding."""
-    lengths = torch.tensor([len(row) for row in ids])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    padded = torch.full(mask.shape, value)
-    padded[mask] = torch.tensor([token for row in ids for token in row])
-    return padded, mask.long()
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

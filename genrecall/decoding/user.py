@@ -1,11 +1,11 @@
-"""Who asks: a user's fields and the SIDs they were last interested in, as what stands before the query in the prefix.
+"""Users: their profile and the SIDs they were last interested in, as the part of the prefix before the query.
 
-Stage 3 of the paper: gender, age band and recently clicked SIDs of related categories, then the query. A user of whom
-nothing is known adds nothing, and the prefix is that of the query alone: that is the fallback.
+Stage 3 of the paper: gender, age band and recently clicked SIDs of related categories, then the query. An unknown user
+adds nothing: the prefix is then that of the query alone.
 
 Deviations, numbered: 1. "Related" is decided by the generator itself: the level-1 codes that are likeliest for the
 query alone; the paper does not say how it relates categories. 2. Kind `encoder` has one token a SID where `lm` writes
-three. 3. Kind `encoder` with a prefix prior also moves the query's vector towards the mean of the recent ones, by a
+three. 3. Kind `encoder` with a dense prior also moves the query's vector towards the mean of the recent ones, by a
 learned amount that starts at zero.
 """
 
@@ -26,7 +26,7 @@ FIELDS = ("gender", "age_band")
 
 @dataclass(frozen=True)
 class User:
-    """One user, as a caller names them.
+    """One user of a request.
 
     Attributes:
         gender, age_band: "" where unknown.
@@ -40,11 +40,11 @@ class User:
 
 @dataclass(frozen=True)
 class UserConfig:
-    """What a generator knows of users; part of its config.json.
+    """What a generator reads of users; part of its config.json.
 
     Attributes:
         profiles: the values it was trained on, `gender=f`, `age_band=25-34`; others count as unknown.
-        recent: SIDs of a user's past that it reads at most.
+        recent: how many SIDs of a user's history it reads at most.
         related: level-1 codes that count as related to a query; 0: all.
     """
 
@@ -91,7 +91,7 @@ class UserPrefix(nn.Module):
 
     Args:
         profiles: how many profile values there are.
-        dim: of the items' vectors, None where the generator has no prefix prior and so no vectors.
+        dim: of the items' vectors, None where the generator has no dense prior and so no vectors.
     """
 
     def __init__(self, profiles: int, hidden_size: int, dim: int | None) -> None:
@@ -99,7 +99,7 @@ class UserPrefix(nn.Module):
         self.profile = nn.Embedding(max(1, profiles), hidden_size)
         nn.init.normal_(self.profile.weight, std=0.02)
         self.vector = None if dim is None else nn.Linear(dim, hidden_size)
-        self.taste = nn.Parameter(torch.zeros(()))
+        self.taste = nn.Parameter(torch.zeros(()))  # weight of the history; the key of published weights
 
     def forward(
         self, users: Users, tokens: Tensor, vectors: Tensor | None, embed_tokens: nn.Embedding
@@ -108,7 +108,7 @@ class UserPrefix(nn.Module):
 
         Args:
             tokens: int64 [n, 3], the vocabulary rows of the codes of each SID.
-            vectors: float32 [n, dim], the mean vector of the items of each SID; None without a prefix prior.
+            vectors: float32 [n, dim], the mean vector of the items of each SID; None without a dense prior.
 
         Returns:
             embeddings [B, H + 2, hidden], mask bool [B, H + 2], and the move [B, dim], None without vectors.

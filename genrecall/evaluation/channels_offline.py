@@ -16,6 +16,7 @@ import Stemmer
 
 from genrecall.config.evaluation import Bm25Section
 from genrecall.evaluation.runs import EMPTY, Channel, Run, ranking, top
+from genrecall.expansion import SidItems
 from genrecall.sid import SidSpace
 
 BATCH = 64  # queries asked at once
@@ -100,7 +101,8 @@ def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids:
     claim it. Items of one SID tie and keep the order of the catalogue. assignments: records.ASSIGNMENTS. sids: asked
     a query.
     """
-    expand = Expansion(item_ids, codes)
+    ids, space = np.array(item_ids, dtype=object), SidSpace.of(codes)
+    items = SidItems.of(space.index_of(codes), len(space))
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
@@ -108,37 +110,11 @@ def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids:
             answer = generate(texts, sids)
             for n, query_id in enumerate(query_ids):
                 valid = answer.valid[n]
-                rows, scores = expand(answer.codes[n][valid], answer.scores[n][valid], depth)
-                run[query_id] = ranking(expand.item_ids[rows], scores)
+                rows, scores = items.rank(space.index_of(answer.codes[n][valid]), answer.scores[n][valid], depth)
+                run[query_id] = ranking(ids[rows], scores)
         return run
 
     return channel
-
-
-class Expansion:
-    """SID -> items of one codebook.
-
-    Attributes:
-        item_ids: str [n], in the order of the catalogue.
-    """
-
-    def __init__(self, item_ids: list[str], codes: np.ndarray) -> None:
-        self.item_ids = np.array(item_ids, dtype=object)
-        self._space = SidSpace.of(codes)
-        sid = self._space.index_of(codes)
-        self._items = np.argsort(sid, kind="stable")  # items of SID s: _items[_start[s] : _start[s + 1]]
-        self._start = np.concatenate([[0], np.cumsum(np.bincount(sid, minlength=len(self._space)))])
-
-    def __call__(self, codes: np.ndarray, scores: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows int64, scores float32), best first, at most `depth`. codes: int [m, 3] distinct, scores: float [m]."""
-        sid = self._space.index_of(codes)
-        sid, scores = sid[sid >= 0], scores[sid >= 0]
-        sizes = self._start[sid + 1] - self._start[sid]
-        each = scores - np.log(sizes)
-        order = np.argsort(-each, kind="stable")
-        pieces = [self._items[self._start[s] : self._start[s + 1]] for s in sid[order]]
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *pieces])[:depth]
-        return rows, np.repeat(each[order], sizes[order])[:depth].astype(np.float32)
 
 
 def _text(value: str | list[str]) -> str:

@@ -11,23 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.decoding.config import GeneratorConfig
-from genrecall.decoding.prompt_template import Vocabulary, user_tokens
-from genrecall.decoding.request_tokenizer import RequestTokenizer
+from genrecall.decoding.request_tokenizer import RequestTokenizer, user_tokens
 from genrecall.decoding.user import User, UserConfig, UserPrefix, Users, select
 from tests.decoding.models import random_space
 
 SPACE = random_space(3, (3, 4, 5), 12)
 LAST = len(SPACE) - 1
-BLOCK = UserConfig(("gender=f", "gender=m", "age_band=25-34"), recent=3, related=0)
+CONFIG = UserConfig(("gender=f", "gender=m", "age_band=25-34"), recent=3, related=0)
 
 
 def request_tokenizer(kind: str, related: int = 0) -> RequestTokenizer:
     """One whose texts are always the tokens 7 and 8."""
-    block = GeneratorConfig(
-        kind, SPACE.level_sizes, 100, "children", False, 32, "", False, replace(BLOCK, related=related)
+    config = GeneratorConfig(
+        kind, SPACE.level_sizes, 100, "children", False, 32, "", False, replace(CONFIG, related=related)
     )
-    vocabulary = Vocabulary(100, SPACE.level_sizes, 3) if kind == "lm" else None
-    return RequestTokenizer(lambda texts: [[7, 8] for _ in texts], block, SPACE, vocabulary)
+    return RequestTokenizer(lambda texts: [[7, 8] for _ in texts], config, SPACE)
 
 
 @pytest.mark.parametrize(("related", "kept"), [(0, [4, 1, 2]), (3, [4, 1, 2, 9])])
@@ -46,15 +44,15 @@ def test_an_lm_reads_the_user_in_its_prompt_and_an_encoder_beside_it() -> None:
     asked = [User("m", "", SPACE.sids[[4, 1]]), None]
     lm, encoder = request_tokenizer("lm"), request_tokenizer("encoder")
     first, second = lm(["a", "b"], asked)
-    read = lm.inputs([first, second])
-    before = [*(SPACE.sids[1] + np.array(lm.block.offsets)), *(SPACE.sids[4] + np.array(lm.block.offsets))]
-    assert read.ids.tolist() == [[*before, lm.vocabulary.first_profile + 1, 7, 8], [0] * 7 + [7, 8]]
+    read = lm.batch([first, second])
+    before = [*(SPACE.sids[1] + np.array(lm.config.offsets)), *(SPACE.sids[4] + np.array(lm.config.offsets))]
+    assert read.ids.tolist() == [[*before, lm.config.vocabulary.first_profile + 1, 7, 8], [0] * 7 + [7, 8]]
     assert (lm.length(first), lm.length(second)) == (9, 2)
-    beside = encoder.inputs(encoder(["a", "b"], asked))
+    beside = encoder.batch(encoder(["a", "b"], asked))
     assert beside.ids.tolist() == [[7, 8]] * 2
     assert beside.recent.tolist() == [[4, 1], [-1, -1]]
     assert beside.profile.tolist() == [[1, -1], [-1, -1]]
-    assert encoder.inputs(encoder(["a"])).recent.shape == (1, 1), "never without a column: no engine likes empty ones"
+    assert encoder.batch(encoder(["a"])).recent.shape == (1, 1), "never without a column: no engine likes empty ones"
 
 
 @given(st.lists(st.lists(st.integers(-1, LAST), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(0, 7))

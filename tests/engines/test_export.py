@@ -53,10 +53,10 @@ def test_new_sids_need_no_new_graph(lm_bundle: Bundle) -> None:
     generator = Generator.load(lm_bundle.generator_dir, lm_bundle.space)
     half = SidSpace.of(lm_bundle.space.sids[::2], lm_bundle.level_sizes)
     tables = ConstraintTables.build(half)
-    request_tokenizer = RequestTokenizer.load(lm_bundle.generator_dir, generator.request_tokenizer.block, half)
+    request_tokenizer = RequestTokenizer.load(lm_bundle.generator_dir, generator.request_tokenizer.config, half)
     session = onnxruntime.InferenceSession(lm_bundle.path / "onnx/float32/search.onnx")
-    arrays = prompt_arrays(request_tokenizer.inputs(request_tokenizer(QUERIES)), request_tokenizer.block)
-    arrays |= table_arrays(tables, request_tokenizer.block, {})
+    arrays = prompt_arrays(request_tokenizer.batch(request_tokenizer(QUERIES)), request_tokenizer.config)
+    arrays |= table_arrays(tables, request_tokenizer.config, {})
     sid, scores = session.run(None, {**arrays, "beams": np.arange(len(half))})
     renewed = Generator(request_tokenizer, generator.prefix_embedder, generator.decoder, generator.heads, tables)
     expected = renewed.search(renewed.request_tokenizer(QUERIES), len(half))
@@ -109,7 +109,7 @@ def test_the_command_exports_compares_and_says_where(lm_bundle: Bundle, tmp_path
     shutil.copytree(lm_bundle.path, root / "v1")
     queries = tmp_path / "queries.txt"
     queries.write_text("\n".join(QUERIES))
-    command = [sys.executable, "-m", "genrecall", "export", "v1", "--bundles", str(root), "--dtype", "int8"]
+    command = [sys.executable, "-m", "genrecall", "export", "--bundle", "v1", "--bundles", str(root), "--dtype", "int8"]
     done = subprocess.run([*command, "--queries", str(queries), "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert told["path"].endswith("v1/onnx/int8")

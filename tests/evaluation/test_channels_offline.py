@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from genrecall.config.evaluation import Bm25Section
 from genrecall.evaluation.channels_node import asked_of
-from genrecall.evaluation.channels_offline import Expansion, bm25, generative, knn
+from genrecall.evaluation.channels_offline import bm25, generative, knn
+from genrecall.expansion import SidItems
 from genrecall.records import QUERIES
+from genrecall.sid import SidSpace
 from tests.evaluation.shop import shop
 
 
@@ -80,7 +82,9 @@ def test_a_generator_that_answers_nothing_gives_an_empty_list() -> None:
 def test_an_expansion_lists_each_item_of_its_sids_once(codes: list[tuple[int, int, int]], depth: int) -> None:
     ids = [f"i{n}" for n in range(len(codes))]
     sids = np.unique(np.array(codes), axis=0)
-    rows, scores = Expansion(ids, np.array(codes))(sids, np.zeros(len(sids)), depth)
+    space = SidSpace.of(np.array(codes))
+    items = SidItems.of(space.index_of(np.array(codes)), len(space))
+    rows, scores = items.rank(space.index_of(sids), np.zeros(len(sids)), depth)
     assert len(set(rows.tolist())) == len(rows) == min(depth, len(ids))
     assert (np.diff(scores) <= 0).all()
 

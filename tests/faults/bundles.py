@@ -10,8 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from genrecall import bundle
-from genrecall.decoding.config import GeneratorConfig, space_fingerprint
-from genrecall.decoding.prompt_template import Vocabulary
+from genrecall.decoding.config import GeneratorConfig, Vocabulary, space_fingerprint
 from genrecall.decoding.user import UserConfig
 from genrecall.sid import SidSpace
 

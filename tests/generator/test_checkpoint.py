@@ -10,7 +10,7 @@ from transformers import BertConfig, Qwen2Config, Qwen2ForCausalLM
 
 from genrecall.config.generator import TINY, GeneratorSection
 from genrecall.decoding import Generator
-from genrecall.decoding.prompt_template import Vocabulary
+from genrecall.decoding.config import Vocabulary
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from tests.generator.shop import Train, catalogue

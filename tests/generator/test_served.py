@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from genrecall.decoding import Generator
-from genrecall.decoding.config import GeneratorConfig
-from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary, left_pad
+from genrecall.decoding.config import GeneratorConfig, Vocabulary
+from genrecall.decoding.request_tokenizer import PromptTemplate, pad
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from tests.decoding.test_parity import hugging_face_search
@@ -36,13 +36,15 @@ def test_a_trained_lm_answers_as_hugging_face_does(trained_lm: Trained) -> None:
     folder, _ = trained_lm
     space = catalogue()[2]
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    block = GeneratorConfig.read(json.loads((folder / "config.json").read_text()), folder)
-    vocabulary = Vocabulary(block.base, block.level_sizes)
-    ids, mask = left_pad(PromptTemplate.load(folder, vocabulary, block.max_tokens, True).ids(QUERIES, "query"))
+    config = GeneratorConfig.read(json.loads((folder / "config.json").read_text()), folder)
+    template = PromptTemplate.load(folder, config.vocabulary, config.max_tokens, True)
+    ids, mask = pad(template.ids(QUERIES, "query"), side="left")
     codes, scores = hugging_face_search(
-        model, space, torch.from_numpy(ids), torch.from_numpy(mask), 20, first=vocabulary.offsets
+        model, space, torch.from_numpy(ids), torch.from_numpy(mask), 20, first=config.offsets
     )
-    ours = Generator.load(folder, space, normalizer="vocabulary").generate(QUERIES, k=20)
+    generator = Generator.load(folder, space)
+    generator.heads.normalizer = "vocabulary"
+    ours = generator.generate(QUERIES, k=20)
     np.testing.assert_allclose(ours.scores, scores, atol=1e-4)
     assert (ours.codes == codes).all()
 

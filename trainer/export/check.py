@@ -29,13 +29,13 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     import onnxruntime
 
     search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
-    block, prior = generator.request_tokenizer.block, generator.heads.prior
+    block, prior = generator.request_tokenizer.config, generator.heads.prior
     tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
     width = min(width, len(generator.space))
     overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0
     for prompts in _batches(generator.request_tokenizer(texts)):
         inputs = {
-            **prompt_arrays(generator.request_tokenizer.inputs(prompts), block),
+            **prompt_arrays(generator.request_tokenizer.batch(prompts), block),
             **tables,
             "beams": np.arange(width),
         }
@@ -50,7 +50,7 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
             first.append(next(iter(ours)) == next(iter(theirs)))
             gap = max([gap, *(abs(ours[sid] - theirs[sid]) for sid in both)])
             rows = np.sort(np.array(list(ours)))[:CHUNK]
-            alone = {**prompt_arrays(generator.request_tokenizer.inputs([prompt]), block), **tables}
+            alone = {**prompt_arrays(generator.request_tokenizer.batch([prompt]), block), **tables}
             wanted = sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))
             difference = _run(score, {**alone, **wanted})[0] - [ours[sid] for sid in rows.tolist()]
             score_gap = max(score_gap, float(np.abs(difference).max()))

@@ -78,8 +78,8 @@ def score_arrays(generator: Generator) -> Arrays:
 
 
 def _prompts(generator: Generator, texts: Sequence[str]) -> Arrays:
-    block, prior = generator.request_tokenizer.block, generator.heads.prior
-    inputs = generator.request_tokenizer.inputs(generator.request_tokenizer(texts))
+    block, prior = generator.request_tokenizer.config, generator.heads.prior
+    inputs = generator.request_tokenizer.batch(generator.request_tokenizer(texts))
     tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
     return {**prompt_arrays(inputs, block), **tables}
 

@@ -11,8 +11,8 @@ from transformers import Qwen2Model
 
 from genrecall.config.generator import DevSection
 from genrecall.decoding.decoder import Decoder, DecoderConfig
-from genrecall.decoding.items import items_by_sid, rank_items
 from genrecall.decoding.search import Prefix, beam_search
+from genrecall.expansion import SidItems
 from trainer.generator.examples import Judged
 from trainer.generator.loss import Policy
 
@@ -39,7 +39,7 @@ class DevQueries:
 
     def __init__(self, judged: Judged, rows: np.ndarray, sids: int, section: DevSection) -> None:
         self.judged = judged
-        self.start, self.items = items_by_sid(rows, sids)
+        self.items = SidItems.of(rows, sids)
         self.width = min(section.beam_width, sids)
         self.limit = section.items
 
@@ -48,7 +48,7 @@ class DevQueries:
         each = []
         for row, (first, end) in enumerate(pairwise(self.judged.start)):
             keep = valid[row]
-            found, _ = rank_items(sid[row, keep], scores[row, keep], self.start, self.items, self.limit)
+            found, _ = self.items.rank(sid[row, keep], scores[row, keep], self.limit)
             each.append(graded_recall(found, self.judged.item[first:end], self.judged.grade[first:end]))
         return float(np.mean(each))
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from genrecall.checkpoints import resolve
-from genrecall.decoding.config import GeneratorConfig, space_fingerprint
-from genrecall.decoding.prompt_template import PromptTemplate, Vocabulary, left_pad, user_tokens
+from genrecall.decoding.config import GeneratorConfig, Vocabulary, space_fingerprint
+from genrecall.decoding.request_tokenizer import PromptTemplate, pad, user_tokens
 from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.encoder_model import decoder_config
 from trainer.generator.job import Job, training_device
@@ -89,5 +89,5 @@ class PromptInputs:
         if profile is not None and recent is not None:
             before = user_tokens(recent, profile, self.tokens, self.vocabulary.first_profile)
             ids = [who + query for who, query in zip(before, ids, strict=True)]
-        prompt, mask = left_pad(ids)
+        prompt, mask = pad(ids, side="left")
         return {"ids": torch.from_numpy(prompt), "mask": torch.from_numpy(mask)}

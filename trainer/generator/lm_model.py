@@ -1,7 +1,7 @@
 """The `lm` kind while it is trained: a Qwen2 language model whose vocabulary ends in markers and SID tokens.
 
 Owns the model from scratch or from a checkpoint, its rows for the new tokens, and the tokenizer trained on the
-catalogue. The layout of the vocabulary is `genrecall.decoding.prompt_template`'.
+catalogue. The layout of the vocabulary is `genrecall.decoding.config`'.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
-from genrecall.decoding.config import GeneratorConfig
+from genrecall.decoding.config import GeneratorConfig, Vocabulary
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.prompt_template import Vocabulary
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import without_progress_bar
@@ -66,9 +65,9 @@ class SidLanguageModel(Qwen2ForCausalLM):
         """What the search starts from."""
         return Prefix(self.model.embed_tokens(ids), mask)
 
-    def save(self, folder: Path, block: GeneratorConfig) -> None:
+    def save(self, folder: Path, config: GeneratorConfig) -> None:
         """A folder that `AutoModelForCausalLM` reads, with our block in its config.json."""
-        self.config.genrecall = block.write()
+        self.config.genrecall = config.write()
         with without_progress_bar():
             self.save_pretrained(folder)
 

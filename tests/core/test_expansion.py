@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrecall.expansion import SidItems
+
+
+def test_a_sid_shares_its_probability_among_its_items() -> None:
+    items = SidItems.of(np.array([1, 0, 1, 2, 1]), sids=4)
+    found, scores = items.rank(np.array([1, 0, 3]), np.log(np.array([0.6, 0.3, 0.1])), limit=10)
+    assert found.tolist() == [1, 0, 2, 4]
+    assert np.exp(scores).tolist() == pytest.approx([0.3, 0.2, 0.2, 0.2])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 40))
+def test_ranking_every_sid_lists_every_item_once(rows: list[int], limit: int) -> None:
+    items = SidItems.of(np.array(rows), sids=6)
+    present = np.flatnonzero(np.diff(items.start))
+    found, scores = items.rank(present, -np.arange(len(present), dtype=np.float32), limit)
+    assert len(set(found.tolist())) == len(found) == min(limit, len(rows))
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_no_sid_gives_no_item() -> None:
+    items = SidItems.of(np.array([0, 0]), sids=1)
+    found, scores = items.rank(np.empty(0, np.int64), np.empty(0, np.float32), limit=5)
+    assert len(found) == len(scores) == 0

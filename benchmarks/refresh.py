@@ -38,10 +38,9 @@ from rich.table import Table
 from benchmarks.machine import describe as machine
 from genrecall import bundle
 from genrecall.config import Config, load
-from genrecall.data.readers import describe, read_items
-from genrecall.data.rejects import Rejects
+from genrecall.data.readers import read_items
 from genrecall.embeddings import embed
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.item_text import item_text
 from genrecall.opensearch import connect, explain_errors
@@ -75,7 +74,7 @@ class Bench:
         )
         self.section = settings.opensearch.model_copy(update={"index": ALIAS, "refresh": quick})
         self.client = connect(self.section, retry=self.section.bulk)
-        self.items = read_items(describe(settings.data)[0], Rejects())
+        self.items = read_items(settings.data)
         self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
         self.terms = terms_of(self.bundle.items(), self.bundle.codebook)
         if copies > 1:
@@ -255,7 +254,10 @@ def measure(bench: Bench, processor: bool, repeats: int, log: Path, wanted: list
             if wanted is not None and way not in wanted:
                 continue
             if way == "reindex, sid processor":
-                with inference_server(bench.settings, [bench.meta.codebook], log) as at, asking(bench.client, at):
+                with (
+                    inference_server(bench.settings, [bench.meta.codebook], log) as at,
+                    plugin_endpoint(bench.client, at),
+                ):
                     bench.client.search(index=bench.source, body={"size": 0})
                     done = run(turn)
             else:

@@ -25,8 +25,7 @@ from genrecall.client import Client
 from genrecall.config import Config
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.opensearch import OpenSearchSection
-from genrecall.data.readers import describe, read_items, read_judged
-from genrecall.data.rejects import Rejects
+from genrecall.data.readers import read_dataset, read_items
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
 from genrecall.files import sha256_of
@@ -162,9 +161,8 @@ def sample_queries(config: Config, file: Path | None) -> list[str]:
     if not wanted:
         return []
     if file is None:
-        data, _ = describe(config.data)
-        items = read_items(data, Rejects())
-        texts = read_judged(data, items, Rejects())[0]["text"].to_pylist() or items["title"].to_pylist()
+        dataset = read_dataset(config.data)
+        texts = dataset.queries["text"].to_pylist() or dataset.items["title"].to_pylist()
     else:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
@@ -176,7 +174,7 @@ def sample_queries(config: Config, file: Path | None) -> list[str]:
 
 
 def _items(config: Config) -> pa.Table:
-    return read_items(describe(config.data)[0], Rejects(folder_of(config) / "items.rejects.jsonl"))
+    return read_items(config.data, folder_of(config) / "items.rejects.jsonl")
 
 
 def _job_client(section: OpenSearchSection) -> OpenSearch:

@@ -22,7 +22,7 @@ from opensearchpy import OpenSearch
 from genrecall import bundle
 from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
 from index_mappings import search, sids
@@ -92,7 +92,7 @@ def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     steps = ["generator.kind=lm", "generator.lm.item_stage.steps=10", "generator.lm.query_stage.steps=10"]
     genrecall("train", "-c", CONFIG, *overrides, *LEAN, *other, *steps)
     settings, client = load(Config, CONFIG, overrides), OpenSearch(plugin_node.url)
-    with inference_server(settings, ["v1", "v2"], work / "server.log") as endpoint, asking(client, endpoint):
+    with inference_server(settings, ["v1", "v2"], work / "server.log") as endpoint, plugin_endpoint(client, endpoint):
         client.ingest.put_pipeline(id=PIPELINE, body={"processors": [{"sid": {}}]})
         yield Shop(settings, overrides, client, lacking, endpoint, work)
     client.ingest.delete_pipeline(id=PIPELINE)
@@ -157,7 +157,7 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
     with shop.indexed("unserved") as (overrides, section):
         with (
             inference_server(shop.settings, ["v1"], shop.work / "old.log") as old,
-            asking(client, old),
+            plugin_endpoint(client, old),
             Client(old) as server,
         ):
             command = ["index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *quick]

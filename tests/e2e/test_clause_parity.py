@@ -24,7 +24,7 @@ from genrecall.client import AsyncClient, Client
 from genrecall.decoding.user import UserConfig
 from genrecall.evaluation.folds_node import plugin_endpoint
 from index_mappings.compose.composer import AsyncComposer, ClauseError, Composer, NoSids, Settings
-from index_mappings.lifecycle import normalization
+from index_mappings.pipelines import normalization
 from tests.faults import bundles, process
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]

@@ -87,7 +87,7 @@ class Bundle:
 
     @cached_property
     def space(self) -> SidSpace:
-        """The valid SIDs: those that some item has. Mapped from disk; sorted here for an older bundle without the file."""
+        """The valid SIDs: those that some item has. Mapped from disk; sorted here where an older bundle has no file."""
         if CONSTRAINT in self.manifest["files"]:
             return SidSpace.load(self.path / CONSTRAINT, self.level_sizes)
         return SidSpace.of(codes_of(self.items()), self.level_sizes)

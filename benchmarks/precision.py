@@ -29,7 +29,7 @@ from genrecall.config.data import DataSection
 from genrecall.data.readers import read_dataset
 from genrecall.decoding import GeneratedSids
 from genrecall.evaluation.channels_offline import generative
-from genrecall.evaluation.metrics import Judge, bootstrap
+from genrecall.evaluation.metrics import Evaluator, bootstrap
 from inference_server.engines import Engine, create_engine
 from trainer.export.attach import attach_onnx
 
@@ -83,8 +83,8 @@ def main() -> None:
     opened = bundle.open(bundle.resolve(asked.bundles, asked.bundle))
     config = opened.manifest["config"]
     dataset = read_dataset(DataSection.model_validate(config["data"]))
-    judge = Judge(dataset.judgments, config["data"]["relevant"], MEASURES)
-    queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), judge.query_ids))
+    evaluator = Evaluator(dataset.judgments, config["data"]["relevant"], MEASURES)
+    queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), evaluator.query_ids))
     texts = queries["text"].to_pylist()
     sides = open_sides(opened, texts)
     answers, milliseconds = ask(sides, texts)
@@ -100,7 +100,7 @@ def main() -> None:
             return GeneratedSids(answer.codes[chosen], answer.scores[chosen], answer.valid[chosen])
 
         channel = generative(generate, items["item_id"].to_pylist(), codes_of(items), SIDS)
-        values[name] = judge.values(channel(queries, DEPTH))
+        values[name] = evaluator.values(channel(queries, DEPTH))
     first = answers[reference].codes
     for name, answer in answers.items():
         shared = [len({*map(tuple, a)} & {*map(tuple, b)}) / SIDS for a, b in zip(first, answer.codes, strict=True)]

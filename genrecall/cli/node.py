@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, print_json, read_config
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config
 
 if TYPE_CHECKING:
     from genrecall.local_node.node import Node
 
 app = typer.Typer(help="Start, stop and look at a local OpenSearch node, without containers.", no_args_is_help=True)
 
-Port = Annotated[int | None, typer.Option(help="HTTP port; the transport takes the one 100 above. [default: 9200]")]
+Port = Annotated[
+    int | None, typer.Option(help="HTTP port; the transport takes the one 100 above.", show_default="9200")
+]
 
 
 @app.command()
@@ -21,16 +23,19 @@ def start(
     overrides: Overrides = None,
     config: ConfigFile = DEMO,
     port: Port = None,
-    data: Annotated[Path | None, typer.Option(help="Keep indices here. [default: the node's own folder]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep indices here.", show_default="the node's own folder")
+    ] = None,
     plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ZIP", help="Plugin to install, may be repeated. [default: the newest built one]"),
+        typer.Option(metavar="ZIP", help="Plugin to install, may be repeated.", show_default="the newest built one"),
     ] = None,
     without_plugin: Annotated[
         bool, typer.Option("--without-plugin", help="Install no plugin: no `generative` clause.")
     ] = False,
-    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m. [default: 1g]")] = None,
+    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m.", show_default="1g")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Assemble a distribution with k-NN, neural-search and our plugin, run it on loopback, wait until it answers.
 
@@ -55,6 +60,7 @@ def stop(
     port: Port = None,
     purge: Annotated[bool, typer.Option(help="Also remove the node's folder, with its indices and logs.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stop the node of a port: only a process that `node start` started.
 
@@ -78,7 +84,13 @@ def stop(
 
 
 @app.command()
-def status(overrides: Overrides = None, config: ConfigFile = DEMO, port: Port = None, as_json: Json = False) -> None:
+def status(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    port: Port = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show the nodes of this machine. With --port, exit code 1 unless that one answers.
 
     Example: `genrecall node status`

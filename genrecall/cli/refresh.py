@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, open_bundle, print_json, read_config
+from genrecall.cli.options import (
+    DEMO,
+    BundleName,
+    ConfigFile,
+    Endpoint,
+    Json,
+    Overrides,
+    Quiet,
+    Url,
+    open_bundle,
+    print_json,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from index_mappings.load import LoadReport
@@ -20,7 +32,12 @@ app = typer.Typer()
 
 QueryFile = Annotated[
     Path | None,
-    typer.Option("--queries", metavar="FILE", help="A query a line, to compare both indices with. [the dataset's]"),
+    typer.Option(
+        "--queries",
+        metavar="FILE",
+        help="Queries to compare both indices with, one a line.",
+        show_default="those of the dataset",
+    ),
 ]
 
 
@@ -32,7 +49,10 @@ def refresh(
     queries: QueryFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give an unfinished refresh or rollback up.")] = False,
+    endpoint: Endpoint = None,
+    url: Url = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Build the index of a new bundle from the one that serves, verify it, and move the alias there atomically.
 
@@ -43,7 +63,7 @@ def refresh(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
     if abandon:
         with job_progress() as progress:
             line = operations.abandon(settings, progress)
@@ -66,7 +86,13 @@ def refresh(
 
 @app.command()
 def rollback(
-    overrides: Overrides = None, config: ConfigFile = DEMO, queries: QueryFile = None, as_json: Json = False
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    queries: QueryFile = None,
+    endpoint: Endpoint = None,
+    url: Url = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Move the alias back to the index before the last refresh, with all that was written since.
 
@@ -74,7 +100,7 @@ def rollback(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
     with job_progress() as progress:
         report = operations.rollback(settings, queries, progress)
     show(as_dict(report), _migration(report, settings.opensearch.index), as_json)
@@ -92,7 +118,10 @@ def sync(
         ),
     ] = None,
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
+    endpoint: Endpoint = None,
+    url: Url = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Update the serving index from the catalogue: items added, changed, removed, and SIDs that moved.
 
@@ -105,7 +134,7 @@ def sync(
     from genrecall.progress import console
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
 
     def run() -> "SyncReport":
         opened = open_bundle(settings.run.bundles_dir, bundle)  # `current` may be another one in the next run
@@ -115,8 +144,10 @@ def sync(
     for report in operations.repeat(run, every) if every else (run(),):
         if isinstance(report, UserError):
             console.print(f"error: {report}")
+        elif as_json:
+            print_json(asdict(report), indent=None)  # a line a run
         else:
-            show(asdict(report), _sync(report, operations.sync_rejects(settings)), as_json)
+            print(_sync(report, operations.sync_rejects(settings)), flush=True)
 
 
 @contextmanager

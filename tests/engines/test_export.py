@@ -22,6 +22,7 @@ from genrecall.decoding.request_tokenizer import RequestTokenizer
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
+from tests.cli.test_examples import EXAMPLES
 from tests.engines.conftest import QUERIES
 from trainer.export.attach import attach_onnx, attach_tensorrt
 from trainer.export.tensorrt import Profile, parse

@@ -42,7 +42,7 @@ def demo(
     from genrecall.evaluation import sample
     from genrecall.evaluation.folds_node import plugin_endpoint
     from genrecall.evaluation.server_process import inference_server
-    from index_mappings.client import connect
+    from genrecall.opensearch import connect
 
     began = time.monotonic()
     changes = list(overrides or [])

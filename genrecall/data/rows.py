@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from genrecall.config.data import DataSection
+from genrecall.config.opensearch import RetrySection
 from genrecall.errors import UserError
 
 QUERY_COLUMNS = ("query_id", "text")
 PARQUET_ROWS = 8192
-TIMEOUT_S, KEEP_ALIVE = 60, "5m"  # of a page of an index, and of the view of it between two pages
+KEEP_ALIVE = "5m"  # of the view of an index, between two pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,26 +100,17 @@ def index_state(section: DataSection, index: str) -> list[Any]:
 
 @contextmanager
 def _connected(section: DataSection, index: str) -> Iterator[Any]:
-    """A client of `data.cluster`; what it fails with is a UserError about `index`."""
-    from opensearchpy import OpenSearch
-    from opensearchpy.exceptions import OpenSearchException
+    """A client of `data.cluster`; its errors become a UserError about `index`."""
+    from genrecall.opensearch import connect, explain_errors
 
-    user = os.environ.get("GENRECALL_OPENSEARCH_USER")
-    auth = (user, os.environ.get("GENRECALL_OPENSEARCH_PASSWORD", "")) if user else None
-    client = OpenSearch(
-        section.cluster,
-        http_auth=auth,
-        ca_certs=str(section.ca_certs) if section.ca_certs else None,
-        timeout=TIMEOUT_S,
-        max_retries=3,
-        retry_on_timeout=True,
-    )
+    client = connect(section.cluster, retry=RetrySection(attempts=3))
     try:
-        yield client
-    except OpenSearchException as error:
+        with explain_errors(section.cluster, "data.cluster"):
+            yield client
+    except UserError as error:
         raise UserError(
-            f"index {index!r} of data.cluster {section.cluster} could not be read ({error}): check that the cluster is "
-            "up (`genrecall node status`), that the index exists, and GENRECALL_OPENSEARCH_USER / _PASSWORD"
+            f"index {index!r} of data.cluster {section.cluster.url} could not be read: {error}. `genrecall node "
+            "status` shows local nodes"
         ) from None
     finally:
         client.close()

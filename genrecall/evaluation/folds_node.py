@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from opensearchpy import OpenSearch
 
-from genrecall.bundle import ITEMS, Bundle
+from genrecall.bundle import Bundle
 from genrecall.config import Config
 from genrecall.evaluation.channels_node import node_channel
 from genrecall.evaluation.channels_offline import Vectors
@@ -18,18 +18,19 @@ from genrecall.evaluation.protocol import FoldChannels
 from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
 from genrecall.evaluation.runs import Channel
 from genrecall.evaluation.server_process import inference_server
+from genrecall.opensearch import connect, explain_errors
 from genrecall.records import Split
 from index_mappings import search
-from index_mappings.client import connect, explained
-from index_mappings.lifecycle import Meta, check_plugins
-from index_mappings.load import load, terms_of
+from index_mappings.create import check_plugins
+from index_mappings.load import LoadInput, load, terms_of
+from index_mappings.meta import IndexMeta
 
 TIMEOUT = "30s"  # of a generative clause: a slow machine must not turn into a bad figure
 
 
 def check_node(config: Config) -> None:
     """Raise UserError where no node answers, or one without the plugins: before anything is trained."""
-    with explained(config.opensearch):
+    with explain_errors(config.opensearch):
         check_plugins(connect(config.opensearch), config.opensearch)
 
 
@@ -59,14 +60,18 @@ def open_node(collection: Collection, split: Split, bundle: Bundle) -> Iterator[
         return search.hybrid([of(text, vector, depth) for of in (bm25, knn, generative)], depth=depth)
 
     with (
-        explained(section),
+        explain_errors(section),
         inference_server(served, [bundle.codebook], folder / "server.log") as endpoint,
         plugin_endpoint(client, endpoint),
     ):
-        meta = Meta(bundle.codebook, bundle.manifest["files"][ITEMS]["sha256"], config.encoder.checkpoint)
-        terms = terms_of(bundle.items(), bundle.codebook)
-        vectors = collection.item_vectors
-        report = load(client, section, meta, dataset.items, terms, vectors, dataset.fingerprints, folder / "index")
+        source = LoadInput(
+            meta=IndexMeta.of(bundle, config.encoder),
+            items=dataset.items,
+            terms=terms_of(bundle.items(), bundle.codebook),
+            vectors=collection.item_vectors,
+            fingerprints=dataset.fingerprints,
+        )
+        report = load(client, section, source, folder / "index")
 
         def channel(
             clause: Callable[[str, np.ndarray, int], search.Clause],

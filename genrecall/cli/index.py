@@ -72,7 +72,11 @@ def load(
 
 @app.command()
 def status(
-    overrides: Overrides = None, config: ConfigFile = DEMO, url: Url = None, as_json: Json = False, quiet: Quiet = False
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    url: Url = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show the indices of this alias: codebook, documents, how many have a SID.
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+ENDPOINT = "opensearch.refresh.endpoint"
+
 QueryFile = Annotated[
     Path | None,
     typer.Option(
@@ -49,8 +51,8 @@ def refresh(
     queries: QueryFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give an unfinished refresh or rollback up.")] = False,
-    endpoint: Endpoint = None,
     url: Url = None,
+    endpoint: Endpoint = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,7 +65,7 @@ def refresh(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
     if abandon:
         with job_progress() as progress:
             line = operations.abandon(settings, progress)
@@ -89,8 +91,8 @@ def rollback(
     overrides: Overrides = None,
     config: ConfigFile = DEMO,
     queries: QueryFile = None,
-    endpoint: Endpoint = None,
     url: Url = None,
+    endpoint: Endpoint = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -100,7 +102,7 @@ def rollback(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
     with job_progress() as progress:
         report = operations.rollback(settings, queries, progress)
     show(as_dict(report), _migration(report, settings.opensearch.index), as_json)
@@ -118,8 +120,8 @@ def sync(
         ),
     ] = None,
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
-    endpoint: Endpoint = None,
     url: Url = None,
+    endpoint: Endpoint = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -134,7 +136,7 @@ def sync(
     from genrecall.progress import console
     from index_mappings import operations
 
-    settings = read_config(config, overrides, {"opensearch.refresh.endpoint": endpoint, "opensearch.url": url})
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
 
     def run() -> "SyncReport":
         opened = open_bundle(settings.run.bundles_dir, bundle)  # `current` may be another one in the next run

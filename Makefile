@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-python test-java lint format bench proto plugin lock clean
+.PHONY: help demo test test-python test-java lint format bench proto plugin dist lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,9 +53,12 @@ plugin: ## the plugin's zip, in plugin/target/releases
 	@mkdir -p .cache
 	@plugin/build.sh package -DskipTests >.cache/plugin-build.log 2>&1 || { tail -n 30 .cache/plugin-build.log >&2; exit 1; }
 
+dist: $(INSTALLED) plugin ## sdist and wheel (with the plugin's zip), in dist
+	@$(PY) -m hatchling build
+
 lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra export --extra serve --extra tracing --extra opensearch --extra eval --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra all --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## what was built and measured; .venv stays
 	@rm -rf runs bundles plugin/target .cache

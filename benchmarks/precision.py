@@ -26,10 +26,10 @@ from benchmarks.machine import machine_info
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config.data import DataSection
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.decoding import GeneratedSids
 from genrecall.evaluation.channels_offline import generative
-from genrecall.evaluation.metrics import Judge, bootstrap
+from genrecall.evaluation.metrics import Evaluator, bootstrap
 from inference_server.engines import Engine, create_engine
 from trainer.export.attach import attach_onnx
 
@@ -84,9 +84,9 @@ def main() -> None:
 
     opened = bundle.open(bundle.resolve(args.bundles, args.bundle))
     config = opened.manifest["config"]
-    dataset = open_dataset(DataSection.model_validate(config["data"]))
-    judge = Judge(dataset.judgments, config["data"]["relevant"], MEASURES)
-    queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), judge.query_ids))
+    dataset = read_dataset(DataSection.model_validate(config["data"]))
+    evaluator = Evaluator(dataset.judgments, config["data"]["relevant"], MEASURES)
+    queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), evaluator.query_ids))
     texts = queries["text"].to_pylist()
     sides = open_sides(opened, texts)
     answers, milliseconds = search_all(sides, texts)
@@ -104,7 +104,7 @@ def main() -> None:
             return GeneratedSids(answer.codes[rows_now], answer.scores[rows_now], answer.valid[rows_now])
 
         channel = generative(generate, items["item_id"].to_pylist(), codes_of(items), SIDS)
-        values[name] = judge.values(channel(queries, DEPTH))
+        values[name] = evaluator.values(channel(queries, DEPTH))
     first = answers[reference].codes
     for name, answer in answers.items():
         shared = [len({*map(tuple, a)} & {*map(tuple, b)}) / SIDS for a, b in zip(first, answer.codes, strict=True)]

@@ -38,17 +38,21 @@ from rich.table import Table
 from benchmarks.machine import machine_info
 from genrecall import bundle
 from genrecall.config import Config, load
-from genrecall.data.readers import describe, read_items
-from genrecall.data.rejects import Rejects
+from genrecall.data.readers import read_items
 from genrecall.embeddings import embed
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.item_text import item_text
-from index_mappings import lifecycle, sync
-from index_mappings import load as loading
-from index_mappings.client import connect, explained
+from genrecall.opensearch import connect, explain_errors
+from index_mappings.alias import point_alias
+from index_mappings.load import LoadInput, terms_of
+from index_mappings.load import load as load_index
+from index_mappings.meta import IndexMeta, index_name
 from index_mappings.migration import refresh
+from index_mappings.migration.context import MigrationContext
+from index_mappings.migration.indices import block_writes, clone_index
 from index_mappings.sids import Sids
+from index_mappings.sync import SyncInput, SyncReport, sync
 
 ALIAS = "genrecall-bench"
 OUT = Path(__file__).parent / "results/refresh.json"
@@ -65,17 +69,18 @@ class Bench:
     def __init__(self, settings: Config, folder: Path, copies: int = 1) -> None:
         self.settings, self.folder = settings, folder
         self.bundle = bundle.open(bundle.resolve(settings.run.bundles_dir))
-        quick = settings.opensearch.refresh.model_copy(update={"drain_s": 0.0, "sample_queries": 0, "endpoint": None})
+        quick = settings.opensearch.refresh.model_copy(
+            update={"drain_timeout_s": 0.0, "sample_queries": 0, "endpoint": None}
+        )
         self.section = settings.opensearch.model_copy(update={"index": ALIAS, "refresh": quick})
-        self.client = connect(self.section, patient=True)
-        self.items = read_items(describe(settings.data)[0], Rejects())
+        self.client = connect(self.section, retry=self.section.bulk)
+        self.items = read_items(settings.data)
         self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
-        self.terms = loading.terms_of(self.bundle.items(), self.bundle.codebook)
+        self.terms = terms_of(self.bundle.items(), self.bundle.codebook)
         if copies > 1:
             self._multiply(copies)
-        sha = self.bundle.manifest["files"][bundle.ITEMS]["sha256"]
-        self.meta = lifecycle.Meta(self.bundle.codebook, sha, settings.encoder.checkpoint)
-        self.source = lifecycle.index_name(self.section, self.meta.codebook)
+        self.meta = IndexMeta.of(self.bundle, settings.encoder)
+        self.source = index_name(self.section, self.meta.codebook)
 
     def _multiply(self, copies: int) -> None:
         rng, ids = np.random.default_rng(13), self.items["item_id"].to_pylist()
@@ -91,10 +96,8 @@ class Bench:
     def fill(self) -> float:
         """Documents a second of `genrecall index load`."""
         self.clean()
-        report = loading.load(
-            self.client, self.section, self.meta, self.items, self.terms, self.vectors, {}, self.folder / "load"
-        )
-        return report.per_second
+        source = LoadInput(self.meta, self.items, self.terms, self.vectors, {})
+        return load_index(self.client, self.section, source, self.folder / "load").per_second
 
     def clean(self) -> None:
         self.client.indices.delete(index=f"{ALIAS}-*", params={"ignore_unavailable": "true"})
@@ -102,9 +105,9 @@ class Bench:
 
     def target(self, codebook: str) -> str:
         """An empty index like the source, for the `_reindex` methods."""
-        name = lifecycle.index_name(self.section, codebook)
+        name = index_name(self.section, codebook)
         self.client.indices.delete(index=name, params={"ignore_unavailable": "true"})
-        lifecycle.twin(self.client, self.source, name, dataclasses.replace(self.meta, codebook=codebook))
+        clone_index(self.client, self.source, name, dataclasses.replace(self.meta, codebook=codebook))
         return name
 
     def reindex(self, body: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -121,12 +124,12 @@ class Bench:
         settings = self.section.refresh.model_copy(update={"slices": slices})
         section = self.section.model_copy(update={"refresh": settings})
         terms = {id: f"next/{term.partition('/')[2]}" for id, term in self.terms.items()}
-        tools = refresh.Tools(Sids(terms, None), None, (), self.folder)
-        report = refresh.refresh(self.client, section, dataclasses.replace(self.meta, codebook="next"), tools)
+        context = MigrationContext(Sids(terms, None), None, (), self.folder)
+        report = refresh.refresh(self.client, section, dataclasses.replace(self.meta, codebook="next"), context)
         assert report is not None
         # back to where every method starts: the alias on the source, which takes writes
-        lifecycle.point_alias(self.client, section, self.source)
-        lifecycle.block_writes(self.client, self.source, False)
+        point_alias(self.client, section.index, self.source)
+        block_writes(self.client, self.source, False)
         self.client.indices.delete(index=report.target)
         self.client.delete(index=".genrecall-jobs", id=ALIAS, ignore=404)
         steps = report.timing["steps"]
@@ -162,7 +165,7 @@ class Bench:
         """The target names the codebook that the server holds, so that the processor may ask for it."""
         name = f"{ALIAS}-processed"
         self.client.indices.delete(index=name, params={"ignore_unavailable": "true"})
-        lifecycle.twin(self.client, self.source, name, self.meta)
+        clone_index(self.client, self.source, name, self.meta)
         self.client.ingest.put_pipeline(id=ALIAS, body={"processors": [{"sid": {}}]})
         query = {"ids": {"values": list(self.terms)[:PROCESSED]}}
         body = {
@@ -187,16 +190,9 @@ class Bench:
         self._sync(self.terms)
         return report.moved, report.seconds, {"compared": report.compared}
 
-    def _sync(self, terms: dict[str, str]) -> sync.Report:
-        return sync.sync(
-            self.client,
-            self.section,
-            self.meta,
-            self.items,
-            lambda rows: self.vectors[list(rows)],
-            Sids(terms, None),
-            self.folder / "sync.rejects.jsonl",
-        )
+    def _sync(self, terms: dict[str, str]) -> SyncReport:
+        source = SyncInput(self.meta, self.items, lambda rows: self.vectors[list(rows)], Sids(terms, None))
+        return sync(self.client, self.section, source, self.folder / "sync.rejects.jsonl")
 
 
 def methods(bench: Bench, processor: bool) -> Iterator[tuple[str, Callable[[int], tuple[int, float, dict[str, Any]]]]]:
@@ -220,7 +216,7 @@ def main() -> None:
     args = parser.parse_args()
     settings, console = load(Config, args.config, args.overrides), Console()
 
-    with tempfile.TemporaryDirectory() as name, explained(settings.opensearch):
+    with tempfile.TemporaryDirectory() as name, explain_errors(settings.opensearch):
         bench = Bench(settings, Path(name), args.copies)
         plugins = {row["component"] for row in bench.client.cat.plugins(format="json", h="component")}
         rows = measure(bench, refresh.PLUGIN in plugins, args.repeats, Path(name) / "server.log", args.method)
@@ -258,7 +254,10 @@ def measure(bench: Bench, processor: bool, repeats: int, log: Path, selected: li
             if selected is not None and method not in selected:
                 continue
             if method == "reindex, sid processor":
-                with inference_server(bench.settings, [bench.meta.codebook], log) as at, asking(bench.client, at):
+                with (
+                    inference_server(bench.settings, [bench.meta.codebook], log) as at,
+                    plugin_endpoint(bench.client, at),
+                ):
                     bench.client.search(index=bench.source, body={"size": 0})
                     done = run(turn)
             else:

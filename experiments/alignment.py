@@ -25,11 +25,11 @@ import typer
 from experiments.figures import Values, merged, table_of_differences
 from experiments.ground import Ground
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import kfold, split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import kfold_splits, training_split
 from genrecall.decoding import Generator
 from genrecall.evaluation.channels_offline import generative
-from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.metrics import Evaluator
 from trainer.generator.requests import CLICKED, EXPOSED, PURCHASED, Requests
 from trainer.work import write_json
 
@@ -74,7 +74,7 @@ def main(
     config: Path = typer.Option(Path("configs/experiments/alignment-esci.yaml"), "--config", "-c"),
     seeds: str = typer.Option("13,14,15"),
     folds: int = typer.Option(2, help="of the five folds by query; a dataset with its own splits.json has one"),
-    dev: bool = typer.Option(False, "--dev", help="judge on what choices are made on"),
+    dev: bool = typer.Option(False, "--dev", help="evaluator on what choices are made on"),
     sweep: bool = typer.Option(False, help="the sweep of rewards, KL and decisions, with --dev"),
     variant: list[str] = typer.Option([], "--variant", "-v", help="overrides of another variant, with --dev"),
     override: list[str] = typer.Option([], "--set", help="of the configuration, for all"),
@@ -108,9 +108,9 @@ def grounds(path: Path, seed: int, folds: int, overrides: list[str]) -> Iterator
     """One a fold."""
     changes = (f"run.seed={seed}", *overrides)
     settings = load(Config, path, changes)
-    dataset = open_dataset(settings.data)
+    dataset = read_dataset(settings.data)
     own = (settings.data.folder / "splits.json").is_file()
-    for split in [split_of(dataset, settings)] if own else kfold(dataset, 5, seed)[:folds]:
+    for split in [training_split(dataset, settings)] if own else kfold_splits(dataset, 5, seed)[:folds]:
         name = f"{settings.run.name}-{split.name}-{seed}"
         yield Ground(path, (*changes, f"run.name={name}"), dataset, split)
 
@@ -136,12 +136,12 @@ def measured(ground: Ground, name: str, overrides: tuple[str, ...], part: str) -
 def graded(ground: Ground, generator: Generator, judgments: pa.Table) -> Values:
     """measure -> query -> value of the generative channel alone."""
     dataset, section = ground.dataset, ground.config.evaluation
-    judge = Judge(judgments, ground.config.data.relevant, GRADED)
-    wanted = pa.array(judge.query_ids, pa.string())
+    evaluator = Evaluator(judgments, ground.config.data.relevant, GRADED)
+    wanted = pa.array(evaluator.query_ids, pa.string())
     queries = dataset.queries.filter(pa.compute.is_in(dataset.queries["query_id"], value_set=wanted))
     channel = generative(generator.generate, dataset.items["item_id"].to_pylist(), ground.fitted.codes, section.sids)
-    values = judge.values(channel(queries, section.depth))
-    return {measure: dict(zip(judge.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
+    values = evaluator.values(channel(queries, section.depth))
+    return {measure: dict(zip(evaluator.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
 
 
 def hits(ground: Ground, generator: Generator, part: str) -> Values:

@@ -19,8 +19,8 @@ import typer
 from experiments.figures import Values, difference, mean
 from experiments.ground import Ground
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import training_split
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.expansion import SidItems
@@ -48,8 +48,8 @@ def main(
 ) -> None:
     """Train, ask, print the tables."""
     settings = load(Config, config, override)
-    dataset = open_dataset(settings.data)
-    split = split_of(dataset, settings)
+    dataset = read_dataset(settings.data)
+    split = training_split(dataset, settings)
     found: dict[str, list[Values]] = {}
     for seed in map(int, seeds.split(",")):
         changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)

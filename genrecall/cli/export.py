@@ -85,10 +85,10 @@ def _texts(opened, queries: Path | None, most: int = 64) -> list[str]:  # type: 
             raise UserError(f"--queries {queries} cannot be read: {error}") from None
     else:
         from genrecall.config.data import DataSection
-        from genrecall.data.readers import open_dataset
+        from genrecall.data.readers import read_dataset
 
         try:
-            dataset = open_dataset(DataSection.model_validate(opened.manifest["config"]["data"]))
+            dataset = read_dataset(DataSection.model_validate(opened.manifest["config"]["data"]))
         except (UserError, KeyError) as error:
             raise UserError(f"the dataset of {opened.codebook} cannot be read ({error}): give --queries FILE") from None
         lines = dataset.queries["text"].to_pylist() or dataset.items["title"].to_pylist()

@@ -26,7 +26,7 @@ def build() -> typer.Typer:
     for verb in VERBS:
         module = import_module(f"genrecall.cli.{verb}")
         commands = module.app.registered_commands
-        if getattr(module, "GROUP", len(commands) > 1):
+        if len(commands) > 1:
             app.add_typer(module.app, name=verb)
         else:
             app.registered_commands.extend(commands)
@@ -52,10 +52,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        words = [word for word in sys.argv[1:] if not word.startswith("-")]
-        verb = words[0] if words else ""
-        group = verb in ("data", "bundle", "node", "index")
-        if (message := explain(error, " ".join(words[: 1 + group]))) is None:
+        if (message := explain(error, sys.argv[1:])) is None:
             raise
         _fail(message)
     except KeyboardInterrupt:

@@ -35,16 +35,16 @@ def train(
 
         shutil.rmtree(settings.run.dir / "train", ignore_errors=True)
 
-    from genrecall.data.readers import open_dataset
+    from genrecall.data.readers import read_dataset
     from genrecall.evaluation import score_dev
     from trainer.pipeline import train as run
 
-    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
+    dataset = read_dataset(settings.data, settings.run.dir / "rejects.jsonl")
     if not dataset.items.num_rows:
         raise UserError("the dataset has no items: nothing to train on")
-    from genrecall.data.splits import split_of
+    from genrecall.data.splits import training_split
 
-    split = split_of(dataset, settings)
+    split = training_split(dataset, settings)
     score = score_dev(dataset, split, settings)
     bundle = run(settings, dataset, split, settings.run.codebook, score)
     if as_json:

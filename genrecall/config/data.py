@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from genrecall.config.base import Section
+from genrecall.config.opensearch import ClusterSection
 from genrecall.data.field_mapping import getter
 
 
@@ -121,11 +122,7 @@ class Description(Sources):
 class DataSection(Sources):
     folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
     name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
-    cluster: str = Field(
-        "http://127.0.0.1:9200",
-        description="OpenSearch of the sources with an index; secrets: GENRECALL_OPENSEARCH_USER and _PASSWORD",
-    )
-    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed that cluster's certificate")
+    cluster: ClusterSection = Field(ClusterSection(), description="OpenSearch of the sources with an index")
     page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
     actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
         {"click": "click", "purchase": "purchase"},

@@ -20,7 +20,7 @@ Weaker than the plugin, as no shard looks again (docs/without_plugin.md has all 
   where the plugin fails the shards of that index alone.
 
 What is asked and what becomes of the answers is a generator without I/O, `composing`; `Composer` and `AsyncComposer`
-run it. Options are read by `clause_options`, mappings by `clause_indices`.
+run it. Options are read by `options`, mappings by `mappings`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import numpy as np
 from genrecall.client import ServerError
 from genrecall.errors import UserError
 from genrecall.sid import Sid
-from index_mappings.compose.indices import Index, Mappings, ReadMapping, Searched
+from index_mappings.compose.mappings import Index, Mappings, ReadMapping, Searched
 from index_mappings.compose.options import NOBODY, Clause, ClauseError, Prompt, Sids, parse
 from index_mappings.search import sid_terms
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from genrecall.bundle import Bundle
 from genrecall.config.encoder import EncoderSection
 from genrecall.decoding.request_tokenizer import encoder_tokenizer
-from genrecall.item_text import categories_of, embedded_text, text_of
+from genrecall.item_text import embedded_text, parse_categories, parse_text
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.batching.scheduler import WorkItem
 from inference_server.bundles.loaded import BundleNotLoaded
@@ -55,9 +55,9 @@ class ItemTokenizer:
 
     def work_items(self, items: Sequence[pb.Item]) -> list[WorkItem]:
         """One per item, read as `genrecall.data.readers` reads a catalogue. May be called from any thread."""
-        categories = [categories_of(list(item.category), separator="") for item in items]
+        categories = [parse_categories(list(item.category), separator="") for item in items]
         texts = [
-            embedded_text(text_of(item.title, "title"), text_of(item.brand, "brand"), category)
+            embedded_text(parse_text(item.title, "title"), parse_text(item.brand, "brand"), category)
             for item, category in zip(items, categories, strict=True)
         ]
         encoded = self._tokenizer.encode_batch(texts)

@@ -10,7 +10,7 @@ import pytest
 
 from genrecall.client import Reply, ServerError
 from index_mappings.compose.composer import Ask, ClauseError, NoSids, Settings, composing
-from index_mappings.compose.indices import Mappings, ReadMapping
+from index_mappings.compose.mappings import Mappings, ReadMapping
 
 TEXT = "red shoes"
 GONE = ServerError("no inference server answers", grpc.StatusCode.UNAVAILABLE)

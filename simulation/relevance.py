@@ -1,8 +1,8 @@
-"""Which items fit which query, and how well, from their true attributes.
+"""Graded relevance of items to queries, from the true attributes of both.
 
-Exact: the kind and every wish. Substitute: the kind, and all but one wish. Complement: another kind of the same
-category. Irrelevant: anything else. Walking the shop once, each query is compared only with items of its own kind, and
-keeps the most popular ones up to a limit, so that memory grows with the queries alone.
+Exact: the kind and every required attribute. Substitute: the kind, and all required attributes but one. Complement:
+another kind of the same category. Irrelevant: anything else. In one pass over the shop each query is compared with the
+items of its own kind alone, and keeps the most popular ones up to a limit, so that memory grows only with the queries.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from simulation.config import ShopSection
 from simulation.queries import Queries
 from simulation.shop import ATTRIBUTES, Items, Shop
 
-GRADES = np.array([100, 10, 1, 0], dtype=np.int32)  # exact, substitute, complement, irrelevant; as in ESCI
+LABELS = ("exact", "substitute", "complement", "irrelevant")
 EXACT, SUBSTITUTE, COMPLEMENT, IRRELEVANT = range(4)
+GRADES = np.array([100, 10, 1, 0], dtype=np.int32)  # of LABELS, as in ESCI
 PENDING = 1 << 20  # candidates held before the least popular are dropped
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Judgments as parallel arrays, by query: int32 query, item and label [n] (an index into GRADES)."""
+class Judgments:
+    """Judgments as parallel arrays, by query: int32 query, item and label [n] (an index into LABELS)."""
 
     query: np.ndarray
     item: np.ndarray
@@ -31,7 +32,7 @@ class Judged:
 
 
 class _MostPopular:
-    """For each query the `limit` most popular items offered; ties go to the lower item number."""
+    """For each query the `limit` most popular items that were added; ties go to the lower item number."""
 
     def __init__(self, queries: int, limit: int) -> None:
         self.limit = limit
@@ -39,10 +40,10 @@ class _MostPopular:
         self.chunks: list[np.ndarray] = []
         self.pending = 0
 
-    def offer(self, query: np.ndarray, item: np.ndarray, popularity: np.ndarray) -> None:
-        wanted = popularity > self.threshold[query]
-        chunk = np.empty(wanted.sum(), dtype=[("query", "i4"), ("item", "i4"), ("popularity", "f4")])
-        chunk["query"], chunk["item"], chunk["popularity"] = query[wanted], item[wanted], popularity[wanted]
+    def add(self, query: np.ndarray, item: np.ndarray, popularity: np.ndarray) -> None:
+        above = popularity > self.threshold[query]
+        chunk = np.empty(above.sum(), dtype=[("query", "i4"), ("item", "i4"), ("popularity", "f4")])
+        chunk["query"], chunk["item"], chunk["popularity"] = query[above], item[above], popularity[above]
         self.chunks.append(chunk)
         self.pending += len(chunk)
         if self.pending > PENDING:
@@ -59,13 +60,13 @@ class _MostPopular:
         last = rows[rank == self.limit - 1]
         self.threshold[last["query"]] = last["popularity"]
         rows = rows[rank < self.limit]
-        # New candidates wait beyond what is settled, so that settled ones alone never cause another round.
+        # Candidates that were kept do not count as pending: they alone never cause another round.
         self.chunks, self.pending = [rows], 0
         return rows
 
 
-class Judge:
-    """Offered the blocks of a shop one after the other, then asked for the judgments."""
+class RelevanceLabeler:
+    """Collects candidates from the blocks of a shop (`add`), then makes the judgments."""
 
     def __init__(self, shop: Shop, queries: Queries, section: ShopSection) -> None:
         self.shop, self.queries, self.section = shop, queries, section
@@ -74,21 +75,21 @@ class Judge:
         self.substitutes = _MostPopular(len(queries), section.max_substitutes)
         self.fitting = np.zeros(len(queries), dtype=np.int64)
 
-    def see(self, items: Items) -> None:
+    def add(self, items: Items) -> None:
         order = np.argsort(items.kind, kind="stable")
         bounds = np.searchsorted(items.kind[order], np.arange(len(self.by_kind) + 1))
         for kind, queries in enumerate(self.by_kind):
             rows = order[bounds[kind] : bounds[kind + 1]]
             if not len(rows) or not len(queries):
                 continue
-            missed = misses(self.queries, queries[None, :], items, rows[:, None])
+            missed = count_missed(self.queries, queries[None, :], items, rows[:, None])
             self.fitting[queries] += (missed == 0).sum(axis=0)
             for count, kept in ((0, self.exact), (1, self.substitutes)):
                 row, query = np.nonzero(missed == count)
-                kept.offer(queries[query], items.number[rows[row]], items.popularity[rows[row]])
+                kept.add(queries[query], items.number[rows[row]], items.popularity[rows[row]])
 
-    def judgments(self, sample: Items) -> Judged:
-        """Everything judged; `sample`: items of the whole shop to take complements and irrelevant ones from."""
+    def judgments(self, sample: Items) -> Judgments:
+        """All judgments. sample: items of the whole shop, which complements and irrelevant items are drawn from."""
         exact, substitutes = self.exact.best(), self.substitutes.best()
         others = self._others(sample)
         query = np.concatenate([exact["query"], substitutes["query"], others[0]]).astype(np.int32)
@@ -99,7 +100,7 @@ class Judge:
         order = np.lexsort((item, label, query))
         key = query[order].astype(np.int64) * self.shop.items + item[order]
         order = order[np.sort(np.unique(key, return_index=True)[1])]
-        return Judged(query[order], item[order], label[order], self.fitting)
+        return Judgments(query[order], item[order], label[order], self.fitting)
 
     def _others(self, sample: Items) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Half of the others share the query's category, half are any item; labelled by their attributes."""
@@ -115,23 +116,36 @@ class Judge:
         query, rows = np.repeat(np.arange(len(category)), count), rows.ravel()
         same_kind = self.queries.kind[query] == sample.kind[rows]
         same_category = category[query] == category_of_item[rows]
-        missed = misses(self.queries, query, sample, rows)
+        missed = count_missed(self.queries, query, sample, rows)
         label = np.where(same_category & ~same_kind, COMPLEMENT, IRRELEVANT)
         label = np.where(same_kind & (missed == 0), EXACT, np.where(same_kind & (missed == 1), SUBSTITUTE, label))
         return query, sample.number[rows], label
 
 
-def misses(queries: Queries, which: np.ndarray, items: Items, rows: np.ndarray) -> np.ndarray:
-    """int8: how many wishes of query `which` item `rows` leaves open. `which` and `rows` broadcast against each other.
+def count_missed(queries: Queries, which: np.ndarray, items: Items, rows: np.ndarray) -> np.ndarray:
+    """int8: how many required attributes of query `which` item `rows` lacks. `which` and `rows` broadcast.
 
-    A wish means something only for an item of the query's kind: the caller sees to that.
+    Meaningful only for items of the query's kind, whose attribute values share one numbering.
     """
     missed = np.zeros(np.broadcast_shapes(which.shape, rows.shape), dtype=np.int8)
     for name in ATTRIBUTES:
-        wish = queries.wishes[name][which]
-        if (wish < 0).all():
+        required = queries.required[name][which]
+        if (required < 0).all():
             continue
         value = getattr(items, name)[rows]
-        has = (value == wish[..., None]).any(axis=-1) if name == "feature" else value == wish
-        missed += (wish >= 0) & ~has
+        has = (value == required[..., None]).any(axis=-1) if name == "feature" else value == required
+        missed += (required >= 0) & ~has
     return missed
+
+
+def labels_of(grades: np.ndarray) -> np.ndarray:
+    """int64 [n], indices into LABELS, of all the normalised grades of a dataset, float [n] (1.0 its best, 0 its worst).
+
+    Where every grade is one of ESCI's four, each is its label. On any other scale a grade becomes the nearest of four
+    evenly spaced ones, 1, 2/3, 1/3 and 0, the better where two are as near: TREC's 3, 2, 1, 0 are the four labels,
+    a scale of two grades is exact and irrelevant.
+    """
+    distance = np.abs(np.asarray(grades, dtype=np.float32)[:, None] - GRADES / np.float32(100))
+    if not len(distance) or distance.min(axis=1).max() < 1e-6:
+        return distance.argmin(axis=1)
+    return np.ceil(3 * (1 - np.asarray(grades, dtype=np.float64)) - 0.5).clip(0, 3).astype(np.int64)

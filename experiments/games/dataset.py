@@ -1,10 +1,10 @@
-"""Amazon video games: real purchase histories, with queries derived from titles since none were logged.
+"""The amazon-games dataset: real purchase histories, with queries derived from titles since none were logged.
 
 16,859 titles and 50,546 users, as RUCAIBox/LLMRank ships them (Hou et al. 2024, "Large language models are zero-shot
 rankers for recommender systems"), from the Amazon review data of 2018. The files give the order of a user's purchases,
 not their time. Here each purchase is one logged query with one purchase on an invented day: the last of every user (the
 test target) on day 1001, the one before it (the validation target) on day 1000, all others earlier, so that a split by
-time is the leave-one-out protocol. What was shown is not known: exposures are empty.
+time is the leave-one-out protocol. Which items were shown is not known: exposures are empty.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from experiments.games.derived_queries import Matcher, askable, derive, frequencies, is_weak, words_of
-from experiments.games.files import FILES, TEST_FILE, TITLES_FILE, VALID_FILE, read_histories, read_titles
-from genrecall.data.fetch import Progress, gather
-from genrecall.data.folder import json_lines, new_folder, timestamp, write_description
+from experiments.games.derived_queries import Matcher, candidate_words, derive, frequencies, is_weak, words_of
+from experiments.games.raw_files import FILES, TEST_FILE, TITLES_FILE, VALID_FILE, read_histories, read_titles
+from genrecall.data.fetch import fetch_files
+from genrecall.data.writers import json_lines, new_dataset, timestamp, write_description
 from genrecall.errors import UserError
+from genrecall.progress import OnProgress, no_progress
 
 NAME = "amazon-games"
 DAY_0 = datetime(2016, 1, 1, tzinfo=UTC)
 DEV_DAY = 1000  # of the validation targets; the test targets are on the day after
-LATEST_S = 86_000  # second of a day at which the last query is asked, so that its purchase is on the same day
+LATEST_S = 86_000  # latest second of a day for a query, so that its purchase is on the same day
 DECIDING_S = 60  # from the query to the purchase
 TRAIN, DEV, TEST = PARTS = ("train", "dev", "test")
 
@@ -41,15 +42,15 @@ class Purchase:
 
     Attributes:
         number: of the user's purchases, from 1.
-        part: which of PARTS it belongs to, by its day.
-        asked: when the query was.
-        query: "" where the item has no title, or its title no word to ask for.
+        part: one of PARTS, by its day.
+        time: of the query.
+        query: "" where the item has no title, or its title has no suitable word.
     """
 
     number: int
     item: str
     part: str
-    asked: datetime
+    time: datetime
     query: str
 
 
@@ -58,7 +59,7 @@ def fetch_games(
     sources: list[Path],
     users: int | None = None,
     seed: int = 13,
-    progress: Progress = lambda *_: None,
+    progress: OnProgress = no_progress,
 ) -> tuple[str, dict[str, Any]]:
     """Fill the folder `to`; return where the files came from, or "already there", and what `dataset.json` says.
 
@@ -73,19 +74,18 @@ def fetch_games(
         UserError: as of `genrecall.data.fetch.fetch`; files that are not of one another.
     """
     settings = {"users": users, "seed": seed}
-    held = _description(to)
-    if held.get("name") == NAME:
-        if held["about"]["settings"] == settings:
-            return "already there", held
+    present = _read_description(to)
+    if present.get("name") == NAME:
+        if present["about"]["settings"] == settings:
+            return "already there", present
         raise UserError(
-            f"{to} holds {NAME} with {_said(held['about']['settings'])}, not with {_said(settings)}: move it away, or "
-            "give another --to"
+            f"{to} holds {NAME} with {_options(present['about']['settings'])}, not with {_options(settings)}: move it "
+            "away, or give another --to"
         )
-    with new_folder(to, "--to") as folder, tempfile.TemporaryDirectory() as made:
-        raw = Path(made)
-        origin = gather(FILES, raw, sources, progress)
-        described = convert(raw, folder, users, seed, progress)
-    return origin, described
+    with new_dataset(to, "--to") as folder, tempfile.TemporaryDirectory() as raw:
+        origin = fetch_files(FILES, Path(raw), sources, progress)
+        description = convert(Path(raw), folder, users, seed, progress)
+    return origin, description
 
 
 def convert(
@@ -93,7 +93,7 @@ def convert(
     folder: Path,
     users: int | None = None,
     seed: int = 13,
-    progress: Progress = lambda *_: None,
+    progress: OnProgress = no_progress,
 ) -> dict[str, Any]:
     """Write items, logs and `dataset.json` to `folder`; arguments as of `fetch_games`; raw: holds FILES, unchecked."""
     titles = read_titles(raw / TITLES_FILE.name)
@@ -122,16 +122,16 @@ def convert(
         "purchases_left_out": left_out,
         **_about_queries(queries, Matcher(words.values())),
     }
-    described = {"name": NAME, "simulated": True, "about": about}
-    write_description(folder, described)
-    return described
+    description = {"name": NAME, "simulated": True, "about": about}
+    write_description(folder, description)
+    return description
 
 
 def _write_logs(
-    histories: dict[str, list[str]], words: dict[str, list[str]], seed: int, folder: Path, progress: Progress
+    histories: dict[str, list[str]], words: dict[str, list[str]], seed: int, folder: Path, progress: OnProgress
 ) -> tuple[dict[str, Counter[str]], dict[str, int]]:
-    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz; the queries asked, by part, and how many purchases are left out."""
-    frequency, sayable = frequencies(words.values()), {item: askable(title) for item, title in words.items()}
+    """ubi_queries.jsonl.gz and ubi_events.jsonl.gz. Returns the queries by part, and the purchases left out."""
+    frequency, candidates = frequencies(words.values()), {item: candidate_words(title) for item, title in words.items()}
     queries: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
     left_out = {"item without a title": 0, "no word to ask for": 0}
     with (
@@ -139,7 +139,7 @@ def _write_logs(
         json_lines(folder / "ubi_events.jsonl.gz") as write_event,
     ):
         for done, (user, items) in enumerate(histories.items(), 1):
-            for purchase in purchases(user, items, sayable, frequency, seed):
+            for purchase in purchases(user, items, candidates, frequency, seed):
                 if not purchase.query:
                     left_out["no word to ask for" if purchase.item in words else "item without a title"] += 1
                     continue
@@ -163,12 +163,12 @@ def purchases(
     history = len(items) - 2
     if history > DEV_DAY:
         raise UserError(f"user {user!r} has {history} purchases before the targets: the logs have {DEV_DAY} days")
-    chance = random.Random(f"{seed}/{user}")
-    days = [*sorted(chance.sample(range(DEV_DAY), history)), DEV_DAY, DEV_DAY + 1]
+    rng = random.Random(f"{seed}/{user}")
+    days = [*sorted(rng.sample(range(DEV_DAY), history)), DEV_DAY, DEV_DAY + 1]
     parts = [TRAIN] * history + [DEV, TEST]
     for number, (item, day, part) in enumerate(zip(items, days, parts, strict=True), 1):
-        asked = DAY_0 + timedelta(days=day, milliseconds=chance.randrange(LATEST_S * 1000))
-        yield Purchase(number, item, part, asked, derive(words.get(item, []), frequency, f"{seed}/{user}/{item}"))
+        time = DAY_0 + timedelta(days=day, milliseconds=rng.randrange(LATEST_S * 1000))
+        yield Purchase(number, item, part, time, derive(words.get(item, []), frequency, f"{seed}/{user}/{item}"))
 
 
 def records(user: str, purchase: Purchase) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -181,23 +181,23 @@ def records(user: str, purchase: Purchase) -> tuple[dict[str, Any], dict[str, An
     }
     query = {
         **common,
-        "timestamp": timestamp(purchase.asked),
+        "timestamp": timestamp(purchase.time),
         "object_id_field": "item_id",
         "query_response_hit_ids": [],
     }
     event = {
         **common,
         "action_name": "purchase",
-        "timestamp": timestamp(purchase.asked + timedelta(seconds=DECIDING_S)),
+        "timestamp": timestamp(purchase.time + timedelta(seconds=DECIDING_S)),
         "event_attributes": {"object": {"object_id": purchase.item, "object_id_field": "item_id"}},
     }
     return query, event
 
 
 def shares(train: int, dev: int, test: int) -> tuple[float, float]:
-    """logs.dev_share and logs.test_share that part so many requests by time just where the two days begin.
+    """logs.dev_share and logs.test_share that split so many requests by time exactly where the last two days begin.
 
-    UserError where none do: too few requests before the first of the two days.
+    UserError where no shares do: too few requests before these days.
     """
     total = max(1, train + dev + test)
     cut = dev / total, test / total
@@ -211,19 +211,19 @@ def shares(train: int, dev: int, test: int) -> tuple[float, float]:
 
 
 def _about_queries(queries: dict[str, Counter[str]], matcher: Matcher) -> dict[str, Any]:
-    """How long the queries are, and how ambiguous: of requests, so that a query asked twice counts twice."""
-    asked = sum(queries.values(), Counter())
-    matches = {query: matcher.count(query) for query in asked}
+    """Length and ambiguity of the queries, by requests: a query that occurs twice counts twice."""
+    every = sum(queries.values(), Counter())
+    matches = {query: matcher.count(query) for query in every}
     length: Counter[int] = Counter()
-    for query, times in asked.items():
+    for query, times in every.items():
         length[len(query.split())] += times
     return {
-        "queries": len(asked),
+        "queries": len(every),
         "requests_by_words": {str(words): length[words] for words in sorted(length)},
-        "requests_of_platform_or_colour_alone": sum(times for query, times in asked.items() if is_weak(query)),
+        "requests_of_platform_or_colour_alone": sum(times for query, times in every.items() if is_weak(query)),
         "items_with_all_words_of_a_request": {
             name: _distribution([matches[query] for query in of], list(of.values()))
-            for name, of in (("all", asked), ("test", queries[TEST]))
+            for name, of in (("all", every), ("test", queries[TEST]))
         },
     }
 
@@ -250,14 +250,13 @@ def _sample(histories: dict[str, list[str]], users: int | None, seed: int) -> di
     return {names[number]: histories[names[number]] for number in chosen}
 
 
-def _said(settings: dict[str, int | None]) -> str:
+def _options(settings: dict[str, int | None]) -> str:
     users = "all users" if settings["users"] is None else f"--users {settings['users']}"
     return f"--seed {settings['seed']} and {users}"
 
 
-def _description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        return dict(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
-    return said

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrecall.data.fetch import File
+from genrecall.data.fetch import PublishedFile
 from genrecall.errors import UserError
 
 _RAW = "https://raw.githubusercontent.com/RUCAIBox/LLMRank/5ec1154cb74cbf68ed5721212f1d7e79336c39c7/llmrank/dataset"
-TITLES_FILE = File(
+TITLES_FILE = PublishedFile(
     name="Games.item",
     url=f"{_RAW}/Games/Games.item",
     sha256="be9cea58a8de4f940a20b0ad6b58bad46b22fd6f9dbc82d1a1902e1c62e96ade",
     size=837_183,
 )
-VALID_FILE = File(
+VALID_FILE = PublishedFile(
     name="Games-6k.valid.inter",
     url=f"{_RAW}/Games-6k/Games-6k.valid.inter",
     sha256="af84810be2c86cc4e7567ebe6355baf78e6e49889ceaa3174769020fd9495f17",
     size=2_246_866,
 )
-TEST_FILE = File(
+TEST_FILE = PublishedFile(
     name="Games-6k.test.inter",
     url=f"{_RAW}/Games-6k/Games-6k.test.inter",
     sha256="b241e4c8a52d2d41530fd073296e8bced4b61753e86ed6c51467c657704bab19",
@@ -85,9 +85,9 @@ def _rows(path: Path, names: tuple[str, ...]) -> Iterator[list[str]]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): fetch it again") from None
-    found = tuple(name.partition(":")[0] for name in lines[0].split("\t"))
-    if found != names:
-        raise UserError(f"{path} line 1: columns {', '.join(found)}, expected {', '.join(names)}: fetch it again")
+    columns = tuple(name.partition(":")[0] for name in lines[0].split("\t"))
+    if columns != names:
+        raise UserError(f"{path} line 1: columns {', '.join(columns)}, expected {', '.join(names)}: fetch it again")
     if lines[-1]:
         raise UserError(f"{path} line {len(lines)} has no end, so the file is cut short: fetch it again")
     for number, line in enumerate(lines[1:-1], 2):

@@ -12,19 +12,20 @@ import pytest
 
 from genrecall.config.data import DataSection
 from genrecall.data.events import logged_queries
-from genrecall.data.readers import describe, open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
-from genrecall.data.splits import given, groups
+from genrecall.data.sources import resolve_sources
+from genrecall.data.splits import query_groups, read_split
 from genrecall.errors import UserError
-from simulation import judge as judge_module
-from simulation import synthesize
+from genrecall.progress import no_progress
+from simulation import relevance, synthesize
+from simulation.click_model import Bm25, sample_sessions
 from simulation.config import ClickModel, ShopSection
-from simulation.judge import COMPLEMENT, EXACT, IRRELEVANT, SUBSTITUTE, Judge, Judged
-from simulation.logs import Bm25, sessions
-from simulation.queries import Queries, make
+from simulation.generated_shop import sample_items
+from simulation.queries import Queries, make_queries
+from simulation.relevance import COMPLEMENT, EXACT, IRRELEVANT, SUBSTITUTE, Judgments, RelevanceLabeler
 from simulation.shop import ATTRIBUTES, BLOCK, Items, Shop
 from simulation.vocabulary import KINDS
-from simulation.write import _sample
 
 SECTION = ShopSection(items=12_000, seed=5, queries=150, sessions=1500)
 
@@ -37,25 +38,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[Shop, Queries, Judged, Items]:
+def judged() -> tuple[Shop, Queries, Judgments, Items]:
     shop = Shop(SECTION.items, SECTION.seed)
-    sample = _sample(shop, 600, lambda *_: None)
-    queries = make(shop, sample, SECTION, lambda _: None)
-    judge = Judge(shop, queries, SECTION)
+    sample = sample_items(shop, 600, no_progress)
+    queries = make_queries(shop, sample, SECTION, no_progress)
+    labeler = RelevanceLabeler(shop, queries, SECTION)
     blocks = list(shop.blocks())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge_module, "PENDING", 500)  # candidates are dropped on the way, as in a shop of millions
+        patch.setattr(relevance, "PENDING", 500)  # candidates are dropped on the way, as in a shop of millions
         for block in blocks:
-            judge.see(block)
+            labeler.add(block)
     everything = Items(*(np.concatenate([getattr(b, name) for b in blocks]) for name in Items.__dataclass_fields__))
-    return shop, queries, judge.judgments(sample), everything
+    return shop, queries, labeler.judgments(sample), everything
 
 
-def wishes_missed(queries: Queries, query: int, items: Items, row: int) -> int:
+def attributes_missed(queries: Queries, query: int, items: Items, row: int) -> int:
     missed = 0
     for name in ATTRIBUTES:
-        wish = queries.wishes[name][query]
-        missed += wish >= 0 and wish not in np.atleast_1d(getattr(items, name)[row]).tolist()
+        required = queries.required[name][query]
+        missed += required >= 0 and required not in np.atleast_1d(getattr(items, name)[row]).tolist()
     return missed
 
 
@@ -86,7 +87,7 @@ def test_a_block_can_be_made_again_without_the_others() -> None:
 
 
 def test_folder_opens_without_mapping_or_rejects_and_says_it_is_simulated(folder: Path) -> None:
-    data = open_dataset(DataSection(folder=folder, max_reject_share=0))
+    data = read_dataset(DataSection(folder=folder, max_reject_share=0))
     assert data.simulated
     assert (len(data.items), len(data.queries)) == (12_000, 150)
     about = json.loads((folder / "dataset.json").read_text())["about"]
@@ -96,7 +97,7 @@ def test_folder_opens_without_mapping_or_rejects_and_says_it_is_simulated(folder
     assert "simulated" in about["note"]
 
 
-def test_every_judgment_follows_from_the_true_attributes(judged: tuple[Shop, Queries, Judged, Items]) -> None:
+def test_every_judgment_follows_from_the_true_attributes(judged: tuple[Shop, Queries, Judgments, Items]) -> None:
     shop, queries, found, items = judged
     for query, item, label in zip(found.query.tolist(), found.item.tolist(), found.label.tolist(), strict=True):
         kind = items.kind[item]
@@ -104,20 +105,20 @@ def test_every_judgment_follows_from_the_true_attributes(judged: tuple[Shop, Que
             same_category = shop.category_of[kind] == shop.category_of[queries.kind[query]]
             assert label == (COMPLEMENT if same_category else IRRELEVANT)
         else:
-            missed = wishes_missed(queries, query, items, item)
+            missed = attributes_missed(queries, query, items, item)
             assert label == {0: EXACT, 1: SUBSTITUTE}.get(missed, IRRELEVANT)
     pairs = list(zip(found.query.tolist(), found.item.tolist(), strict=True))
     assert len(set(pairs)) == len(pairs)
 
 
 def test_all_that_fits_is_judged_up_to_the_limit_the_most_popular_first(
-    judged: tuple[Shop, Queries, Judged, Items],
+    judged: tuple[Shop, Queries, Judgments, Items],
 ) -> None:
     _, queries, found, items = judged
     beyond = 0
     for query in range(len(queries)):
         rows = np.flatnonzero(items.kind == queries.kind[query])
-        fit = [row for row in rows.tolist() if not wishes_missed(queries, query, items, row)]
+        fit = [row for row in rows.tolist() if not attributes_missed(queries, query, items, row)]
         assert found.fitting[query] == len(fit)
         exact = set(found.item[(found.query == query) & (found.label == EXACT)].tolist())
         popular = sorted(fit, key=lambda row: (-items.popularity[row], row))[: SECTION.max_exact]
@@ -129,7 +130,7 @@ def test_all_that_fits_is_judged_up_to_the_limit_the_most_popular_first(
 
 def test_queries_ask_in_every_way_and_words_that_shoppers_use_are_not_in_titles(folder: Path) -> None:
     shop = Shop(SECTION.items, SECTION.seed)
-    queries = make(shop, _sample(shop, 600, lambda *_: None), SECTION, lambda _: None)
+    queries = make_queries(shop, sample_items(shop, 600, no_progress), SECTION, no_progress)
     assert set(queries.way) == {"head", "attributes", "brand", "synonym", "use"}
     nouns = {kind.noun for kind in KINDS}
     titles = " | ".join(item["title"].lower() for item in lines(folder / "items.jsonl.gz"))
@@ -150,16 +151,16 @@ def test_titles_vary_and_are_rarely_misspelt(folder: Path) -> None:
 
 def test_splits_share_no_query_and_logs_are_of_training_queries(folder: Path) -> None:
     section = DataSection(folder=folder)
-    data = open_dataset(section)
-    split = given(data, folder / "splits.json")
+    data = read_dataset(section)
+    split = read_split(data, folder / "splits.json")
     text = dict(zip(data.queries["query_id"].to_pylist(), data.queries["text"].to_pylist(), strict=True))
-    number = dict(zip(text, groups(list(text.values())).tolist(), strict=True))
+    number = dict(zip(text, query_groups(list(text.values())).tolist(), strict=True))
     parts = [{number[query] for query in part["query_id"].to_pylist()} for part in (split.train, split.dev, split.test)]
     assert all(parts)
     assert not parts[0] & parts[1]
     assert not parts[0] & parts[2]
     assert not parts[1] & parts[2]
-    logged = logged_queries(describe(section)[0], Rejects())
+    logged = logged_queries(resolve_sources(section)[0], Rejects())
     searched = {text for batch in logged for text in batch["text"].to_pylist()}
     assert searched <= {text[query] for query in split.train["query_id"].to_pylist()}
 
@@ -187,7 +188,9 @@ def test_clicks_are_on_items_shown_at_their_position(folder: Path) -> None:
 def test_click_rates_are_those_of_the_model() -> None:
     model, count = ClickModel(slate=4, noise=0.0), 40_000
     label = np.array([EXACT, SUBSTITUTE, COMPLEMENT, IRRELEVANT])
-    slates, clicked, bought = sessions(np.array([4.0, 3.0, 2.0, 1.0]), label, count, model, np.random.default_rng(0))
+    slates, clicked, bought = sample_sessions(
+        np.array([4.0, 3.0, 2.0, 1.0]), label, count, model, np.random.default_rng(0)
+    )
     assert (slates == np.arange(4)).all(), "without noise the search is BM25 alone"
     expected = np.array(model.click) / np.arange(1, 5)
     assert clicked.mean(axis=0) == pytest.approx(expected, abs=0.01)
@@ -197,14 +200,14 @@ def test_click_rates_are_those_of_the_model() -> None:
 
 def test_noise_makes_the_search_plackett_luce() -> None:
     model, scores = ClickModel(slate=1, noise=1.0), np.log([0.5, 0.3, 0.2])
-    slates, *_ = sessions(scores, np.zeros(3, dtype=int), 40_000, model, np.random.default_rng(0))
+    slates, *_ = sample_sessions(scores, np.zeros(3, dtype=int), 40_000, model, np.random.default_rng(0))
     assert np.bincount(slates[:, 0]) / 40_000 == pytest.approx([0.5, 0.3, 0.2], abs=0.01)
 
 
 def test_bm25_prefers_rare_words_and_short_titles() -> None:
     titles = ["red pan", "red pot", "red wok with a very long description of everything", "red lid"]
-    bm25 = Bm25(iter(titles))
-    pan, pot, wok, _ = bm25.scores("red pan wok", titles)
+    bm25 = Bm25(dict(enumerate(titles)))
+    pan, pot, wok, _ = bm25.scores("red pan wok", range(4))
     assert pan > pot > 0
     assert pan > wok > pot
 
@@ -220,16 +223,16 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_memory_of_judging_does_not_grow_with_the_shop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_module, "PENDING", 4096)
+    monkeypatch.setattr(relevance, "PENDING", 4096)
 
     def peak(blocks: int) -> int:
         section = ShopSection(items=blocks * BLOCK, queries=100)
         shop = Shop(section.items, section.seed)
-        queries = make(shop, _sample(shop, 300, lambda *_: None), section, lambda _: None)
+        queries = make_queries(shop, sample_items(shop, 300, no_progress), section, no_progress)
         tracemalloc.start()
-        judge = Judge(shop, queries, section)
+        labeler = RelevanceLabeler(shop, queries, section)
         for block in shop.blocks():
-            judge.see(block)
+            labeler.add(block)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

@@ -13,13 +13,15 @@ import pytest
 from genrecall.cli.main import main
 from genrecall.config.data import DataSection
 from genrecall.data.events import logged_events, logged_queries
-from genrecall.data.readers import describe, open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
+from genrecall.data.sources import resolve_sources
 from genrecall.errors import UserError
 from simulation import simulate
+from simulation.click_model import JudgedQuery
 from simulation.config import ClickModel, SimulationSection
-from simulation.logs import JudgedQuery
-from simulation.simulation import judged_queries, labels, searches
+from simulation.judged_dataset import judged_queries, searches
+from simulation.relevance import labels_of
 
 ITEMS = {"a": "red pan", "b": "blue pan", "c": "pan lid", "d": "garden hose", "e": "never judged"}
 QRELS = ["q1 0 a 100", "q1 0 b 10", "q1 0 c 1", "q1 0 d 0", "q2 0 d 100", "q2 0 a 0"]
@@ -56,16 +58,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_folder_works_without_the_original_and_says_it_is_simulated(source: Path, tmp_path: Path) -> None:
-    before = open_dataset(DataSection(folder=source))
+    before = read_dataset(DataSection(folder=source))
     simulate(SMALL, source, tmp_path / "out" / "logs")
     source.rename(tmp_path / "gone")
     section = DataSection(folder=tmp_path / "out" / "logs", max_reject_share=0)
-    after = open_dataset(section)
+    after = read_dataset(section)
     assert (after.name, after.simulated, before.simulated) == ("logs", True, False)
     assert after.items.equals(before.items)
     assert after.judgments.equals(before.judgments)
     assert (section.folder / "splits.json").is_file()
-    logged = describe(section)[0]
+    logged = resolve_sources(section)[0]
     actions = Counter(action for batch in logged_events(logged, Rejects()) for action in batch["action"].to_pylist())
     shown = sum(len(hits) for batch in logged_queries(logged, Rejects()) for hits in batch["hits"].to_pylist())
     about = json.loads((section.folder / "dataset.json").read_text())["about"]
@@ -96,7 +98,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(source: Path, tm
 
 def test_clicks_and_purchases_follow_the_model(source: Path) -> None:
     model, times = ClickModel(noise=0.0), 40_000
-    queries = judged_queries(open_dataset(DataSection(folder=source)))[:1]
+    queries = judged_queries(read_dataset(DataSection(folder=source)))[:1]
     clicks, bought = np.zeros(4), np.zeros(4)
     shown = set()
     for search, events in searches(queries, times, model, np.random.default_rng(3)):
@@ -131,7 +133,7 @@ def test_searches_need_no_dataset_and_follow_the_generator() -> None:
     ],
 )
 def test_a_grade_is_one_of_four_labels_on_any_scale(grades: list[float], expected: list[int]) -> None:
-    assert labels(np.array(grades, dtype=np.float32)).tolist() == expected
+    assert labels_of(np.array(grades, dtype=np.float32)).tolist() == expected
 
 
 def test_logs_of_the_original_stay_behind(source: Path, tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_logs_of_the_original_stay_behind(source: Path, tmp_path: Path) -> None:
     (source / "ubi_events.jsonl").write_text("")
     simulate(SMALL, source, tmp_path / "logs")
     assert not (tmp_path / "logs" / "ubi_queries.jsonl").exists()
-    logged = logged_queries(describe(DataSection(folder=tmp_path / "logs"))[0], Rejects())
+    logged = logged_queries(resolve_sources(DataSection(folder=tmp_path / "logs"))[0], Rejects())
     assert sum(len(batch) for batch in logged) == 40
 
 

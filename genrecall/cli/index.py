@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from genrecall.cli import refresh
-from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, open_bundle, read_config
+from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, Quiet, Url, open_bundle, read_config
 from genrecall.cli.refresh import as_dict, counted, job_progress, show
 
 app = typer.Typer(help="Create, load, refresh and look at the index of a codebook.", no_args_is_help=True)
@@ -20,7 +20,9 @@ def create(
     config: ConfigFile = DEMO,
     bundle: BundleName = "current",
     replace: Annotated[bool, typer.Option(help="Delete the index of this codebook first, documents included.")] = False,
+    url: Url = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Create index template, search pipelines and the empty index `<opensearch.index>-<codebook>`.
 
@@ -28,7 +30,7 @@ def create(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url})
     index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace)
     line = f"{index}: {'created' if new else 'is there already, for the same bundle and vectors'}"
     show({"index": index, "new": new}, line, as_json)
@@ -40,7 +42,9 @@ def load(
     config: ConfigFile = DEMO,
     bundle: BundleName = "current",
     switch: Annotated[bool, typer.Option(help="Move the alias here when done; the first load does so itself.")] = False,
+    url: Url = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Index the catalogue, each item with its SID and its vector. Interrupted, the same command goes on from there.
 
@@ -48,7 +52,7 @@ def load(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url})
     opened = open_bundle(settings.run.bundles_dir, bundle)
     with job_progress(f"indexing into {settings.opensearch.url}") as progress:
         report = operations.load(settings, opened, switch, progress)
@@ -67,14 +71,20 @@ def load(
 
 
 @app.command()
-def status(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json = False) -> None:
+def status(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    url: Url = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show the indices of this alias: codebook, documents, how many have a SID.
 
     Example: `genrecall index status`
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url})
     found = operations.status(settings)
     alias = settings.opensearch.index
     lines = [

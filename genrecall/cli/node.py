@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, print_json, read_config
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config
 
 if TYPE_CHECKING:
     from genrecall.local_node.node import Node
@@ -31,6 +31,7 @@ def start(
     ] = False,
     heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m. [default: 1g]")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Assemble a distribution with k-NN, neural-search and our plugin, run it on loopback, wait until it answers.
 
@@ -55,6 +56,7 @@ def stop(
     port: Port = None,
     purge: Annotated[bool, typer.Option(help="Also remove the node's folder, with its indices and logs.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stop the node of a port: only a process that `node start` started.
 
@@ -78,7 +80,13 @@ def stop(
 
 
 @app.command()
-def status(overrides: Overrides = None, config: ConfigFile = DEMO, port: Port = None, as_json: Json = False) -> None:
+def status(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    port: Port = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show the nodes of this machine. With --port, exit code 1 unless that one answers.
 
     Example: `genrecall node status`

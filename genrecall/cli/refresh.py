@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, open_bundle, print_json, read_config
+from genrecall.cli.options import (
+    DEMO,
+    BundleName,
+    ConfigFile,
+    Endpoint,
+    Json,
+    Overrides,
+    Quiet,
+    Url,
+    open_bundle,
+    print_json,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from index_mappings.load import LoadReport
@@ -17,6 +29,8 @@ if TYPE_CHECKING:
     from index_mappings.sync import SyncReport
 
 app = typer.Typer()
+
+ENDPOINT = "opensearch.refresh.endpoint"
 
 QueryFile = Annotated[
     Path | None,
@@ -32,7 +46,10 @@ def refresh(
     queries: QueryFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give an unfinished refresh or rollback up.")] = False,
+    url: Url = None,
+    endpoint: Endpoint = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Build the index of a new bundle from the one that serves, verify it, and move the alias there atomically.
 
@@ -43,7 +60,7 @@ def refresh(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
     if abandon:
         with job_progress() as progress:
             line = operations.abandon(settings, progress)
@@ -66,7 +83,13 @@ def refresh(
 
 @app.command()
 def rollback(
-    overrides: Overrides = None, config: ConfigFile = DEMO, queries: QueryFile = None, as_json: Json = False
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    queries: QueryFile = None,
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Move the alias back to the index before the last refresh, with all that was written since.
 
@@ -74,7 +97,7 @@ def rollback(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
     with job_progress() as progress:
         report = operations.rollback(settings, queries, progress)
     show(as_dict(report), _migration(report, settings.opensearch.index), as_json)
@@ -92,7 +115,10 @@ def sync(
         ),
     ] = None,
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
+    url: Url = None,
+    endpoint: Endpoint = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Update the serving index from the catalogue: items added, changed, removed, and SIDs that moved.
 
@@ -105,7 +131,7 @@ def sync(
     from genrecall.progress import console
     from index_mappings import operations
 
-    settings = read_config(config, overrides)
+    settings = read_config(config, overrides, {"opensearch.url": url, ENDPOINT: endpoint})
 
     def run() -> "SyncReport":
         opened = open_bundle(settings.run.bundles_dir, bundle)  # `current` may be another one in the next run

@@ -1,4 +1,4 @@
-"""Where a run keeps its things, and its seed."""
+"""The name, folders and seed of a run."""
 
 from pathlib import Path
 

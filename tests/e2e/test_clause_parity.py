@@ -182,7 +182,6 @@ CASES = {
     "min_score": query(generative(min_score=0.002)),
     "min_score above all": query(generative(min_score=0.999), empty=True),
     "its codebook asserted": query(generative(codebook="v1")),
-    "numbers in quotes": query(generative(k="100", boost="2", min_score="0.001", ignore_unmapped="false")),
     "a user": query(generative(user={"gender": "f", "recent_sids": ["v1/1/1/1"], "recent_items": ["item-3", "?"]})),
     "nobody": query(generative(user={})),
     "bool with filter": query({"bool": {"must": [generative()], "filter": [CHEAP], "must_not": [MATCH]}}),

@@ -149,7 +149,7 @@ def test_a_bad_document_fails_alone(shop):
     )
     assert [item["status"] for item in done] == [201, 400, 400, 400, 201]
     reasons = [item["error"]["reason"] for item in done if "error" in item]
-    for reason, message in zip(reasons, ("is missing or empty", "has 20001 characters", "is no text"), strict=True):
+    for reason, message in zip(reasons, ("is missing or empty", "has 20001 characters", "is not text"), strict=True):
         assert f"[sid] field [title] {message}" in reason
 
 

@@ -1,7 +1,7 @@
 """How fast an index goes over to other SIDs: the rebuild in several ways, and updates in place for what moved.
 
-    genrecall data fetch esci && genrecall train && genrecall node start
-    python -m benchmarks.refresh [-c configs/demo.yaml] [--repeats 3] [opensearch.url=...]
+    genrecall data fetch esci && genrecall train && genrecall node start 'opensearch.node.jvm_options=[]'
+    python -m benchmarks.refresh [-c demo] [--repeats 3] [opensearch.url=...]
     python -m benchmarks.refresh --copies 15 --repeats 1 --way "refresh, slices=2" --way reindex --way "sync, 1% moved"
 
 Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that

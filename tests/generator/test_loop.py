@@ -90,7 +90,7 @@ def test_a_full_disk_stops_with_a_remedy_and_the_run_goes_on_once_there_is_space
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert "the checkpoint of step 12 could not be written" in str(caught.value)
-    assert "Free some space and run the same command again. The run goes on from" in str(caught.value)
+    assert "Free some space and run the same command again. The run resumes from" in str(caught.value)
     assert str(caught.value).endswith("checkpoint-8")
     assert "checkpoint-12" not in {path.name for path in (tmp_path / "cut").glob("checkpoint-*")}
     resumed, _ = run(tmp_path / "cut")
@@ -108,7 +108,7 @@ def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) ->
         at[0] = step  # Trainer asks for a batch while the one before is still to be learned from
         return batch(step)
 
-    with pytest.raises(UserError, match=r"weights are no numbers after step 8 .*goes on from .*checkpoint-4$"):
+    with pytest.raises(UserError, match=r"weights are not finite after step 8 .*resumes from .*checkpoint-4$"):
         run_stage(trained, Stage("test", SECTION, watched, None), tmp_path, seed=5, progress=False)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 

@@ -2,7 +2,7 @@
 
 Level 1 is a k-means of the catalogue (or its categories); then every node is split by itself, so that a prefix means a
 region of the vector space. A node of n items gets about sqrt(n / items_per_sid) children, and each of these its own
-n / items_per_sid: large nodes branch more, which keeps the leaves even. No training, no query is looked at.
+n / items_per_sid: large nodes branch more, which keeps the leaves even. Nothing is trained, and no query is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fit_hierarchical(
         size1 = categories
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
-        first, labels = _kmeans(vectors, size1, section, (seed, 1, 0))
+        first, labels = kmeans(vectors, size1, np.random.default_rng((seed, 1, 0)))
     codes, below = grow(vectors, labels, leaf, section, seed, bar)
     return RawCodes(
         codes,
@@ -68,7 +68,7 @@ def grow(
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
         for node, rows in enumerate(members):
             children = min(branching(len(rows), leaf, level), section.max_children)
-            own, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
+            own, split[rows] = kmeans(vectors[rows], children, np.random.default_rng((seed, level, node)))
             found.append(own)
             bar.advance(task)
         codes.append(split)
@@ -99,9 +99,3 @@ def _by_category(vectors: np.ndarray, forced: np.ndarray, categories: int) -> tu
     labels = forced.copy()
     labels[~known] = nearest(vectors[~known], first)
     return first.astype(np.float32), labels
-
-
-def _kmeans(
-    vectors: np.ndarray, k: int, section: QuantizerSection, seed: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    return kmeans(vectors, k, np.random.default_rng(seed), section.kmeans_iterations, section.kmeans_sample)

@@ -56,6 +56,7 @@ def trl(model: Qwen2ForCausalLM, folder: Path, beta: float) -> Any:
             loss_type="grpo",
             epsilon=CLIP,
             beta=beta,
+            use_bias_correction_kl=False,
             use_cpu=True,
             bf16=False,
             activation_checkpointing=False,

@@ -148,3 +148,13 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"stage test: the loss is nan at step 6: lower lr \(now 0.003\)"):
         run(tmp_path, poisoned)
+
+
+def test_curves_go_to_tensorboard_when_asked(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stage = Stage("test", SECTION, batch, lambda: {"recall": 0.5})
+    run_stage(model(), stage, tmp_path / "mixed", seed=5, progress=False, tensorboard=tmp_path / "tensorboard")
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "mixed")).Reload()
+    assert [event.step for event in events.Scalars("eval/recall")] == [4, 8, 12]
+    assert events.Scalars("train/loss")

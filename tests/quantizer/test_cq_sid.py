@@ -13,7 +13,8 @@ from trainer.quantizer.cq_sid import auto_sizes, init_codebooks, quantize
 
 def test_level_one_starts_at_the_category_means_and_keeps_those_codes(shop: Shop) -> None:
     guide = np.array([int(path[1][1]) if path else -1 for path in shop.categories])
-    one, two, _ = init_codebooks(torch.from_numpy(shop.vectors), guide, 4, (6, 8, 8), section().cq_sid.batch_size, seed=0)
+    size = section().cq_sid.batch_size
+    one, two, _ = init_codebooks(torch.from_numpy(shop.vectors), guide, 4, (6, 8, 8), size, seed=0)
     for code in range(4):
         np.testing.assert_allclose(one.embedding[code], shop.vectors[guide == code].mean(axis=0), atol=1e-6)
     assert one.kept.tolist() == [True] * 4 + [False] * 2

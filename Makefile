@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-python test-java lint format bench proto plugin lock clean
+.PHONY: help demo test test-python test-java lint format bench proto plugin dist lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,9 +14,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "setting up .venv (once: a few minutes, about 6 GB with torch)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@# simulation, experiments and benchmarks are never installed: this environment finds them in the checkout
-	@$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "genrecall-checkout.pth").write_text(str(pathlib.Path.cwd()))'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, index, search, evaluate
@@ -55,9 +53,12 @@ plugin: ## the plugin's zip, in plugin/target/releases
 	@mkdir -p .cache
 	@plugin/build.sh package -DskipTests >.cache/plugin-build.log 2>&1 || { tail -n 30 .cache/plugin-build.log >&2; exit 1; }
 
+dist: $(INSTALLED) plugin ## sdist and wheel (with the plugin's zip), in dist
+	@$(PY) -m hatchling build
+
 lock: $(INSTALLED) ## renew requirements.lock from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra train --extra export --extra serve --extra tracing --extra opensearch --extra eval --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra all --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## what was built and measured; .venv stays
 	@rm -rf runs bundles plugin/target .cache

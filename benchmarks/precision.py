@@ -26,7 +26,7 @@ from benchmarks.machine import describe
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config.data import DataSection
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.decoding import GeneratedSids
 from genrecall.evaluation.channels_offline import generative
 from genrecall.evaluation.metrics import Judge, bootstrap
@@ -77,12 +77,12 @@ def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--codebook", default="current")
+    parser.add_argument("--bundle", default="current")
     asked = parser.parse_args()
 
-    opened = bundle.open(bundle.resolve(asked.bundles, asked.codebook))
+    opened = bundle.open(bundle.resolve(asked.bundles, asked.bundle))
     config = opened.manifest["config"]
-    dataset = open_dataset(DataSection.model_validate(config["data"]))
+    dataset = read_dataset(DataSection.model_validate(config["data"]))
     judge = Judge(dataset.judgments, config["data"]["relevant"], MEASURES)
     queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), judge.query_ids))
     texts = queries["text"].to_pylist()

@@ -38,8 +38,7 @@ from rich.table import Table
 from benchmarks.machine import describe as machine
 from genrecall import bundle
 from genrecall.config import Config, load
-from genrecall.data.readers import describe, read_items
-from genrecall.data.rejects import Rejects
+from genrecall.data.readers import read_items
 from genrecall.embeddings import embed
 from genrecall.evaluation.folds import asking
 from genrecall.evaluation.server_process import inference_server
@@ -68,7 +67,7 @@ class Bench:
         quick = settings.opensearch.refresh.model_copy(update={"drain_s": 0.0, "sample_queries": 0, "endpoint": None})
         self.section = settings.opensearch.model_copy(update={"index": ALIAS, "refresh": quick})
         self.client = connect(self.section, patient=True)
-        self.items = read_items(describe(settings.data)[0], Rejects())
+        self.items = read_items(settings.data)
         self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
         self.terms = loading.terms_of(self.bundle.items(), self.bundle.codebook)
         if copies > 1:

@@ -1,7 +1,7 @@
 """BM25's first hundred items, reranked with the probability that the generator gives their SIDs.
 
     genrecall evaluate -c configs/demo.yaml --offline
-    genrecall serve run.bundles_dir=runs/demo/evaluation/bundles server.hold=16
+    genrecall serve run.bundles_dir=runs/demo/evaluation/bundles server.max_loaded=16
     python -m examples.rerank --bundles runs/demo/evaluation/bundles
 
 Two features an item, made comparable inside each list: its BM25 score, and log p(SID) - log(items in the SID), asked of
@@ -25,7 +25,7 @@ from genrecall.bundle import Bundle, codes_of
 from genrecall.client import Client
 from genrecall.config.data import DataSection
 from genrecall.config.evaluation import EvaluationSection
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.evaluation.channels_offline import bm25
 from genrecall.evaluation.metrics import Interval, Judge, bootstrap
 from genrecall.evaluation.protocol import ask, asked, splits
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config = opened.manifest["config"]
             data = DataSection.model_validate(config["data"])
             section = EvaluationSection.model_validate(config["evaluation"])
-            dataset = open_dataset(data)
+            dataset = read_dataset(data)
             regime, split = split_of(opened, dataset, section, data.relevant)
             # what training knows of a recurring query is taken out of its list, as in every evaluation here
             channel = bm25(dataset.items, config["opensearch"]["bm25_fields"], section.bm25)

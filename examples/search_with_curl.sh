@@ -20,7 +20,7 @@ else
     # An alias of several codebooks needs the SIDs of each: this example takes one.
     codebook=$(curl -sSf "$url/$index/_mapping" | jq -er '[.[].mappings._meta.genrecall.codebook] | unique
         | if length == 1 and .[0] then .[0] else error("one codebook wanted, the mapping names \(.)") end')
-    query=$(genrecall generate "$text" --k 20 --codebook "$codebook" --endpoint "$endpoint" --json | jq '
+    query=$(genrecall generate "$text" --k 20 --bundle "$codebook" --endpoint "$endpoint" --json | jq '
         {bool: {minimum_should_match: 1, should:
             [.sids[] | {constant_score: {filter: {term: {sid: .sid}}, boost: (.score | exp)}}]}}')
 fi

@@ -23,10 +23,10 @@ import pyarrow as pa
 import typer
 
 from experiments.context import ExperimentContext
-from experiments.figures import Values, merged, table
+from experiments.figures import Values, merged, table_of_differences
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import kfold, split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import kfold_splits, training_split
 from genrecall.decoding import Generator
 from genrecall.evaluation.channels_offline import generative
 from genrecall.evaluation.metrics import Judge
@@ -85,7 +85,7 @@ def main(
         for name, values in of_folds.items():
             found[name].append(merged(values))
     for title, measures in tables_of(found[BASE][0]).items():
-        print("\n".join(["", title, "", *table(found, BASE, measures)]), flush=True)
+        print(f"\n{title}\n\n{table_of_differences(found, BASE, measures)}", flush=True)
 
 
 def tables_of(values: Values) -> dict[str, list[str]]:
@@ -101,9 +101,9 @@ def contexts(path: Path, seed: int, folds: int, overrides: list[str]) -> Iterato
     """One a fold."""
     changes = (f"run.seed={seed}", *overrides)
     settings = load(Config, path, changes)
-    dataset = open_dataset(settings.data)
+    dataset = read_dataset(settings.data)
     own = (settings.data.folder / "splits.json").is_file()
-    for split in [split_of(dataset, settings)] if own else kfold(dataset, 5, seed)[:folds]:
+    for split in [training_split(dataset, settings)] if own else kfold_splits(dataset, 5, seed)[:folds]:
         name = f"{settings.run.name}-{split.name}-{seed}"
         yield ExperimentContext(path, (*changes, f"run.name={name}"), dataset, split)
 

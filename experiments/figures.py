@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from genrecall.evaluation.metrics import Interval, bootstrap
+from genrecall.reports.markdown import Markdown, clear_points, table
 
 Values = Mapping[str, Mapping[str, float]]
 """measure -> query -> value."""
@@ -40,24 +41,20 @@ def difference(
     return bootstrap(np.array([one[query] - other[query] for query in one]), resamples, seed)
 
 
-def table(
-    variants: Mapping[str, Sequence[Values]], base: str, measures: Sequence[str], points: float = 100.0
-) -> list[str]:
+def table_of_differences(variants: Mapping[str, Sequence[Values]], base: str, measures: Sequence[str]) -> str:
     """Markdown: the base's values, and of every other variant the difference to it in points, clear ones bold.
 
-    Below each difference with several seeds stand those of the seeds alone.
+    Behind each difference with several seeds stand those of the seeds alone.
     """
-    lines = ["| variant | " + " | ".join(measures) + " |", "|---|" + "---|" * len(measures)]
-    for name, seeds in variants.items():
-        cells = []
-        for measure in measures:
-            if name == base:
-                cells.append(f"{mean(seeds, measure).mean:.4f}".lstrip("0"))
-                continue
-            of = difference(seeds, variants[base], measure)
-            text = f"{of.mean * points:+.2f} [{of.low * points:+.2f}, {of.high * points:+.2f}]"
-            alone = [difference([s], [b], measure, 100).mean for s, b in zip(seeds, variants[base], strict=True)]
-            each = " ".join(f"{value * points:+.1f}" for value in alone)
-            cells.append((f"**{text}**" if of.clear else text) + (f" ({each})" if len(alone) > 1 else ""))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+
+    def cell(seeds: Sequence[Values], measure: str) -> str:
+        of = clear_points(difference(seeds, variants[base], measure)._asdict(), digits=2)
+        alone = [difference([s], [b], measure, 100).mean for s, b in zip(seeds, variants[base], strict=True)]
+        each = " ".join(f"{100 * value:+.1f}" for value in alone)
+        return Markdown(f"{of} ({each})" if len(alone) > 1 else of)
+
+    rows = [
+        [name, *(f"{mean(seeds, m).mean:.4f}".lstrip("0") if name == base else cell(seeds, m) for m in measures)]
+        for name, seeds in variants.items()
+    ]
+    return table(["variant", *measures], rows)

@@ -19,12 +19,13 @@ import typer
 from experiments.context import ExperimentContext
 from experiments.figures import Values, difference, mean
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import training_split
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.expansion import SidItems
 from genrecall.files import write_json
+from genrecall.reports.markdown import clear_points, table
 from trainer.generator.requests import Requests
 
 MEASURES = ("SID@1", "SID@10", "item@10", "item@50")
@@ -47,8 +48,8 @@ def main(
 ) -> None:
     """Train, ask, print the tables."""
     settings = load(Config, config, override)
-    dataset = open_dataset(settings.data)
-    split = split_of(dataset, settings)
+    dataset = read_dataset(settings.data)
+    split = training_split(dataset, settings)
     found: dict[str, list[Values]] = {}
     for seed in map(int, seeds.split(",")):
         changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)
@@ -171,24 +172,17 @@ def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
         ]
 
     chosen = {name: part(seeds) for name, seeds in found.items()}
-    lines = ["| | " + " | ".join(MEASURES) + " |", "|---|" + "---|" * len(MEASURES)]
+    rows: list[list[object]] = []
     for name, seeds in chosen.items():
         known = [m for m in MEASURES if m in seeds[0]]
-        cells = [f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        rows.append([name, *(f"{mean(seeds, m).mean:.3f}".lstrip("0") if m in known else "" for m in MEASURES)])
     pairs = [(TRUE, QUERY_ONLY), (TRUE, OTHER), (TRUE, NONE), (NONE, QUERY_ONLY), (TRUE, POPULAR)]
     pairs += [("history, related alone", TRUE)]
     for one, other in pairs:
-        cells = []
-        for measure in MEASURES:
-            if measure not in chosen[other][0]:
-                cells.append("")
-                continue
-            of = difference(chosen[one], chosen[other], measure)
-            text = f"{of.mean * 100:+.1f} [{of.low * 100:+.1f}, {of.high * 100:+.1f}]"
-            cells.append(f"**{text}**" if of.clear else text)
-        lines.append(f"| {one} against {other} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        known = [m for m in MEASURES if m in chosen[other][0]]
+        of = {m: clear_points(difference(chosen[one], chosen[other], m)._asdict()) for m in known}
+        rows.append([f"{one} against {other}", *(of.get(m, "") for m in MEASURES)])
+    return table(["", *MEASURES], rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What of an item is embedded, and how its fields are read: training, serving and ingestion agree on it here.
+"""The text of an item that is embedded, and the checks of its fields, shared by training and serving.
 
 Imports no reader of datasets, so that a server can read an item as training did.
 """
@@ -26,7 +26,7 @@ def embedded_text(title: str, brand: str, category: Sequence[str]) -> str:
     return " . ".join(part for part in (title, brand, " ".join(category[-TEXT_CATEGORIES:])) if part)
 
 
-def text_of(value: Any, name: str) -> str:
+def parse_text(value: Any, name: str) -> str:
     """A string or None as one trimmed line; BadRow for another type or text that cannot be stored."""
     if value is None:
         return ""
@@ -39,7 +39,7 @@ def text_of(value: Any, name: str) -> str:
     return " ".join(value.split())
 
 
-def categories_of(value: Any, separator: str) -> list[str]:
+def parse_categories(value: Any, separator: str) -> list[str]:
     """A list of names, from general to specific; a string is split at `separator`; empty names are left out."""
     if isinstance(value, str):
         value = value.split(separator)
@@ -47,7 +47,7 @@ def categories_of(value: Any, separator: str) -> list[str]:
         return []
     if not isinstance(value, list):
         raise BadRow(f"category is {_kind(value)}, not a list")
-    return [name for name in (text_of(part, "category") for part in value) if name]
+    return [name for name in (parse_text(part, "category") for part in value) if name]
 
 
 def _kind(value: Any) -> str:

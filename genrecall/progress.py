@@ -7,6 +7,9 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# Called as work goes on: name of a file or a stage, how much is done, how much there is.
+OnProgress = Callable[[str, int, int], None]
+
 # Square brackets in a message are text, not markup.
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -30,3 +33,12 @@ class Bars(Progress):
         """Add a bar; returns a function that takes how many more are done. total: None where nobody knows."""
         task = self.add_task(description, total=total)
         return lambda n: self.advance(task, n)
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """An OnProgress: a bar for each stage, added when it is first named."""
+        task = next((task.id for task in self.tasks if task.description == stage), None)
+        self.update(self.add_task(stage) if task is None else task, completed=done, total=total)
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """An OnProgress that shows nothing."""

@@ -1,6 +1,7 @@
-"""Bundles behind gRPC: constrained beam search for the OpenSearch plugin and for rerankers.
+"""Bundles behind gRPC: constrained beam search for the OpenSearch plugin, rerankers and ingest jobs.
 
-A call walks `calls.py` (deadline, status, metrics, log) -> `service.py` (limits) -> `lanes.py` -> `scheduler.py` (one
-owner of the compute, batches across calls) -> `engines/` (the search). `slots.py` holds the bundles; `server.py` starts
-and stops the whole. `processes/` has the compute in another process (`compute.py` says what both do).
+`server.py` starts and stops everything. A call passes `admission/interceptor.py` and reaches its method in `service.py`
+(inside `middleware.py`: status, metrics, log); it is validated and admitted (`admission/`), queued and batched
+(`batching/`), and computed by an engine (`engines/`). `bundles/` loads what is served, `telemetry/` records what
+happens, `processes/` runs frontends and engine as separate processes.
 """

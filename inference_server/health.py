@@ -1,4 +1,4 @@
-"""gRPC's health service, with watches that end when the server does: it would wait for them all its grace otherwise."""
+"""gRPC's health service, whose watches end when the server stops; otherwise it would wait out its grace for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 
-class Health(health.aio.HealthServicer):
+class HealthService(health.aio.HealthServicer):
     def __init__(self) -> None:
         super().__init__()
         self._watches: set[asyncio.Task[None]] = set()
@@ -22,7 +22,7 @@ class Health(health.aio.HealthServicer):
             watch.cancel()
             self._watches.discard(watch)
 
-    def end(self) -> None:
-        """End the watches under way, without an error."""
+    def end_watches(self) -> None:
+        """End all watches, without an error."""
         for watch in self._watches:
             watch.cancel()

@@ -1,4 +1,4 @@
-"""Starting and stopping: port, TLS, health, reflection, metrics, signals."""
+"""Starts and stops a server: port, TLS, health, reflection, metrics, signals."""
 
 from __future__ import annotations
 
@@ -19,134 +19,124 @@ from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
-from inference_server.admission.interceptor import Door
-from inference_server.batching.compute import LocalCompute
-from inference_server.bundles import loaded as slots
+from inference_server.admission.interceptor import AdmissionInterceptor
+from inference_server.batching.executor import LocalExecutor
+from inference_server.bundles.loaded import LoadedBundles, load_bundles
 from inference_server.bundles.reload import Reloader
-from inference_server.health import Health
-from inference_server.process import Ready, raise_file_limit
+from inference_server.health import HealthService
 from inference_server.service import GenerativeRecall
+from inference_server.startup import ReadyInfo, raise_file_limit, set_torch_threads
 from inference_server.telemetry.logs import event
-from inference_server.telemetry.metrics import Metrics, exposed
+from inference_server.telemetry.metrics import Metrics, serve_metrics
 from inference_server.tls import credentials
 
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
 SERVING = health_pb2.HealthCheckResponse.SERVING
 OPTIONS = (
-    # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s after.
+    # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s later.
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
-    # Clients may test their connections as often as every 10 s, calls under way or not.
+    # Clients may ping as often as every 10 s, with calls in flight or without.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Calls under way on one connection: further ones wait at the client, so that one cannot fill the memory.
+    # Calls in flight on one connection: further ones wait at the client, so that one client cannot fill the memory.
     ("grpc.max_concurrent_streams", 1024),
 )
 
 
-def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[Ready], None]) -> None:
+def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[ReadyInfo], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
     Args:
-        root: the folder of bundles. SIGHUP looks there for new ones, and so does the server by itself.
-        codebooks: those to hold, the first answering calls that name none; empty: the newest `section.hold`.
+        root: the folder of bundles; new ones are served after SIGHUP, or `section.reload_interval_s` at most.
+        codebooks: those to serve, the first answering calls that name none; empty: the newest `section.max_loaded`.
         on_ready: called once calls are answered.
     """
     raise_file_limit()
-    if section.threads:
-        import torch
-
-        torch.set_num_threads(section.threads)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asked to look for bundles while loading them: it does
-    held = slots.load(root, codebooks, section)
-    asyncio.run(_run(root, codebooks, held, section, on_ready))
+    set_torch_threads(section.threads)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a request to look for bundles, which it does at this moment
+    asyncio.run(_run(root, codebooks, load_bundles(root, codebooks, section), section, on_ready))
 
 
 async def _run(
     root: Path,
     codebooks: Sequence[str],
-    held: slots.Slots,
+    loaded: LoadedBundles,
     section: ServerSection,
-    on_ready: Callable[[Ready], None],
+    on_ready: Callable[[ReadyInfo], None],
 ) -> None:
-    stopping, look = asyncio.Event(), asyncio.Event()
+    stopping, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, look.set)
-    compute = LocalCompute(held, section, Metrics())
-    running = await answer(GenerativeRecall(section, compute, compute.metrics), section.metrics_port)
-    watching = asyncio.create_task(Reloader(root, codebooks, compute).watch(look))
-    on_ready(Ready(running.port, running.metrics_port, held.names))
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    executor = LocalExecutor(loaded, section, Metrics())
+    running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
+    reloading = asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))
+    on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
     await stopping.wait()
-    watching.cancel()
+    reloading.cancel()
     await stop(running)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers on `port`, and shows its metrics on `metrics_port` (None: nowhere)."""
+    """A server that answers on `port` and serves its metrics on `metrics_port` (None: nowhere)."""
 
     port: int
     metrics_port: int | None
     section: ServerSection
     service: GenerativeRecall
-    checks: Health
+    health: HealthService
     closing: AsyncExitStack
 
 
-async def start(held: slots.Slots, section: ServerSection) -> Running:
-    """Listen and answer; raises UserError when an address cannot be had or the TLS files cannot be used."""
-    compute = LocalCompute(held, section, Metrics())
-    return await answer(GenerativeRecall(section, compute, compute.metrics), section.metrics_port)
-
-
-async def answer(service: GenerativeRecall, metrics_port: int | None, share_port: bool = False) -> Running:
-    """Put `service` behind gRPC; raises as `start` does.
+async def start_service(service: GenerativeRecall, metrics_port: int | None, share_port: bool = False) -> Running:
+    """Serve `service` over gRPC; raises UserError when an address is in use or the TLS files cannot be used.
 
     Args:
-        metrics_port: where this process shows the metrics that it counts; None: nowhere.
+        metrics_port: where this process serves its metrics; None: nowhere.
         share_port: whether other processes may listen on the port too: connections are spread over them.
     """
-    section, door = service.section, Door()
+    section, interceptor = service.section, AdmissionInterceptor()
     options = [
         ("grpc.max_receive_message_length", section.max_request_bytes),
         ("grpc.so_reuseport", int(share_port)),  # otherwise a second server on the port is an error
         *OPTIONS,
     ]
-    server = grpc.aio.server(interceptors=[door], options=options)
+    server = grpc.aio.server(interceptors=[interceptor], options=options)
     add_GenerativeRecallServicer_to_server(service, server)
-    checks = Health()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    health_service = HealthService()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     if section.reflection:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as closing:
-        shown = exposed(service.metrics.registry, section.metrics_host, metrics_port)
-        metrics_port = closing.enter_context(shown)
+        serving_metrics = serve_metrics(service.metrics.registry, section.metrics_host, metrics_port)
+        metrics_port = closing.enter_context(serving_metrics)
         if service.spans:
             closing.callback(service.spans.close)
-        closing.push_async_callback(service.compute.close)
-        closing.push_async_callback(server.stop, None)  # at once: what comes in between would end as CANCELLED
-        closing.push_async_callback(door.close, section.grace_s)
-        closing.callback(checks.end)
+        closing.push_async_callback(service.executor.close)
+        closing.push_async_callback(server.stop, None)  # at once: calls that arrive in between would end as CANCELLED
+        closing.push_async_callback(interceptor.close, section.shutdown_grace_s)
+        closing.callback(health_service.end_watches)
         port = _listen(server, section)
         await server.start()
         for name in ("", SERVICE):
-            await checks.set(name, SERVING)
-        return Running(port, metrics_port, section, service, checks, closing.pop_all())
+            await health_service.set(name, SERVING)
+        return Running(port, metrics_port, section, service, health_service, closing.pop_all())
 
 
 async def stop(running: Running) -> None:
-    """Say NOT_SERVING, take calls for `section.drain_s` more, then refuse new ones and let those in flight finish.
+    """Report NOT_SERVING, accept calls for `shutdown_delay_s` more, then refuse new ones and finish those in flight.
 
-    What has not finished after `section.grace_s` is cancelled.
+    Calls that have not finished `shutdown_grace_s` later are cancelled.
     """
-    section = running.section
-    event(log, logging.INFO, "stopping", drain_s=section.drain_s, grace_s=section.grace_s)
-    await running.checks.enter_graceful_shutdown()
-    await asyncio.sleep(section.drain_s)
+    delay_s, grace_s = running.section.shutdown_delay_s, running.section.shutdown_grace_s
+    event(log, logging.INFO, "stopping", shutdown_delay_s=delay_s, shutdown_grace_s=grace_s)
+    await running.health.enter_graceful_shutdown()
+    await asyncio.sleep(delay_s)
     await running.closing.aclose()
     event(log, logging.INFO, "stopped")
 

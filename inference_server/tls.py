@@ -1,4 +1,4 @@
-"""TLS of the server: certificates that are read again when their files change, and client certificates (mutual TLS)."""
+"""TLS of the server: certificates that are reloaded when their files change, and client certificates (mutual TLS)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ log = logging.getLogger(__name__)
 
 
 def credentials(section: ServerSection) -> grpc.ServerCredentials | None:
-    """None where the server speaks plaintext. Raises UserError for files that are missing, unreadable or do not fit."""
+    """None for plaintext. Raises UserError for files that are missing, unreadable or do not belong together."""
     cert, key, client_ca = section.tls_cert, section.tls_key, section.tls_client_ca
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:
-        found = "server.tls_cert" if cert else "server.tls_key" if key else "server.tls_client_ca"
-        raise UserError(f"{found} is set, but server.tls_cert and server.tls_key belong together: give both or neither")
+        setting = "server.tls_cert" if cert else "server.tls_key" if key else "server.tls_client_ca"
+        raise UserError(
+            f"{setting} is set, but server.tls_cert and server.tls_key belong together: give both or neither"
+        )
     certificates = Certificates(cert, key, client_ca)
     return grpc.dynamic_ssl_server_credentials(
-        certificates.read(), certificates.changed, require_client_authentication=client_ca is not None
+        certificates.read(), certificates.read_if_changed, require_client_authentication=client_ca is not None
     )
 
 
@@ -37,7 +39,7 @@ class Certificates:
         self._cert = cert
         self._key = key
         self._client_ca = client_ca
-        self._lock = threading.Lock()  # gRPC asks on its own threads, at each new connection
+        self._lock = threading.Lock()  # gRPC calls on its own threads, at each new connection
         self._seen = self._state()
 
     def read(self) -> grpc.ServerCertificateConfiguration:
@@ -57,20 +59,20 @@ class Certificates:
             raise UserError(f"{files} cannot be read: {error}; give PEM files that belong together") from None
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new ones, where a file has changed and they can be used; None to go on with the old ones."""
+    def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """The new certificates, where a file has changed and they can be used; None to keep the old ones."""
         with self._lock:
             state = self._state()
             if state == self._seen:
                 return None
             self._seen = state
         try:
-            found = self.read()
+            configuration = self.read()
         except UserError as error:
             event(log, logging.ERROR, "certificate refused", None, reason=str(error), remedy="the old one stays in use")
             return None
         event(log, logging.INFO, "certificate replaced", cert=self._cert)
-        return found
+        return configuration
 
     def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Changes with any of the files; None for one that is not there."""

@@ -1,6 +1,7 @@
-"""The attributes of every item, block by block: any block can be made again at any time from the seed alone.
+"""The attributes of every item, block by block: each block can be generated at any time from the seed alone.
 
-Items are never all in memory: passes over the shop walk its blocks. Words belong to `vocabulary`, titles to `wording`.
+Items are never all in memory: a pass over the shop goes block by block. Words belong to `vocabulary`, titles to
+`titles`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 from simulation import vocabulary
 from simulation.vocabulary import KINDS
 
-BLOCK = 10_000  # items made at a time
-LINES_A_BRAND = 6
-# What an item is made of; a wish of a query names one of them.
+BLOCK = 10_000  # items generated at a time
+LINES_PER_BRAND = 6
+# Attributes of an item that a query may require.
 ATTRIBUTES = ("brand", "color", "material", "size", "audience", "feature", "use")
 
 
@@ -29,7 +30,8 @@ class Items:
         kind: index into KINDS.
         feature: int32 [n, 2], two different ones.
         line: which of the brand's product lines.
-        popularity: float32 [n], above 0; decides what is judged where too many items fit; shown as a count of ratings.
+        popularity: float32 [n], above 0; shown as a count of ratings. Where too many items match, the most popular are
+            judged.
     """
 
     number: np.ndarray
@@ -66,7 +68,7 @@ class Shop:
         self.brand_weight = 1 / (1 + random.permutation(len(self.brands))) ** 0.6
 
     def random(self, *purpose: str | int) -> np.random.Generator:
-        """A stream of its own for each purpose, so that one never shifts another."""
+        """A random stream for each purpose, so that the draws of one never shift those of another."""
         return np.random.default_rng([self.seed, self.items, *(_number(part) for part in purpose)])
 
     @cached_property
@@ -105,10 +107,10 @@ class Shop:
         random = self.random("block", first)
         kind = np.searchsorted(self.kind_share.cumsum(), random.random(count)).clip(max=len(KINDS) - 1)
         brand = np.empty(count, dtype=np.int32)
-        wish = random.random(count)
+        draw = random.random(count)
         for category, (brands, cumulative) in enumerate(self.brands_of):
             rows = self.category_of[kind] == category
-            brand[rows] = brands[np.searchsorted(cumulative, wish[rows]).clip(max=len(brands) - 1)]
+            brand[rows] = brands[np.searchsorted(cumulative, draw[rows]).clip(max=len(brands) - 1)]
         drawn = {name: (random.random(count) * sizes[kind]).astype(np.int32) for name, sizes in self.choices.items()}
         features = self.choices["feature"][kind]
         second = (drawn["feature"] + 1 + (random.random(count) * (features - 1)).astype(np.int32)) % features
@@ -122,7 +124,7 @@ class Shop:
             audience=drawn["audience"],
             feature=np.stack([drawn["feature"], second.astype(np.int32)], axis=1),
             use=drawn["use"],
-            line=random.integers(LINES_A_BRAND, size=count, dtype=np.int32),
+            line=random.integers(LINES_PER_BRAND, size=count, dtype=np.int32),
             popularity=np.exp(random.normal(3.0, 1.6, size=count)).astype(np.float32),
         )
 

@@ -51,8 +51,8 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
     report: dict[str, Any] = {}
     if config.logs.use == "auto" and has_logs(config.data):
         folder = config.run.dir / "logs"
-        rejects = Rejects(folder / "rejected.jsonl")
-        parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
+        with Rejects(folder / "rejected.jsonl") as rejects:
+            parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
     elif source == "logs":
         raise UserError(
             f"generator.sampling.targets_from is logs, but {dataset.name} has none that may be used: bring "

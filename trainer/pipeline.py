@@ -30,10 +30,11 @@ from genrecall.embeddings import embed, load_encoder
 from genrecall.errors import UserError
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
-from trainer import fingerprint, model_card, work
+from genrecall.reports import codes_report, model_card
+from trainer import fingerprint, work
 from trainer.behaviour import Behaviour, behaviour_of
 from trainer.generator import TrainingData, TrainingSettings, train_generator
-from trainer.quantizer import Fitted, QueryItemPairs, fit, write_report
+from trainer.quantizer import Fitted, QueryItemPairs, fit
 
 Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries, among them `quantizer.select_by`."""
@@ -140,7 +141,7 @@ def quantize(run: TrainingRun, kind: QuantizerKind) -> Fitted:
     if not done.exists():
         categories, config = run.dataset.items["category"].to_pylist(), run.config
         fitted = fit(kind, run.vectors, categories, run.pairs, config.quantizer, config.run.seed, run.progress)
-        write_report(fitted.report, run.folder / kind / "codes")
+        codes_report(fitted.report).write(run.folder / kind / "codes")
         fitted.save(done)
     return Fitted.load(done)
 
@@ -208,7 +209,7 @@ def publish(
         shutil.copy2(folder / bundle.QUANTIZER, target)
         if config.generator.kind == "lm":  # the other kind keeps it inside the generator, which reads with it
             load_encoder(config.encoder).save(target / bundle.ENCODER)
-        (target / "MODEL_CARD.md").write_text(model_card.render(name, config, dataset, metrics), encoding="utf-8")
+        model_card(name, config.generator.kind, dataset, metrics).write(target)
 
     contents = bundle.Contents(
         dataset.items["item_id"].to_pylist(),

@@ -1,4 +1,4 @@
-"""`python -m experiments.games [--from FOLDER] [--users N]`: fills data/amazon-games and says what is in it."""
+"""`python -m experiments.games [--from FOLDER] [--users N]`: fills data/amazon-games and prints what it holds."""
 
 import json
 import sys
@@ -7,35 +7,35 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.games.fetch import NAME, fetch_games
-from experiments.games.files import FILES
+from experiments.games.dataset import NAME, fetch_games
+from experiments.games.raw_files import FILES
+from genrecall.data.fetch import source_folders
 from genrecall.errors import UserError
+from genrecall.progress import Bars
 
 
 def main(
     source: Annotated[Path | None, typer.Option("--from", help="Folder that holds its files.")] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to fill.")] = Path("data") / NAME,
-    users: Annotated[int | None, typer.Option(min=1, help="As many users, drawn by the seed.  [default: all]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the users and the derived queries.")] = 13,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    users: Annotated[int | None, typer.Option(min=1, help="Size of a sample of users.  [default: all]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample and the derived queries.")] = 13,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Bring real purchase histories, checked by sha256: from --from, else ../shared/data where it is, else the network.
+    """Fetch real purchase histories, checked by sha256: from --from, else ../shared/data where it is, else the network.
 
     Queries are derived from titles, since none were logged.
     """
-    if source and not all((source / file.name).is_file() for file in FILES):
-        raise UserError(f"--from {source} must hold {' and '.join(file.name for file in FILES)}")
-    sources = [source] if source else [Path("../shared/data") / NAME]
-    origin, facts = fetch_games(to, sources, users, seed)
+    with Bars(transient=True) as bars:
+        origin, description = fetch_games(to, source_folders(NAME, FILES, source), users, seed, bars.show)
     if as_json:
-        print(json.dumps({"dataset": NAME, "folder": str(to), "source": origin, **facts}))
+        print(json.dumps({"dataset": NAME, "folder": str(to), "source": origin, **description}))
         return
-    show(facts["about"])
+    show(description["about"])
     print(f"{NAME} is in {to} (source: {origin}); look at it with `genrecall data check data.folder={to}`")
 
 
 def show(about: dict[str, Any]) -> None:
-    """What the purchases are, how ambiguous their derived queries, and where to part them."""
+    """Print the counts, how ambiguous the derived queries are, and the settings of the leave-one-out split."""
     matches, requests = about["items_with_all_words_of_a_request"]["all"], about["requests"]
     print(
         f"{about['users']:,} users, {sum(requests.values()):,} purchases of {about['items']:,} items; "

@@ -1,7 +1,7 @@
 """Queries for purchases that came without one: 1 to 3 words of the title, chosen to fit many other titles too.
 
-Shoppers type a franchise or a kind of thing and leave the rest to the shop, so a word is the likelier the more titles
-share it. Pure functions; the same seed, user and item give the same query.
+Users type a franchise or a kind of product rather than a full title, so a word is the likelier the more titles have
+it. Pure functions; the same seed, user and item give the same query.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words that no query takes: they say nothing of what is sold.
-EMPTY = _set(
+# Stop words: no query has them.
+STOP_WORDS = _set(
     "a an and at by for from in into is it its no not of on or the to vs versus with without your you "
     "bundle code collection collector's collectors compatible digital discontinued download edition episode game "
     "game's games import included includes japan japanese limited new official officially old online only pack "
     "packaging pcs physical pre-load premium product series set special standard ultimate version vol volume"
 )
-# Words that a query takes beside another, never alone: platforms, their makers, colours.
+# Words that a query may have beside another, never alone: platforms, their makers, colours.
 WEAK = _set(
     "advance black blue boy clear color colour cube dreamcast ds dsi electronic gameboy gamecube genesis gold gray "
     "green grey lite mac microsoft mini nes nintendo one orange original pc pink playstation portable psp purple red "
@@ -48,22 +48,22 @@ def frequencies(titles: Iterable[list[str]]) -> Counter[str]:
     return Counter(word for title in titles for word in set(title))
 
 
-def askable(title: list[str]) -> list[str]:
+def candidate_words(title: list[str]) -> list[str]:
     """The words of a title that a query may take, each once, in their order; title as of `words_of`.
 
-    Never: words with a digit (model numbers, "ps4"), single letters, Roman numerals, EMPTY words.
+    Never: words with a digit (model numbers, "ps4"), single letters, Roman numerals, STOP_WORDS words.
     """
-    return list(dict.fromkeys(word for word in title if _askable(word)))
+    return list(dict.fromkeys(word for word in title if _usable(word)))
 
 
 def derive(words: list[str], frequency: Counter[str], seed: str) -> str:
-    """The query of one purchase, its words in the order of the title; "" where the title has no word to ask for.
+    """The query of one purchase, its words in the order of the title; "" where the title has no candidate word.
 
     Words are drawn without replacement, by `frequency`. Platform words and colours alone are a query only where the
     title has nothing else (`is_weak`).
 
     Args:
-        words: of the title, as of `askable`.
+        words: of the title, as of `candidate_words`.
         frequency: above 0 for each of them.
         seed: names the purchase.
     """
@@ -73,11 +73,11 @@ def derive(words: list[str], frequency: Counter[str], seed: str) -> str:
         strong, weak = weak, []
     if not strong:
         return ""
-    chance = random.Random(seed)
-    drawn = chance.random()
+    rng = random.Random(seed)
+    drawn = rng.random()
     count = next(count for count, share in WORD_COUNTS if drawn < share)
     # Smallest of -log(u) / weight first is weighted sampling without replacement (Efraimidis and Spirakis 2006).
-    order = {word: -math.log(1 - chance.random()) / frequency[word] for word in strong + weak}
+    order = {word: -math.log(1 - rng.random()) / frequency[word] for word in strong + weak}
     first = min(strong, key=order.__getitem__)
     rest = sorted((word for word in order if word != first), key=order.__getitem__)
     chosen = {first, *rest[: count - 1]}
@@ -103,5 +103,5 @@ class Matcher:
         return len(set.intersection(*found)) if found else 0
 
 
-def _askable(word: str) -> bool:
-    return len(word) > 1 and word not in EMPTY and not _NUMBER.search(word)
+def _usable(word: str) -> bool:
+    return len(word) > 1 and word not in STOP_WORDS and not _NUMBER.search(word)

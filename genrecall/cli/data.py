@@ -1,20 +1,23 @@
-"""`genrecall data`: bring a public dataset, make a shop, simulate logs, look at what a configuration reads."""
+"""`genrecall data`: fetch a public dataset, make a shop, simulate logs, check what a configuration reads."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import TaskID
 from rich.table import Table
 
-app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
-GROUP = True
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config, stdout
+from genrecall.progress import Bars, console
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+if TYPE_CHECKING:
+    from types import ModuleType
+
+app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
+
+NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")]
 
 
 @app.command()
@@ -23,167 +26,166 @@ def fetch(
     source: Annotated[Path | None, typer.Option("--from", help="Folder that holds its files.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Folder to fill.  [default: data/esci-us]")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Bring a public dataset, checked by sha256: from --from, else ../shared/data where it is, else over the network.
+    """Fetch a public dataset, checked by sha256: from --from, else ../shared/data where it is, else over the network.
 
     esci: products, queries, human judgments.
 
     Example: `genrecall data fetch esci`
     """
+    from genrecall.data import fetch as fetching
     from genrecall.data.esci import ESCI
-    from genrecall.data.fetch import fetch as bring
     from genrecall.errors import UserError
 
     if name != "esci":
         raise UserError(f"dataset {name!r} is not known: `genrecall data fetch` brings esci")
-    if source and not all((source / file.name).is_file() for file in ESCI.files):
-        raise UserError(f"--from {source} must hold {' and '.join(file.name for file in ESCI.files)}")
     folder = to or Path("data") / ESCI.name
-    with _stages() as progress:
-        origin = bring(ESCI, folder, [source] if source else [Path("../shared/data") / ESCI.name], progress)
+    with Bars(transient=True) as bars:
+        sources = fetching.source_folders(ESCI.name, ESCI.files, source)
+        origin = fetching.fetch(ESCI, folder, sources, bars.show)
     if as_json:
-        print(json.dumps({"dataset": ESCI.name, "folder": str(folder), "source": origin}))
+        print_json({"dataset": ESCI.name, "folder": str(folder), "source": origin})
     else:
         print(f"{ESCI.name} is in {folder} (source: {origin}); look at it with `genrecall data check`")
 
 
 @app.command()
 def synthesize(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")],
+    out: NewFolder,
     items: Annotated[int, typer.Option("--items", "-n", help="1,000 to 20,000,000.")] = 10_000,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")] = 13,
+    seed: Seed = 13,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Any other setting, such as queries=500 or clicks.noise=2.")
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a shop: items, queries with graded relevance, behaviour logs. Everything in it is simulated.
 
     Example: `genrecall data synthesize --items 10000 --seed 7 --out data/shop`
     """
+    simulation = _simulation()
     from genrecall.config import load
-    from simulation import synthesize as make
     from simulation.config import ShopSection
 
     section = load(ShopSection, None, [f"items={items}", f"seed={seed}", *(overrides or [])])
-    with _stages() as progress:
-        described = make(section, out, progress)
-    if as_json:
-        print(json.dumps(described, indent=1))
-        return
-    about = described["about"]
-    counts = ", ".join(f"{about[name]:,} {name}" for name in ("items", "queries", "judgments", "sessions", "clicks"))
-    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+    with Bars(transient=True) as bars:
+        description = simulation.synthesize(section, out, bars.show)
+    _show_simulated(description, out, ("items", "queries", "judgments", "sessions", "clicks"), as_json)
 
 
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="A dataset with judgments, such as data/esci-us.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")],
+    out: NewFolder,
     sessions: Annotated[int, typer.Option("--sessions", "-n", help="Logged searches of each judged query.")] = 100,
-    seed: Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")] = 13,
+    seed: Seed = 13,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Any other setting, such as clicks.noise=2 or days=7.")
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Copy a judged dataset and add behaviour logs: searches, clicks and purchases simulated from its judgments.
 
     Example: `genrecall data simulate data/esci-us --out data/esci-logs`
     """
+    simulation = _simulation()
     from genrecall.config import load
-    from simulation import simulate as make
     from simulation.config import SimulationSection
 
     section = load(SimulationSection, None, [f"sessions={sessions}", f"seed={seed}", *(overrides or [])])
-    with _stages() as progress:
-        described = make(section, folder, out, progress)
-    if as_json:
-        print(json.dumps(described, indent=1))
-        return
-    about = described["about"]
-    counts = ", ".join(f"{about[name]:,} {name}" for name in ("queries", "sessions", "clicks", "purchases"))
-    print(f"{out}: {counts} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
-
-
-@contextmanager
-def _stages() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage of long work; what is yielded takes the stage, how much is done, and how much there is."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
-
-        yield show
+    with Bars(transient=True) as bars:
+        description = simulation.simulate(section, folder, out, bars.show)
+    _show_simulated(description, out, ("queries", "sessions", "clicks", "purchases"), as_json)
 
 
 @app.command()
-def check(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings of the configuration, such as data.folder=data/shop.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A configuration; its data section counts.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Read the dataset of a configuration and say what is in it, what was rejected and how it splits.
+def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Read the dataset of a configuration; print its counts, what was rejected and how it is split.
 
     Bad rows are listed in runs/NAME/rejects.jsonl; exit code 2 when there are more than data.max_reject_share. Logs
     become requests, as for training; their report is written to runs/NAME/logs as well.
 
     Example: `genrecall data check data.folder=data/esci-us`
     """
-    from genrecall.config import Config, load
     from genrecall.data.events import has_logs
-    from genrecall.data.readers import open_dataset
+    from genrecall.data.readers import read_dataset
     from genrecall.data.rejects import Rejects
-    from genrecall.data.splits import split_of
-    from genrecall.data.summary import summary
+    from genrecall.data.splits import training_split
+    from genrecall.data.summary import summarize
 
-    chosen = load(Config, config, overrides or [])
-    rejects = Rejects(chosen.run.dir / "rejects.jsonl")
-    with Console(stderr=True).status(f"reading {chosen.data.folder}"):
-        dataset = open_dataset(chosen.data, rejects)
-    found = {}
-    if chosen.logs.use == "auto" and has_logs(chosen.data):
-        from trainer.logs import prepare
+    settings = read_config(config, overrides)
+    logs = None
+    with Rejects(settings.run.dir / "rejects.jsonl") as rejects:
+        with console.status(f"reading {settings.data.folder}"):
+            dataset = read_dataset(settings.data, rejects)
+        if settings.logs.use == "auto" and has_logs(settings.data):
+            from trainer.logs import prepare
 
-        split, folder = split_of(dataset, chosen), chosen.run.dir / "logs"
-        _, found["logs"] = prepare(chosen.data, chosen.logs, dataset, split, folder, rejects, progress=not as_json)
-    facts = summary(dataset, chosen.data, rejects, chosen.evaluation.folds, chosen.run.seed) | found
+            split, folder = training_split(dataset, settings), settings.run.dir / "logs"
+            _, logs = prepare(settings.data, settings.logs, dataset, split, folder, rejects, progress=not as_json)
+    facts = summarize(dataset, settings, rejects)
     if as_json:
-        print(json.dumps(facts, indent=1))
-    else:
-        _show(facts, rejects.path if rejects.count() else None)
-        if "logs" in facts:
-            from trainer.logs.report import rows
+        print_json(facts if logs is None else {**facts, "logs": logs})
+        return
+    _show_facts(facts)
+    if rejects.count():
+        print(f"rejected rows are listed in {rejects.path}")
+    if logs is not None:
+        from trainer.logs.report import rows
 
-            table = Table(title=f"logs ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
-            for row in rows(facts["logs"]).items():
-                table.add_row(*row)
-            Console().print(table)
-            print(f"the report is in {chosen.run.dir / 'logs'}: logs.md, logs.png, logs.json")
+        _show_table(f"logs ({_origin(facts)})", rows(logs))
+        print(f"the report is in {folder}: logs.md, logs.png, logs.json")
 
 
-def _show(facts: dict[str, Any], rejected: Path | None) -> None:
-    table = Table(title=f"{facts['name']} ({'simulated' if facts['simulated'] else 'observed'})", show_header=False)
-    for key, value in facts.items():
-        if key in ("name", "simulated", "rejects", "splits", "logs"):
-            continue
-        said = ", ".join(f"{k} {v:,g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
-        table.add_row(key.replace("_", " "), said)
+def _simulation() -> ModuleType:
+    """The room `simulation`, which only a checkout has."""
+    from genrecall.errors import UserError
+
+    try:
+        import simulation
+    except ModuleNotFoundError as error:
+        if error.name != "simulation":
+            raise
+        raise UserError(
+            "the generated shop and simulated logs belong to the source checkout of genrecall and are not part of the "
+            "installed package: run this verb in a checkout, after `make`"
+        ) from None
+    return simulation
+
+
+def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        print_json(description)
+        return
+    about = description["about"]
+    counted = ", ".join(f"{about[name]:,} {name}" for name in counts)
+    seed = about["settings"]["seed"]
+    print(f"{out}: {counted} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    rows = {}
+    for name, value in facts.items():
+        if name not in ("name", "simulated", "rejects", "splits"):
+            many = isinstance(value, dict)
+            rows[name.replace("_", " ")] = ", ".join(f"{k} {v:,g}" for k, v in value.items()) if many else f"{value:,}"
     for name, parts in facts["splits"].items():
-        said = ", ".join(f"{part} {size['queries']:,} ({size['judgments']:,})" for part, size in parts.items())
-        table.add_row(f"split {name}: queries (judgments)", said)
+        sizes = ", ".join(f"{part} {size['queries']:,} ({size['judgments']:,})" for part, size in parts.items())
+        rows[f"split {name}: queries (judgments)"] = sizes
     for source, reasons in facts["rejects"].items():
-        table.add_row(f"rejected {source}", ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items()))
-    Console().print(table)
-    if rejected:
-        print(f"rejected rows are listed in {rejected}")
+        rows[f"rejected {source}"] = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
+    _show_table(f"{facts['name']} ({_origin(facts)})", rows)
+
+
+def _show_table(title: str, rows: dict[str, str]) -> None:
+    table = Table(title=title, show_header=False)
+    for row in rows.items():
+        table.add_row(*row)
+    stdout.print(table)
+
+
+def _origin(facts: dict[str, Any]) -> str:
+    return "simulated" if facts["simulated"] else "observed"

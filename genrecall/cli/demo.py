@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from genrecall.config import Config, load
+from genrecall.cli.options import DEMO, ConfigFile, Overrides, Quiet, read_config
+from genrecall.config import Config
 from genrecall.errors import UserError
 
 app = typer.Typer()
@@ -23,12 +24,13 @@ SHOP_ITEMS = 5_000
 
 @app.command()
 def demo(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as evaluation.folds=3.")] = None,
-    config: Annotated[Path, typer.Option("--config", "-c", help="A file in configs/.")] = Path("configs/demo.yaml"),
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
     query: Annotated[str, typer.Option(help="The sample search; empty: a test query, unseen in training.")] = "",
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the OpenSearch node running for your own searches.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Data, codes, generator, bundle, server, OpenSearch node, index, a search, and the evaluation.
 
@@ -45,8 +47,8 @@ def demo(
     began = time.monotonic()
     changes = list(overrides or [])
     with step("1/6 data", "genrecall data fetch esci"):
-        changes += choose_data(load(Config, config, changes))
-    settings = load(Config, config, changes)
+        changes += choose_data(read_config(config, changes))
+    settings = read_config(config, changes)
     typed = " ".join([f"-c {config}", *changes])
 
     with step("2/6 codes, generator, bundle", f"genrecall train {typed}"):

@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, RunName, Url, print_json, read_config
 
 app = typer.Typer()
 
 
 @app.command()
 def evaluate(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as evaluation.depth=100.")] = None,
-    config: Annotated[Path, typer.Option("--config", "-c", help="A file in configs/.")] = Path("configs/demo.yaml"),
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
     offline: Annotated[bool, typer.Option("--offline", help="The same channels without a node.")] = False,
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; the same as run.name=NAME.")] = None,
+    run: RunName = None,
     folds: Annotated[int | None, typer.Option("--folds", help="The same as evaluation.folds=N.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json.")] = False,
+    url: Url = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask BM25, k-NN, adapted k-NN and the generator; fuse; compare. Trains a generator for each fold.
 
     Writes evaluation.json, evaluation.md and plots into runs/NAME/. Folds that an earlier run finished are taken as
     they are.
 
-    Example: `genrecall evaluate -c configs/demo.yaml --offline --folds 3`
+    Example: `genrecall evaluate -c demo --offline --folds 3`
     """
-    from rich.console import Console
+    from genrecall.evaluation import pipeline
+    from genrecall.progress import console
+    from genrecall.reports import evaluation_report, summary, verdict
 
-    from genrecall.config import Config, load
-
-    extra = [
-        *(overrides or []),
-        *([f"run.name={run}"] if run is not None else []),
-        *([f"evaluation.folds={folds}"] if folds is not None else []),
-    ]
-    settings = load(Config, config, extra)
-
-    from genrecall.evaluation import pipeline, report
-
-    console = Console(stderr=True)
-    result = pipeline.evaluate_run(
-        settings, offline, progress=not as_json, tell=lambda line: console.print(line, highlight=False)
-    )
-    files = report.write(result, settings.run.dir)
+    settings = read_config(config, overrides, {"run.name": run, "evaluation.folds": folds, "opensearch.url": url})
+    result = pipeline.evaluate_run(settings, offline, tell=console.print)
+    files = evaluation_report(result).write(settings.run.dir)
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
     else:
-        print(report.summary(result))
+        print("\n".join(verdict(result)) + "\n")
+        print(summary(result) + "\n")
         print("wrote " + ", ".join(map(str, files)))

@@ -1,6 +1,5 @@
 """`genrecall export`: a bundle's generator for another runtime."""
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from genrecall.cli.options import BundleName, BundlesFolder, Json, Quiet, open_bundle, print_json
 from genrecall.errors import UserError
 
 app = typer.Typer()
@@ -27,34 +27,35 @@ class Dtype(StrEnum):
 
 @app.command()
 def export(
-    codebook: Annotated[str, typer.Argument(help="A codebook such as v1, or `current`.")] = "current",
+    bundle: BundleName = "current",
+    bundles: BundlesFolder = Path("bundles"),
     format_: Annotated[Format, typer.Option("--format", help="ONNX, or TensorRT from the ONNX export.")] = Format.onnx,
     dtype: Annotated[Dtype, typer.Option(help="Of the weights: float32 is exact; int8 is for CPUs.")] = Dtype.float32,
-    root: Annotated[Path, typer.Option("--bundles", help="Folder that holds the bundles.")] = Path("bundles"),
     queries: Annotated[
         Path | None,
-        typer.Option(help="Queries to compare with torch on, one a line; without it those the bundle was trained on."),
+        typer.Option(
+            metavar="FILE",
+            help="Compare with torch on these queries, one a line, instead of those the bundle was trained on.",
+        ),
     ] = None,
     profile: Annotated[
         list[str] | None,
         typer.Option(help="TensorRT: BATCHxTOKENSxBEAMS that engines are tuned for (may be repeated)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export the search and the scoring of a bundle, compare them with torch, and keep them inside the bundle.
 
     `genrecall serve` then takes them by itself (`server.engine=auto`). The constraint tables are inputs of the graphs.
 
-    Example: `genrecall export --format onnx`, then `genrecall serve server.engine=onnx`
+    Example: `genrecall export --bundle current --dtype float32`
     """
-    from rich.console import Console
-
-    from genrecall import bundle
+    from genrecall.progress import console
     from trainer.export.attach import attach_onnx, attach_tensorrt
     from trainer.export.tensorrt import Profile
 
-    console = Console(stderr=True)
-    opened = bundle.open(bundle.resolve(root, codebook))
+    opened = open_bundle(bundles, bundle)
     facts: Mapping[str, Any] = {}
     with console.status(f"exporting {opened.codebook} to {format_.value} {dtype.value} (a minute or so)"):
         if format_ is Format.onnx:
@@ -64,7 +65,7 @@ def export(
             path = attach_tensorrt(opened, dtype.value, profiles)
     size = sum(file.stat().st_size for file in path.iterdir())
     if as_json:
-        print(json.dumps({"path": str(path), "bytes": size, "compared": facts}))
+        print_json({"path": str(path), "bytes": size, "compared": facts})
         return
     print(f"{path} ({size / 1e6:.1f} MB)")
     if facts:
@@ -84,10 +85,10 @@ def _texts(opened, queries: Path | None, most: int = 64) -> list[str]:  # type: 
             raise UserError(f"--queries {queries} cannot be read: {error}") from None
     else:
         from genrecall.config.data import DataSection
-        from genrecall.data.readers import open_dataset
+        from genrecall.data.readers import read_dataset
 
         try:
-            dataset = open_dataset(DataSection.model_validate(opened.manifest["config"]["data"]))
+            dataset = read_dataset(DataSection.model_validate(opened.manifest["config"]["data"]))
         except (UserError, KeyError) as error:
             raise UserError(f"the dataset of {opened.codebook} cannot be read ({error}): give --queries FILE") from None
         lines = dataset.queries["text"].to_pylist() or dataset.items["title"].to_pylist()

@@ -52,8 +52,7 @@ def load(
 
     Example: `genrecall index load --bundle v1 --switch`
     """
-    from genrecall.data.readers import describe, read_items
-    from genrecall.data.rejects import Rejects
+    from genrecall.data.readers import read_items
     from genrecall.embeddings import embed
     from genrecall.item_text import item_text
     from genrecall.progress import Bars
@@ -64,7 +63,7 @@ def load(
     settings, of = opened(config, overrides, bundle)
     section = settings.opensearch
     folder = settings.run.dir / "index"
-    items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
+    items = read_items(settings.data, folder / "items.rejects.jsonl")
     vectors = embed(item_text(items), settings.encoder, settings.run.cache_dir)
     with Bars() as bar, explained(section):
         task = bar.add_task(f"indexing into {section.url}", total=len(items))

@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from genrecall.bundle import Bundle
     from genrecall.config import Config
 
 DEMO = Path("demo")  # the packaged configuration that a verb reads unless -c names another
-BUNDLES = Path("bundles")
+ENDPOINT = "127.0.0.1:50051"  # where `genrecall serve` listens
 
 # Results that are not JSON; text is printed as it is, square brackets too. Messages go to genrecall.progress.console.
 stdout = Console(highlight=False, markup=False)
@@ -57,12 +58,11 @@ RunName = Annotated[
 BundleName = Annotated[
     str, typer.Option("--bundle", metavar="NAME", help="A codebook such as v1, `current` or `previous`, or a folder.")
 ]
-BundlesFolder = Annotated[Path, typer.Option("--bundles", metavar="DIR", help="Folder that holds the bundles.")]
+BUNDLES = typer.Option("--bundles", metavar="DIR", help="Folder that holds the bundles.", show_default="bundles")
+BundlesFolder = Annotated[Path, BUNDLES]
 Endpoint = Annotated[
     str | None,
-    typer.Option(
-        metavar="HOST:PORT", help="The inference server.", envvar="GENRECALL_ENDPOINT", show_default="127.0.0.1:50051"
-    ),
+    typer.Option(metavar="HOST:PORT", help="The inference server.", envvar="GENRECALL_ENDPOINT", show_default=ENDPOINT),
 ]
 Url = Annotated[
     str | None,
@@ -90,6 +90,13 @@ def read_config(config: Path, overrides: list[str] | None, options: Mapping[str,
 
     chosen = [f"{key}={json.dumps(value, default=str)}" for key, value in (options or {}).items() if value is not None]
     return load(Config, config, [*chosen, *(overrides or [])])
+
+
+def open_bundle(root: Path, name: str, check: bool = True) -> "Bundle":
+    """The bundle that `--bundle` names: one in `root`, or a folder."""
+    from genrecall import bundle
+
+    return bundle.open(Path(name) if "/" in name else bundle.resolve(root, name), check=check)
 
 
 def print_json(value: Any) -> None:

@@ -150,17 +150,15 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _queries(settings: "Config", file: Path | None) -> list[str]:
     """`sample_queries` of them, spread evenly over the file or the dataset; titles, of a shop without queries."""
-    from genrecall.data.readers import describe, read_items, read_judged
-    from genrecall.data.rejects import Rejects
+    from genrecall.data.readers import read_dataset
     from genrecall.errors import UserError
 
     wanted = settings.opensearch.refresh.sample_queries
     if not wanted:
         return []
     if file is None:
-        data, _ = describe(settings.data)
-        items = read_items(data, Rejects())
-        texts = read_judged(data, items, Rejects())[0]["text"].to_pylist() or items["title"].to_pylist()
+        dataset = read_dataset(settings.data)
+        texts = dataset.queries["text"].to_pylist() or dataset.items["title"].to_pylist()
     else:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
@@ -261,8 +259,7 @@ def _sync_once(
 ) -> None:
     from dataclasses import asdict
 
-    from genrecall.data.readers import describe, read_items
-    from genrecall.data.rejects import Rejects
+    from genrecall.data.readers import read_items
     from genrecall.embeddings import embed
     from genrecall.item_text import item_text
     from index_mappings import sync as job
@@ -270,7 +267,7 @@ def _sync_once(
 
     settings, of = opened(config, overrides, bundle)
     section, folder = settings.opensearch, settings.run.dir / "index"
-    items = read_items(describe(settings.data)[0], Rejects(folder / "items.rejects.jsonl"))
+    items = read_items(settings.data, folder / "items.rejects.jsonl")
     texts = item_text(items)
     rejects = folder / f"{section.index}.sync.rejects.jsonl"
     with (

@@ -33,18 +33,18 @@ def report(
 
     settings = load(Config, config, [*(overrides or []), *([f"run.name={run}"] if run is not None else [])])
 
-    from genrecall.reports import collect, look, write
+    from genrecall.reports import collect, diagnose, write_run
 
     found = collect(settings.run, split)
-    findings = look(found)
-    files = write(found, findings, settings.run.dir)
+    findings = diagnose(found)
+    files = write_run(found, findings, settings.run.dir)
     if as_json:
         print(json.dumps(collected(found, findings, files), indent=2))
         return
     for what in found.missing:
         print(f"not there yet: {what}")
-    for said in findings:
-        print(f"worth a look: {said.replace('`', '')}")
+    for finding in findings:
+        print(f"worth a look: {finding.replace('`', '')}")
     print("wrote " + ", ".join(map(str, files[:2])) + f" and {len(files) - 2} plots in {settings.run.dir / 'report'}")
 
 

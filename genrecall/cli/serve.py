@@ -6,39 +6,43 @@ from typing import Annotated
 
 import typer
 
+from genrecall.cli.options import BUNDLES, DEMO, ConfigFile, Json, Overrides, Quiet, read_config
+
 app = typer.Typer()
 
 
 @app.command()
 def serve(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings such as server.port=50052.")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Its sections `server` and `run` are used.")
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle", metavar="NAME", help="Serve this codebook (may be repeated; the first answers by default)."
+        ),
     ] = None,
-    codebook: Annotated[
-        list[str] | None, typer.Option(help="Hold this codebook (may be repeated; the first answers by default).")
-    ] = None,
+    bundles: Annotated[Path | None, BUNDLES] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each call.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Serve bundles over gRPC until SIGTERM or Ctrl-C; calls in flight are finished first.
 
-    Without `--codebook` the current bundle and the newest others are held, `server.hold` in all.
+    Without `--bundle` the current bundle and the newest others are served, `server.max_loaded` in all.
 
-    Example: `genrecall serve server.port=50051`, then `genrecall generate "red shoes"`
+    Example: `genrecall serve server.port=50051`
     """
-    from genrecall.config import Config, load
-    from inference_server.process import Ready
+    from inference_server.startup import ReadyInfo
     from inference_server.telemetry import logs
 
-    settings = load(Config, config, overrides or [])
+    settings = read_config(config, overrides, {"run.bundles_dir": bundles})
     logs.configure(settings.server.log_format, verbose)
 
-    def ready(server: Ready) -> None:
+    def ready(server: ReadyInfo) -> None:
         address = f"{settings.server.host}:{server.port}"
-        if as_json:
-            told = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
-            print(json.dumps({**told, "metrics_port": server.metrics_port}), flush=True)
+        if as_json:  # one line: what starts a server waits for it
+            facts = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
+            print(json.dumps({**facts, "metrics_port": server.metrics_port}), flush=True)
         else:
             names = server.codebooks
             print(f"listening on {address}, codebooks: {', '.join(names)} (default {names[0]})", flush=True)
@@ -46,8 +50,8 @@ def serve(
     if settings.server.processes > 1:
         from inference_server.processes.supervisor import supervise
 
-        supervise(settings.run.bundles_dir, codebook or [], settings.server, verbose, ready)
+        supervise(settings.run.bundles_dir, bundle or [], settings.server, verbose, ready)
     else:
         from inference_server.server import serve as run
 
-        run(settings.run.bundles_dir, codebook or [], settings.server, ready)
+        run(settings.run.bundles_dir, bundle or [], settings.server, ready)

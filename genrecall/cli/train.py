@@ -1,13 +1,11 @@
 """`genrecall train`: from a configuration to a bundle."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, read_config
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config, stdout
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
@@ -37,30 +35,26 @@ def train(
 
         shutil.rmtree(settings.run.dir / "train", ignore_errors=True)
 
-    from genrecall.data.readers import open_dataset
+    from genrecall.data.readers import read_dataset
     from genrecall.evaluation import score_dev
     from trainer.pipeline import train as run
 
-    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
+    dataset = read_dataset(settings.data, settings.run.dir / "rejects.jsonl")
     if not dataset.items.num_rows:
         raise UserError("the dataset has no items: nothing to train on")
-    from genrecall.data.splits import split_of
+    from genrecall.data.splits import training_split
 
-    split = split_of(dataset, settings)
+    split = training_split(dataset, settings)
     score = score_dev(dataset, split, settings)
-    bundle = run(settings, dataset, split, settings.run.codebook, score, progress=not as_json)
+    bundle = run(settings, dataset, split, settings.run.codebook, score)
     if as_json:
-        print(json.dumps({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]}))
+        print_json({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]})
         return
-    console = Console(highlight=False)
-    show(bundle, console)
-    console.print(
-        f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip(),
-        markup=False,
-    )
+    show(bundle)
+    print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
 
 
-def show(bundle: "Bundle", console: Console) -> None:
+def show(bundle: "Bundle") -> None:
     """What was tried and what was published."""
     metrics = bundle.manifest["metrics"]
     figures = list(dict.fromkeys(name for of in metrics["candidates"].values() for name in of["dev"]))
@@ -76,8 +70,8 @@ def show(bundle: "Bundle", console: Console) -> None:
             *(f"{of['dev'][name]:.3f}".lstrip("0") for name in figures),
         )
     if figures:
-        console.print(table)
-    console.print(
+        stdout.print(table)
+    stdout.print(
         f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
         f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
         soft_wrap=True,

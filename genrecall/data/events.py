@@ -7,23 +7,17 @@ a query that was not logged) and what is derived from it (requests, a client's r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from genrecall.config.data import DataSection, Source
+from genrecall.config.data import DataSection
 from genrecall.data.field_mapping import getter
-from genrecall.data.parse import Parser, batches, id_of, position_of, time_of
-from genrecall.data.readers import describe, rows_of
+from genrecall.data.parse import RowParser, parse_batches, parse_id, parse_position, parse_time
 from genrecall.data.rejects import Rejects
-from genrecall.data.rows import paths
+from genrecall.data.sources import has_source, read_rows, resolve_sources
 from genrecall.errors import BadRow
-from genrecall.item_text import text_of
-
-FILES = {
-    source: (f"{source}.jsonl", f"{source}.jsonl.gz", f"{source}.parquet") for source in ("ubi_queries", "ubi_events")
-}
+from genrecall.item_text import parse_text
 
 _TIME = pa.timestamp("ms", tz="UTC")
 _WHERE = [pa.field("place", pa.string(), nullable=False), pa.field("line", pa.int64(), nullable=False)]
@@ -58,34 +52,22 @@ LOGGED_EVENTS = pa.schema(
 
 def has_logs(section: DataSection) -> bool:
     """Whether the dataset that `section` names comes with logs."""
-    section = describe(section)[0]
-    return bool(section.ubi_queries.index or log_files(section, "ubi_queries"))
-
-
-def log_files(section: DataSection, source: str) -> list[Path]:
-    """The files of `source` (ubi_queries or ubi_events); none where it is an index, or is not there."""
-    chosen: Source = getattr(section, source)
-    return [] if chosen.index else paths(section.folder, chosen, FILES[source])
+    return has_source(resolve_sources(section)[0], "ubi_queries")
 
 
 def logged_queries(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
-    """LOGGED_QUERIES, in the order of the log; bad rows go to `rejects`. section: as `readers.describe` fills it in."""
-    return _stream(section, "ubi_queries", LOGGED_QUERIES, _logged_query(section), rejects)
+    """LOGGED_QUERIES, in the order of the log; bad rows go to `rejects`. section: resolved (`resolve_sources`)."""
+    rows = read_rows(section, "ubi_queries")
+    return parse_batches(rows, LOGGED_QUERIES, _logged_query(section), rejects, "ubi_queries", located=True)
 
 
 def logged_events(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
     """LOGGED_EVENTS, in the order of the log. An event of an action that `data.actions` does not list is left out."""
-    return _stream(section, "ubi_events", LOGGED_EVENTS, _logged_event(section), rejects)
+    rows = read_rows(section, "ubi_events")
+    return parse_batches(rows, LOGGED_EVENTS, _logged_event(section), rejects, "ubi_events", located=True)
 
 
-def _stream(
-    section: DataSection, source: str, schema: pa.Schema, parse: Parser, rejects: Rejects
-) -> Iterator[pa.RecordBatch]:
-    rows = rows_of(section, getattr(section, source), FILES[source], source)
-    return batches(rows, schema, parse, rejects, source, located=True)
-
-
-def _logged_query(section: DataSection) -> Parser:
+def _logged_query(section: DataSection) -> RowParser:
     fields = section.ubi_queries.fields
     get_id, get_text, get_client = getter(fields.query_id), getter(fields.user_query), getter(fields.client_id)
     get_time, get_hits = getter(fields.timestamp), getter(fields.hits)
@@ -96,35 +78,35 @@ def _logged_query(section: DataSection) -> Parser:
         if not isinstance(hits, list):
             raise BadRow("the items shown are not a list")
         record = (
-            id_of(get_id(row), "query_id"),
-            text_of(get_text(row), "user_query"),
-            text_of(get_client(row), "client_id"),
-            time_of(get_time(row)),
-            text_of(get_gender(row), "gender"),
-            text_of(get_age(row), "age_band"),
-            [id_of(hit, "item_id") for hit in hits],
+            parse_id(get_id(row), "query_id"),
+            parse_text(get_text(row), "user_query"),
+            parse_text(get_client(row), "client_id"),
+            parse_time(get_time(row)),
+            parse_text(get_gender(row), "gender"),
+            parse_text(get_age(row), "age_band"),
+            [parse_id(hit, "item_id") for hit in hits],
         )
         return [record]
 
     return parse
 
 
-def _logged_event(section: DataSection) -> Parser:
+def _logged_event(section: DataSection) -> RowParser:
     fields = section.ubi_events.fields
     get_action, get_id, get_client = getter(fields.action), getter(fields.query_id), getter(fields.client_id)
     get_time, get_item, get_position = getter(fields.timestamp), getter(fields.item_id), getter(fields.position)
 
     def parse(row: Any) -> list[tuple[Any, ...]]:
-        name = id_of(get_action(row), "action_name")
+        name = parse_id(get_action(row), "action_name")
         if name not in section.actions:
             return []
         record = (
-            id_of(get_id(row), "query_id"),
-            text_of(get_client(row), "client_id"),
-            time_of(get_time(row)),
+            parse_id(get_id(row), "query_id"),
+            parse_text(get_client(row), "client_id"),
+            parse_time(get_time(row)),
             section.actions[name],
-            id_of(get_item(row), "item_id"),
-            position_of(get_position(row)),
+            parse_id(get_item(row), "item_id"),
+            parse_position(get_position(row)),
         )
         return [record]
 

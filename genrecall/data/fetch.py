@@ -5,24 +5,25 @@ The folder appears whole (with the `dataset.json` that describes it) or not at a
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from genrecall.data.folder import new_folder, write_description
+from genrecall import files
+from genrecall.data.writers import new_dataset, write_description
 from genrecall.errors import UserError
+from genrecall.progress import OnProgress, no_progress
 
 CHUNK = 1 << 16
 TIMEOUT_S = 30.0
-Progress = Callable[[str, int, int], None]  # file name or stage, done so far, in all; of a file: bytes
+SHARED = Path("../shared/data")  # where datasets are looked for before the network is used
 
 
 @dataclass(frozen=True)
-class File:
+class PublishedFile:
     """One file of a dataset, as published."""
 
     name: str
@@ -33,57 +34,66 @@ class File:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """A dataset: its files, and what `dataset.json` says of them (genrecall.config.data.Description)."""
+    """A dataset: its files, and its `dataset.json` (genrecall.config.data.Description)."""
 
     name: str
-    files: tuple[File, ...]
+    files: tuple[PublishedFile, ...]
     description: dict[str, Any]
 
 
-def fetch(dataset: PublicDataset, to: Path, sources: list[Path], progress: Progress = lambda *_: None) -> str:
+def source_folders(name: str, published: Sequence[PublishedFile], chosen: Path | None) -> list[Path]:
+    """Where to look for the files of the dataset `name` before the network: the folder `chosen` (--from), else SHARED.
+
+    UserError where the chosen folder lacks a file.
+    """
+    if chosen and not all((chosen / file.name).is_file() for file in published):
+        raise UserError(f"--from {chosen} must hold {' and '.join(file.name for file in published)}")
+    return [chosen or SHARED / name]
+
+
+def fetch(dataset: PublicDataset, to: Path, sources: Sequence[Path], progress: OnProgress = no_progress) -> str:
     """Fill the folder `to`; return where the files came from, or "already there".
 
     Args:
-        dataset: what to bring.
-        to: the folder to fill; kept as it is when it is already whole.
-        sources: folders that may hold the files, in order; the first that has them all is used. None: the network.
-        progress: called as bytes come over the network.
+        dataset: what to fetch.
+        to: the folder to fill; kept as it is when it is already complete.
+        sources: folders that may have the files; the first that has them all is used, else the network.
+        progress: called as bytes come over the network, with the file's name.
 
     Raises:
         UserError: a file whose checksum differs, an address that cannot be reached, a folder that holds other things.
     """
-    if is_whole(dataset, to):
+    if all((to / file.name).is_file() and files.sha256(to / file.name) == file.sha256 for file in dataset.files):
         write_description(to, dataset.description)
         return "already there"
-    if to.exists() and any(to.iterdir()):
+    if files.occupied(to):
         raise UserError(f"{to} exists and is not the whole {dataset.name} dataset: move it away, or give another --to")
-    with new_folder(to, "--to") as folder:
-        origin = gather(dataset.files, folder, sources, progress)
+    with new_dataset(to, "--to") as folder:
+        origin = fetch_files(dataset.files, folder, sources, progress)
         write_description(folder, dataset.description)
     return origin
 
 
-def gather(files: tuple[File, ...], folder: Path, sources: list[Path], progress: Progress = lambda *_: None) -> str:
-    """Bring `files` into `folder`, each checked; return where they came from. Arguments and errors as of `fetch`."""
-    held = next((source for source in sources if all((source / file.name).is_file() for file in files)), None)
-    for file in files:
-        if held:
-            shutil.copyfile(held / file.name, folder / file.name)
+def fetch_files(
+    published: Sequence[PublishedFile], folder: Path, sources: Sequence[Path], progress: OnProgress = no_progress
+) -> str:
+    """Bring the `published` files into `folder`, each checked. Other arguments, errors and result as of `fetch`."""
+    local = next((source for source in sources if all((source / file.name).is_file() for file in published)), None)
+    for file in published:
+        if local:
+            shutil.copyfile(local / file.name, folder / file.name)
         else:
             _download(file, folder / file.name, progress)
-        _check(file, folder / file.name, str(held / file.name) if held else file.url)
-    return str(held) if held else "the network"
+        _check(file, folder / file.name, str(local / file.name) if local else file.url)
+    return str(local or "the network")
 
 
-def is_whole(dataset: PublicDataset, folder: Path) -> bool:
-    """Whether `folder` holds every file with the right checksum."""
-    return all((folder / file.name).is_file() and _sha256(folder / file.name) == file.sha256 for file in dataset.files)
-
-
-def _download(file: File, path: Path, progress: Progress) -> None:
+def _download(file: PublishedFile, path: Path, progress: OnProgress) -> None:
     try:
-        with urllib.request.urlopen(file.url, timeout=TIMEOUT_S) as answer, path.open("wb") as out:
-            _copy(answer, out, lambda done: progress(file.name, done, file.size))
+        with urllib.request.urlopen(file.url, timeout=TIMEOUT_S) as response, path.open("wb") as out:
+            while chunk := response.read(CHUNK):
+                out.write(chunk)
+                progress(file.name, out.tell(), file.size)
     except OSError as error:  # URLError, timeouts and broken connections are all OSError
         raise UserError(
             f"{file.url} could not be fetched ({error}). Without a network: give --from DIR, a folder that holds the "
@@ -92,23 +102,10 @@ def _download(file: File, path: Path, progress: Progress) -> None:
         ) from None
 
 
-def _copy(answer: IO[bytes], out: IO[bytes], progress: Callable[[int], None]) -> None:
-    done = 0
-    while chunk := answer.read(CHUNK):
-        out.write(chunk)
-        done += len(chunk)
-        progress(done)
-
-
-def _check(file: File, path: Path, origin: str) -> None:
-    found = _sha256(path)
-    if found != file.sha256:
+def _check(file: PublishedFile, path: Path, origin: str) -> None:
+    sha256 = files.sha256(path)
+    if sha256 != file.sha256:
         raise UserError(
-            f"{origin} is not the file expected: sha256 {found}, {path.stat().st_size} bytes; expected {file.sha256}, "
+            f"{origin} is not the file expected: sha256 {sha256}, {path.stat().st_size} bytes; expected {file.sha256}, "
             f"{file.size} bytes. It is incomplete or another version: fetch again, or give a copy with --from DIR"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a value must look like to be kept, and the loop that turns rows into a table and sets the bad ones aside.
+"""Checks of single values, and the loop that turns rows into a table and sets the bad ones aside.
 
 Shared by the readers of items, queries, judgments and events. Every row ends in exactly one place: kept, or rejected
 with a reason.
@@ -18,31 +18,31 @@ import pyarrow as pa
 from genrecall.data.rejects import Rejects
 from genrecall.data.rows import Row
 from genrecall.errors import BadRow
-from genrecall.item_text import text_of
+from genrecall.item_text import parse_text
 
 BATCH = 16_384  # records turned into Arrow at a time
 LONGEST_ID = 512  # bytes; OpenSearch takes no longer _id
 LARGEST_GRADE = 1e9  # beyond it a grade is a mistake, and the smaller ones would vanish when divided by it
 _PLAIN_ID = re.compile(rf"[!-~]{{1,{LONGEST_ID}}}").fullmatch
-Parser = Callable[[Any], Iterable[tuple[Any, ...]]]
+RowParser = Callable[[Any], Iterable[tuple[Any, ...]]]
 
 
-def table(rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str) -> pa.Table:
-    """The records of all rows as one table; arguments as of `batches`."""
-    return pa.Table.from_batches(batches(rows, schema, parse, rejects, source), schema=schema)
+def parse_table(rows: Iterable[Row], schema: pa.Schema, parse: RowParser, rejects: Rejects, source: str) -> pa.Table:
+    """The records of all rows as one table; arguments as of `parse_batches`."""
+    return pa.Table.from_batches(parse_batches(rows, schema, parse, rejects, source), schema=schema)
 
 
-def batches(
-    rows: Iterable[Row], schema: pa.Schema, parse: Parser, rejects: Rejects, source: str, located: bool = False
+def parse_batches(
+    rows: Iterable[Row], schema: pa.Schema, parse: RowParser, rejects: Rejects, source: str, located: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """The records of all rows, a batch at a time.
 
     Args:
-        rows: as they come out of a file or index.
+        rows: of a file or index.
         schema: of the records.
         parse: from a row's value to its records (tuples in the schema's order: none, one or several); raises BadRow.
-        rejects: takes the bad rows, and counts the good ones.
-        source: what the rows are (items, queries, ...), for messages.
+        rejects: takes the bad rows and counts the others.
+        source: what the rows are (items, queries, ...).
         located: whether the schema ends with `place` and `line`, to be filled with where the row was found.
     """
     stream = _records(rows, parse, rejects, source, located)
@@ -52,7 +52,7 @@ def batches(
 
 
 def _records(
-    rows: Iterable[Row], parse: Parser, rejects: Rejects, source: str, located: bool
+    rows: Iterable[Row], parse: RowParser, rejects: Rejects, source: str, located: bool
 ) -> Iterator[tuple[Any, ...]]:
     for row in rows:
         try:
@@ -60,13 +60,13 @@ def _records(
                 raise BadRow(row.fault)
             records = list(parse(row.value))
         except BadRow as reason:
-            rejects.add(source, row.place, row.line, str(reason), row.value)
+            rejects.reject(source, row.place, row.line, str(reason), row.value)
         else:
-            rejects.keep(source)
+            rejects.accept(source)
             yield from ((*record, row.place, row.line) for record in records) if located else records
 
 
-def id_of(value: Any, name: str) -> str:
+def parse_id(value: Any, name: str) -> str:
     """A string or whole number as an id; BadRow where it is absent, empty, too long, or holds white space."""
     if isinstance(value, str) and _PLAIN_ID(value):  # nearly every id: twenty of them a logged query
         return value
@@ -74,7 +74,7 @@ def id_of(value: Any, name: str) -> str:
         raise BadRow(f"{name} is missing")
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    text = text_of(value, name)
+    text = parse_text(value, name)
     if not text:
         raise BadRow(f"{name} is empty")
     if " " in text:
@@ -84,18 +84,18 @@ def id_of(value: Any, name: str) -> str:
     return text
 
 
-def texts_of(value: Any) -> Iterator[str]:
+def parse_texts(value: Any) -> Iterator[str]:
     """Every string and number in a value of nested lists, each as one line."""
     if isinstance(value, list):
         for part in value:
-            yield from texts_of(part)
+            yield from parse_texts(part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield str(value)
-    elif text := text_of(value, "text"):
+    elif text := parse_text(value, "text"):
         yield text
 
 
-def grade_of(value: Any) -> float:
+def parse_grade(value: Any) -> float:
     """A finite number that is not negative; numbers written as text are read."""
     try:
         grade = math.nan if isinstance(value, bool) else float(value)
@@ -108,7 +108,7 @@ def grade_of(value: Any) -> float:
     return grade
 
 
-def time_of(value: Any) -> datetime:
+def parse_time(value: Any) -> datetime:
     """An ISO 8601 text, milliseconds since 1970, or a datetime; without a zone it is UTC."""
     try:
         if isinstance(value, str):
@@ -122,7 +122,7 @@ def time_of(value: Any) -> datetime:
     raise BadRow("timestamp is missing" if value is None else "timestamp is not a time")
 
 
-def position_of(value: Any) -> int:
+def parse_position(value: Any) -> int:
     """A 1-based rank; 0 where it is absent."""
     if value is None:
         return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from genrecall.errors import UserError
 
@@ -13,53 +15,77 @@ RAW_CHARS = 10_000  # of a rejected row; enough to recognise it
 
 
 class Rejects:
-    """Counts and keeps rejected rows of every source of one dataset.
+    """Counts and keeps rejected rows of every source of one dataset. To be closed: a context manager.
 
     Args:
-        path: the reject file (JSON lines: source, place, line, reason, raw), absent when no row is rejected; None keeps
-            only the counts.
+        path: the reject file (JSON lines: source, place, line, reason, raw), written line by line and absent when no
+            row is rejected; None keeps only the counts.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self.kept: Counter[str] = Counter()
+        self.accepted: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = {}
         self.examples: dict[tuple[str, str], str] = {}
+        self._file: TextIO | None = None
         if path:
             path.unlink(missing_ok=True)
 
-    def add(self, source: str, place: str, line: int, reason: str, raw: Any) -> None:
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the reject file; the counts stay."""
+        if self._file:
+            self._file.close()
+
+    def reject(self, source: str, place: str, line: int, reason: str, raw: Any) -> None:
         """One row of `source` (items, queries, ...) found at `line` of `place` (a file or an index)."""
         self.reasons.setdefault(source, Counter())[reason] += 1
         self.examples.setdefault((source, reason), f"{place} line {line}")
         if self.path:
             text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
             row = {"source": source, "place": place, "line": line, "reason": reason, "raw": text[:RAW_CHARS]}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if not self._file:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def keep(self, source: str) -> None:
+    def accept(self, source: str) -> None:
         """One row of `source` that can be used."""
-        self.kept[source] += 1
+        self.accepted[source] += 1
 
     def count(self, source: str | None = None) -> int:
+        """Rejected rows of `source`, or of all."""
         chosen = self.reasons if source is None else {source: self.reasons.get(source, Counter())}
         return sum(reasons.total() for reasons in chosen.values())
 
     def check(self, source: str, max_share: float) -> None:
-        """Raise UserError when the rejected share of `source` is above `max_share`, or when nothing was kept."""
-        kept, rejected = self.kept[source], self.count(source)
-        rows = kept + rejected
+        """Raise UserError when the rejected share of `source` is above `max_share`, or when no row was accepted."""
+        accepted, rejected = self.accepted[source], self.count(source)
+        rows = accepted + rejected
         if not rows:
-            raise UserError(f"data.{source} has no rows: check that the file or index is the one meant")
-        if kept and rejected <= max_share * rows:
+            raise UserError(f"data.{source} has no rows: check that the file or index is the right one")
+        if accepted and rejected <= max_share * rows:
             return
         reason, times = self.reasons[source].most_common(1)[0]
         where = f"all are listed in {self.path}" if self.path else "`genrecall data check` lists them all in a file"
         raise UserError(
             f"data.{source}: {rejected} of {rows} rows cannot be used ({rejected / rows:.1%}; data.max_reject_share is "
             f"{max_share:.1%}). The commonest reason is {reason!r} ({times} rows, first at "
-            f"{self.examples[source, reason]}); {where}. Mend the rows or the mapping data.{source}.fields, or raise "
-            "data.max_reject_share."
+            f"{self.examples[source, reason]}); {where}. Correct the rows or the mapping data.{source}.fields, or "
+            "raise data.max_reject_share."
         )
+
+
+@contextmanager
+def open_rejects(rejects: Path | Rejects | None) -> Iterator[Rejects]:
+    """A `Rejects` with the given file, closed at the end; one that the caller owns is left open."""
+    if isinstance(rejects, Rejects):
+        yield rejects
+        return
+    with Rejects(rejects) as opened:
+        yield opened

@@ -1,4 +1,4 @@
-"""Streams of raw rows out of files and OpenSearch indices, one at a time, in bounded memory.
+"""Raw rows of files and OpenSearch indices, one at a time, in bounded memory.
 
 Owns formats: JSON lines (also gzipped), Parquet, TSV, TREC qrels, the judgment list of OpenSearch's Search Relevance
 Workbench, an index. What the rows mean belongs to `genrecall.data.readers`. A row that cannot be parsed is still a row,
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from genrecall.config.data import DataSection, Source
+from genrecall.config.data import DataSection
 from genrecall.errors import UserError
 
 QUERY_COLUMNS = ("query_id", "text")
@@ -28,7 +28,7 @@ TIMEOUT_S, KEEP_ALIVE = 60, "5m"  # of a page of an index, and of the view of it
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A raw row: its place (file or index), 1-based line or row number there, value, and a reason if it has none."""
+    """A raw row: its place (file or index), 1-based line or row number there, value, and why it cannot be parsed."""
 
     place: str
     line: int
@@ -36,19 +36,7 @@ class Row:
     fault: str = ""
 
 
-def paths(folder: Path, source: Source, names: tuple[str, ...]) -> list[Path]:
-    """The files of a source: those its path (or glob) names, else the first of the standard `names` that is there."""
-    if source.path:
-        named = folder / source.path  # an absolute path stays itself
-        alone = named.is_file() or Path(source.path).is_absolute()
-        found = [path for path in ([named] if alone else sorted(folder.glob(source.path))) if path.is_file()]
-        if not found:
-            raise UserError(f"{named} does not exist: mend data.folder, or the path of the source that names it")
-        return found
-    return next(([folder / name] for name in names if (folder / name).is_file()), [])
-
-
-def read(files: list[Path]) -> Iterator[Row]:
+def read_files(files: list[Path]) -> Iterator[Row]:
     """Rows of files, each in the format that its name says."""
     for path in files:
         name = path.name.removesuffix(".gz")
@@ -66,7 +54,7 @@ def read(files: list[Path]) -> Iterator[Row]:
         yield from reader(path)
 
 
-def scan(section: DataSection, index: str) -> Iterator[Row]:
+def scan_index(section: DataSection, index: str) -> Iterator[Row]:
     """Every document of an index, as one unchanging view (point in time, search_after over `_shard_doc`).
 
     The value is the `_source` with `_id` added, so that a mapping may use it; the line is the position in the scan.
@@ -90,20 +78,24 @@ def scan(section: DataSection, index: str) -> Iterator[Row]:
             client.delete_pit(body={"pit_id": [pit]})
 
 
-def state(section: DataSection, index: str) -> list[Any]:
-    """What an index, or those of an alias, hold, without reading it: the same state has the same documents.
+def index_state(section: DataSection, index: str) -> list[Any]:
+    """The state of an index, or of those of an alias, without reading it: the same state has the same documents.
 
     [[name, uuid, [[shard, the number of its last operation]]]], in order of the names.
     """
     with _connected(section, index) as client:
-        told = client.indices.stats(index=index, metric="docs", params={"level": "shards"})["indices"]
-    found = []
-    for name, about in sorted(told.items()):
-        shards = [
-            [n, max(copy["seq_no"]["max_seq_no"] for copy in about["shards"][n])] for n in sorted(about["shards"])
+        stats = client.indices.stats(index=index, metric="docs", params={"level": "shards"})["indices"]
+    return [
+        [
+            name,
+            index["uuid"],
+            [
+                [n, max(copy["seq_no"]["max_seq_no"] for copy in copies)]
+                for n, copies in sorted(index["shards"].items())
+            ],
         ]
-        found.append([name, about["uuid"], shards])
-    return found
+        for name, index in sorted(stats.items())
+    ]
 
 
 @contextmanager
@@ -141,7 +133,7 @@ def is_judgment_list(path: Path) -> bool:
         return file.read(1 << 16).lstrip().startswith("{") and '"judgmentRatings"' in path.read_text("utf-8", "replace")
 
 
-def judgment_list(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
+def read_judgment_list(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     """Queries and their ratings: [(query text, [{"docId": ..., "rating": ...}])], in the file's order."""
     try:
         queries = json.loads(path.read_text(encoding="utf-8"))["judgmentRatings"]

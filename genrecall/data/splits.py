@@ -1,7 +1,7 @@
-"""Which judgments may be trained on, tuned on and tested on: unseen queries, recurring ones, or as a dataset says.
+"""Splits of the judgments for training, tuning and test: unseen queries, recurring ones, or the dataset's own.
 
-A query and its reordering or inflection ("red shoes", "shoe red") are one group and never part: otherwise a test query
-would have been trained on under another spelling.
+A query and its reorderings or inflections ("red shoes", "shoe red") are one group and in one part: otherwise a test
+query would have been trained on under another spelling.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genrecall.records import Dataset, Split
 _WORD = re.compile(r"\w+")
 
 
-def groups(texts: Sequence[str]) -> np.ndarray:
+def query_groups(texts: Sequence[str]) -> np.ndarray:
     """int64 [n]: the number of the group of each query; two queries share one when their sets of stems are equal."""
     import Stemmer
 
@@ -36,20 +36,20 @@ def groups(texts: Sequence[str]) -> np.ndarray:
     return result
 
 
-def split_of(dataset: Dataset, settings: Config) -> Split:
-    """What to train, choose and test on: the folder's splits.json, else the first fold of the evaluation.
+def training_split(dataset: Dataset, config: Config) -> Split:
+    """The split that training uses: the folder's splits.json, else the first fold of the evaluation.
 
     A catalogue without judgments gives three empty parts: the generator learns from synthetic queries alone.
     """
-    path = settings.data.folder / "splits.json"
+    path = config.data.folder / "splits.json"
     if path.exists():
-        return given(dataset, path)
+        return read_split(dataset, path)
     if not dataset.judgments.num_rows:
         return Split("none", dataset.judgments, dataset.judgments, dataset.judgments)
-    return kfold(dataset, settings.evaluation.folds, settings.run.seed)[0]
+    return kfold_splits(dataset, config.evaluation.folds, config.run.seed)[0]
 
 
-def kfold(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.15) -> list[Split]:
+def kfold_splits(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.15) -> list[Split]:
     """Unseen queries: each judged query is in the test part of exactly one fold; dev is taken from the rest.
 
     Named fold0 ... foldN-1. UserError when there are fewer groups of queries than folds.
@@ -73,7 +73,7 @@ def kfold(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.15) -> l
     return splits
 
 
-def recurring(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: float = 1.0) -> Split:
+def recurring_split(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: float = 1.0) -> Split:
     """Recurring queries: half of the relevant items of each query are known (train), the other half is to be found.
 
     The half to be found, with the query's other judgments, is in dev or in test, by query. A query with nothing left to
@@ -99,7 +99,7 @@ def recurring(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: flo
     return _split("recurring", judgments, known, hidden & dev, hidden & ~dev)
 
 
-def given(dataset: Dataset, path: Path) -> Split:
+def read_split(dataset: Dataset, path: Path) -> Split:
     """The split of a dataset folder's `splits.json`: {"train": [query_id, ...], "dev": [...], "test": [...]}.
 
     UserError when the file cannot be read, or a query, or its reordering, is in two parts.
@@ -113,14 +113,14 @@ def given(dataset: Dataset, path: Path) -> Split:
         ) from None
     owner: dict[int, tuple[str, str]] = {}
     ids = dataset.queries["query_id"].to_pylist()
-    for query, group in zip(ids, groups(dataset.queries["text"].to_pylist()).tolist(), strict=True):
+    for query, group in zip(ids, query_groups(dataset.queries["text"].to_pylist()).tolist(), strict=True):
         if query not in part_of:
             continue
         first, part = owner.setdefault(group, (query, part_of[query]))
         if part != part_of[query]:
             raise UserError(
                 f"{path}: query {first} is in {part} and query {query}, the same words, is in {part_of[query]}: the "
-                "second was as good as seen in training; put both into one part"
+                "second would in effect be seen in training; put both into one part"
             )
     listed = sum(len(parts[name]) for name in ("train", "dev", "test"))
     if listed != len(part_of):
@@ -132,7 +132,7 @@ def given(dataset: Dataset, path: Path) -> Split:
 def _judged_groups(dataset: Dataset) -> np.ndarray:
     """int64 [judgments]: the group of the query of each judgment."""
     ids = dataset.queries["query_id"].to_pylist()
-    of_query = dict(zip(ids, groups(dataset.queries["text"].to_pylist()).tolist(), strict=True))
+    of_query = dict(zip(ids, query_groups(dataset.queries["text"].to_pylist()).tolist(), strict=True))
     return np.array([of_query[query] for query in dataset.judgments["query_id"].to_pylist()], dtype=np.int64)
 
 

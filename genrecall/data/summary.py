@@ -1,23 +1,24 @@
-"""What a dataset holds, in numbers that show at a glance whether it was read as meant."""
+"""Counts of a dataset, which show at a glance whether it was read as intended."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from genrecall.config.data import DataSection
+from genrecall.config import Config
 from genrecall.data.rejects import Rejects
-from genrecall.data.splits import given, kfold, recurring
+from genrecall.data.splits import kfold_splits, read_split, recurring_split
 from genrecall.errors import UserError
 from genrecall.records import Dataset, Split
 
 
-def summary(dataset: Dataset, section: DataSection, rejects: Rejects, folds: int, seed: int) -> dict[str, Any]:
-    """JSON-ready facts about a dataset that was read with `rejects`, split as a run with `folds` and `seed` would."""
+def summarize(dataset: Dataset, config: Config, rejects: Rejects) -> dict[str, Any]:
+    """JSON-ready facts about a dataset that was read with `rejects`, and its splits as a run of `config` makes them."""
     items = len(dataset.items)
     categories = dataset.items["category"].to_pylist()
-    relevant = dataset.judgments["grade"].to_numpy() >= section.relevant
+    relevant = dataset.judgments["grade"].to_numpy() >= config.data.relevant
     _, of_query = np.unique(np.asarray(dataset.judgments["query_id"].to_pylist())[relevant], return_counts=True)
     judged = len(set(dataset.judgments["query_id"].to_pylist()))
     brands = [brand for brand in dataset.items["brand"].to_pylist() if brand]
@@ -41,21 +42,20 @@ def summary(dataset: Dataset, section: DataSection, rejects: Rejects, folds: int
             for name, q in (("median", 0.5), ("most", 1.0))
         },
         "rejects": {source: dict(reasons.most_common()) for source, reasons in rejects.reasons.items()},
-        "splits": {name: _sizes(split) for name, split in _splits(dataset, section, folds, seed)},
+        "splits": {name: _sizes(split) for name, split in _splits(dataset, config)},
     }
 
 
-def _splits(dataset: Dataset, section: DataSection, folds: int, seed: int) -> list[tuple[str, Split]]:
-    if not len(dataset.judgments):  # a shop without judgments: there is nothing to part
+def _splits(dataset: Dataset, config: Config) -> list[tuple[str, Split]]:
+    if not len(dataset.judgments):  # a catalogue without judgments has nothing to split
         return []
-    splits = [("recurring", recurring(dataset, seed, relevant=section.relevant))]
-    if (section.folder / "splits.json").is_file():
-        splits.insert(0, ("splits.json", given(dataset, section.folder / "splits.json")))
-    try:
-        splits.insert(0, (f"fold0 of {folds}", kfold(dataset, folds, seed)[0]))
-    except UserError:  # fewer distinct queries than folds: there is nothing to show
-        return splits
-    return splits
+    folds, seed, path = config.evaluation.folds, config.run.seed, config.data.folder / "splits.json"
+    splits = []
+    with suppress(UserError):  # fewer distinct queries than folds
+        splits.append((f"fold0 of {folds}", kfold_splits(dataset, folds, seed)[0]))
+    if path.is_file():
+        splits.append(("splits.json", read_split(dataset, path)))
+    return [*splits, ("recurring", recurring_split(dataset, seed, relevant=config.data.relevant))]
 
 
 def _sizes(split: Split) -> dict[str, dict[str, int]]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from genrecall.config import Config
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.evaluation import folds
 from genrecall.evaluation.catalogue import Catalogue
 from genrecall.evaluation.protocol import OpenChannels, Opened, fold_key, run_fold, splits
@@ -29,7 +29,7 @@ def evaluate_run(
     """
     if not offline:
         folds.check_node(config)
-    dataset = open_dataset(config.data, config.run.dir / "rejects.jsonl")
+    dataset = read_dataset(config.data, config.run.dir / "rejects.jsonl")
     catalogue = Catalogue.of(dataset, config, folds.synthetic(dataset, config), progress)
 
     @contextmanager

@@ -68,11 +68,11 @@ def splits(
     Raises UserError when no test query has a relevant item to find.
     """
     if regime == "recurring":
-        made = [splitting.recurring(dataset, seed, relevant=relevant)]
+        made = [splitting.recurring_split(dataset, seed, relevant=relevant)]
     elif own and own.is_file():
-        made = [splitting.given(dataset, own)]
+        made = [splitting.read_split(dataset, own)]
     else:
-        made = splitting.kfold(dataset, folds, seed)
+        made = splitting.kfold_splits(dataset, folds, seed)
     for split in made:
         check_no_leak(dataset, split, unseen=regime == "unseen")
     if not any(Judge(split.test, relevant).query_ids for split in made):
@@ -90,7 +90,7 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
     nor one with the same stems, in train.
     """
     text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
-    group = dict(zip(text, splitting.groups(list(text.values())).tolist(), strict=True))
+    group = dict(zip(text, splitting.query_groups(list(text.values())).tolist(), strict=True))
     parts = {"train": split.train, "dev": split.dev, "test": split.test}
     queries = {name: set(part["query_id"].to_pylist()) for name, part in parts.items()}
     stems = {name: {group[query] for query in ids} for name, ids in queries.items()}

@@ -83,12 +83,12 @@ def table(title: str, names: list[str], rows: list[list[str]], width: int) -> Ta
 
 def unseen_query(settings: Config) -> str:
     """The test query with the most relevant items: its judgments never reached training."""
-    from genrecall.data.readers import open_dataset
-    from genrecall.data.splits import split_of
+    from genrecall.data.readers import read_dataset
+    from genrecall.data.splits import training_split
     from genrecall.records import relevant
 
-    dataset = open_dataset(settings.data)
-    test = split_of(dataset, settings).test
+    dataset = read_dataset(settings.data)
+    test = training_split(dataset, settings).test
     wanted = relevant(test, settings.data.relevant)
     counts = wanted.group_by("query_id").aggregate([("item_id", "count")]).sort_by([("item_id_count", "descending")])
     texts = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))

@@ -23,9 +23,9 @@ def inference_server(settings: Config, codebooks: Sequence[str], log: Path) -> I
         f"server.{key}={json.dumps(value, default=str)}" for key, value in settings.server.model_dump().items()
     ]
     overrides += [f"run.bundles_dir={settings.run.bundles_dir}", "server.port=0", "server.metrics_port=null"]
-    overrides += ["server.drain_s=0"]  # nobody else is to look away
+    overrides += ["server.shutdown_delay_s=0"]  # no load balancer in front
     command = [sys.executable, "-m", "genrecall", "serve", *overrides, "--json", "--verbose"]
-    command += [part for name in codebooks for part in ("--codebook", name)]
+    command += [part for name in codebooks for part in ("--bundle", name)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -39,7 +39,7 @@ def inference_server(settings: Config, codebooks: Sequence[str], log: Path) -> I
     finally:
         process.terminate()
         try:
-            process.wait(settings.server.grace_s + 5)
+            process.wait(settings.server.shutdown_grace_s + 5)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""The folder of a run -> one record of what is in it. Reads only; what is not there yet is None.
+"""The folder of a run -> one record of what it holds. Reads only; what does not exist yet is None.
 
 A run's folder holds a training for each split and set of settings: train/<split>-<key>/. The report is of one of them.
 The configuration is taken as it was written, so that a run of another version can be read too.
@@ -29,7 +29,7 @@ class Candidate:
 
     Attributes:
         codes: codes.json; generator: generator.json; dev: dev.json. None where that step is not done.
-        stages: those that the configuration asks for, in order.
+        stages: those of the configuration, in order.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def logs(self) -> dict[str, Any]:
-        """What was read of the logs; empty where there are none."""
+        """The facts of the logs; empty where there are none."""
         return self.data.get("logs") or {}
 
     @property
@@ -87,7 +87,7 @@ class Run:
 
     @property
     def missing(self) -> list[str]:
-        """What a run that went to its end would have, in the order in which it comes."""
+        """What a finished run would have, in the order in which it is made."""
         out = []
         for candidate in self.candidates:
             if candidate.codes is None:

@@ -1,4 +1,4 @@
-"""What looks wrong in a run, in sentences: what was seen, and what to try. Pure; the bounds are at the top."""
+"""What seems wrong in a run, in sentences: the observation, and what to try. Pure; the bounds are at the top."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COLLAPSED = 0.5  # distinct SIDs of a group over its size
 DROP = 0.01  # of dev recall, below which it is noise
 
 
-def look(run: Run) -> list[str]:
-    """One Markdown sentence for each thing that should be looked at; none means that nothing stood out."""
+def diagnose(run: Run) -> list[str]:
+    """One Markdown sentence for each problem; none means that nothing stood out."""
     out = list(_of_data(run))
     for candidate in run.candidates:
-        out += [f"`{candidate.kind}`: {said}" for said in _of_candidate(candidate)]
+        out += [f"`{candidate.kind}`: {finding}" for finding in _of_candidate(candidate)]
     return out
 
 
@@ -36,7 +36,7 @@ def _of_data(run: Run) -> Iterator[str]:
 
 
 def evaluated(run: Run) -> bool:
-    """Whether the published model is among those that the evaluation asked."""
+    """Whether the published model is among those evaluated."""
     regimes = (run.evaluation or {}).get("regimes", {}).values()
     models = {note.get("model") for regime in regimes for note in regime.get("notes", {}).values()}
     return run.published is not None and run.published.model in models
@@ -58,17 +58,17 @@ def _of_candidate(candidate: Candidate) -> Iterator[str]:
 
 
 def _of_stage(stage: Stage) -> Iterator[str]:
-    recalls = [recall for _, recall in stage.looks]
+    recalls = [recall for _, recall in stage.evaluations]
     whole = stage.state == "done" and stage.steps >= stage.section["steps"]
     if whole and len(recalls) > 1 and recalls[-1] > max(recalls[:-1]):
         yield (
-            f"the best look of stage {stage.name} is its last (step {stage.steps:,}): it was still improving; raise "
-            f"`{stage.setting}.steps`."
+            f"the best evaluation of stage {stage.name} is its last (step {stage.steps:,}): it was still improving; "
+            f"raise `{stage.setting}.steps`."
         )
     if len(recalls) > 2 and recalls[0] > max(recalls[1:]):
         yield (
-            f"the best look of stage {stage.name} is its first (step {stage.looks[0][0]:,}) and it falls from there: "
-            f"lower `{stage.setting}.lr`, or look more often (`evaluate_every`)."
+            f"the best evaluation of stage {stage.name} is its first (step {stage.evaluations[0][0]:,}) and it falls "
+            f"from there: lower `{stage.setting}.lr`, or evaluate more often (`evaluate_every`)."
         )
     losses = stage.series("loss")[1]
     if stage.name == "alignment" or len(losses) < 2:
@@ -89,7 +89,7 @@ def _of_alignment(stage: Stage) -> Iterator[str]:
     if (kl := end["kl"]) is not None and kl > KL:
         yield f"the KL reached {kl:.2f} nats a code: lower `{section}.lr` or raise `{section}.kl_weight`."
     if (share := end["clipped"]) is not None and share > CLIPPED:
-        yield f"{share:.0%} of the ratios are clipped: lower `{section}.lr` or `{section}.updates`."
+        yield f"{share:.0%} of the ratios are clipped: lower `{section}.lr`."
     if (share := end["share_invalid"]) is not None and share > INVALID:
         yield f"{share:.0%} of the sampled SIDs are invalid: `{section}.mask=children` rules them out."
     if (distinct := end["distinct"]) is not None and distinct < COLLAPSED * stage.section["group"]:
@@ -106,7 +106,7 @@ def _of_alignment(stage: Stage) -> Iterator[str]:
 
 
 def _of_recall(stages: tuple[Stage, ...], aligned: Stage) -> Iterator[str]:
-    """Alignment against the last stage before it that was judged by the same."""
+    """Alignment against the last stage before it with the same dev set."""
     start = before(stages, aligned)
     if start and start.recall is not None and aligned.recall is not None and aligned.recall < start.recall - DROP:
         yield (

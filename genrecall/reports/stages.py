@@ -1,27 +1,28 @@
-"""The stages of a generator's training: which the configuration asks for, and how far each one is."""
+"""The stages of a generator's training: which of them the configuration has, and how far each one is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.work import RECALL, WHOLE
+RECALL = "eval_recall"  # the dev recall of an evaluation, in what a stage logs
+WHOLE = "whole"  # marker of a checkpoint that was written to its end
 
 State = Literal["done", "running", "to come"]
-ASKED = {"queries": "queries", "requests": "logged requests, users known"}
+UNITS = {"queries": "queries", "requests": "logged requests, users known"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: what it was asked to do, and what it logged.
+    """One stage: its settings, and what it logged.
 
     Attributes:
         name: as its checkpoints are called; number: of the paper; setting: where `section` stands in the configuration.
-        judged: what the dev recall is of; "" where nothing is held out.
-        looks: (step, dev recall); history: what was logged by step, "step" and "loss" among it.
+        dev_set: what the dev recall is of; "" where nothing is held out.
+        evaluations: (step, dev recall); history: what was logged by step, "step" and "loss" among it.
         best_step: whose weights were kept. seconds: since the last start, None before the end.
     """
 
@@ -30,19 +31,19 @@ class Stage:
     setting: str
     section: dict[str, Any]
     state: State = "to come"
-    judged: str = ""
+    dev_set: str = ""
     steps: int = 0
     best_step: int | None = None
-    looks: tuple[tuple[int, float], ...] = ()
+    evaluations: tuple[tuple[int, float], ...] = ()
     history: tuple[dict[str, float], ...] = field(default=(), repr=False)
     seconds: float | None = None
 
     @property
     def recall(self) -> float | None:
         """Of the weights that were kept, or the best so far."""
-        if not self.looks:
+        if not self.evaluations:
             return None
-        return dict(self.looks).get(self.best_step or -1, max(recall for _, recall in self.looks))
+        return dict(self.evaluations).get(self.best_step or -1, max(recall for _, recall in self.evaluations))
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Steps and values of one logged figure."""
@@ -51,35 +52,35 @@ class Stage:
 
 
 def before(stages: Sequence[Stage], stage: Stage) -> Stage | None:
-    """The last stage ahead of `stage` that was judged by the same: what its dev recall is to be compared with."""
+    """The last stage ahead of `stage` with the same dev set: what its dev recall is to be compared with."""
     ahead = stages[: stages.index(stage)]
-    return next((s for s in reversed(ahead) if s.looks and s.judged == stage.judged), None)
+    return next((s for s in reversed(ahead) if s.evaluations and s.dev_set == stage.dev_set), None)
 
 
 def stages_of(
-    config: dict[str, Any], data: dict[str, Any], generator: dict[str, Any] | None, checkpoints: Path
+    config: Mapping[str, Any], data: Mapping[str, Any], generator: Mapping[str, Any] | None, checkpoints: Path
 ) -> tuple[Stage, ...]:
-    """Every stage asked for, from generator.json where the generator is done, else from its checkpoints."""
+    """Every stage of the configuration, from generator.json where the generator is done, else from its checkpoints."""
     done = (generator or {}).get("stages", {})
     out = []
-    for stage in _asked(config, bool(data.get("logs"))):
-        judged = _judged(stage.name, data, generator)
+    for configured in _configured(config, bool(data.get("logs"))):
+        stage = replace(configured, dev_set=_dev_set(configured.name, data, generator or {}))
         if metrics := done.get(stage.name):
-            out.append(_filled(stage, "done", judged, metrics))
+            out.append(_filled(stage, "done", metrics))
         elif generator is None:
-            out.append(_on_the_way(stage, judged, checkpoints))
+            out.append(_under_way(stage, checkpoints))
     return tuple(out)
 
 
-def _asked(config: dict[str, Any], logs: bool) -> Iterator[Stage]:
+def _configured(config: Mapping[str, Any], logs: bool) -> Iterator[Stage]:
     generator = config["generator"]
     if generator["kind"] == "lm":
-        asked = [("item", "1", "lm.item_stage"), ("query", "2", "lm.query_stage")]
+        stages = [("item", "1", "lm.item_stage"), ("query", "2", "lm.query_stage")]
     else:
-        asked = [("mixed", "1 and 2", "encoder.stage")]
+        stages = [("mixed", "1 and 2", "encoder.stage")]
     if logs:
-        asked += [("user", "3", "user.stage"), ("alignment", "4", "alignment")]
-    for name, number, setting in asked:
+        stages += [("user", "3", "user.stage"), ("alignment", "4", "alignment")]
+    for name, number, setting in stages:
         section = generator
         for part in setting.split("."):
             section = section.get(part, {})
@@ -87,31 +88,31 @@ def _asked(config: dict[str, Any], logs: bool) -> Iterator[Stage]:
             yield Stage(name, number, f"generator.{setting}", section)
 
 
-def _judged(name: str, data: dict[str, Any], generator: dict[str, Any] | None) -> str:
-    """ "1,800 held-out queries": the stage with users is judged by requests where it can be, the others by queries."""
+def _dev_set(name: str, data: Mapping[str, Any], generator: Mapping[str, Any]) -> str:
+    """ "1,800 held-out queries": requests first for the stage with users, queries first for the others."""
     parts, split = data["parts"], (data.get("logs") or {}).get("split", {})
     counts = {
-        "queries": (generator or {}).get("dev_queries", parts["dev"]["queries"]),
-        "requests": (generator or {}).get("dev_requests", split.get("dev", 0)),
+        "queries": generator.get("dev_queries", parts["dev"]["queries"]),
+        "requests": generator.get("dev_requests", split.get("dev", 0)),
     }
     order = {"item": [], "user": ["requests", "queries"], "alignment": ["queries", "requests"]}.get(name, ["queries"])
-    return next((f"{counts[of]:,} held-out {ASKED[of]}" for of in order if counts[of]), "")
+    return next((f"{counts[of]:,} held-out {UNITS[of]}" for of in order if counts[of]), "")
 
 
-def _on_the_way(stage: Stage, judged: str, checkpoints: Path) -> Stage:
+def _under_way(stage: Stage, checkpoints: Path) -> Stage:
     folders = sorted(checkpoints.glob(f"{stage.name}-*"), key=lambda folder: folder.stat().st_mtime)
     if not folders:
-        return stage
+        return replace(stage, dev_set="")
     if (ended := folders[-1] / "stage.json").exists():
-        return _filled(stage, "done", judged, json.loads(ended.read_text(encoding="utf-8")))
+        return _filled(stage, "done", json.loads(ended.read_text(encoding="utf-8")))
     whole = [folder for folder in folders[-1].glob("checkpoint-*") if (folder / WHOLE).exists()]
     if not whole:
-        return _filled(stage, "running", judged, {})
+        return replace(stage, state="running")
     last = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))
     try:
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
     except FileNotFoundError:  # the stage ended meanwhile, and its checkpoints with it
-        return _filled(stage, "running", judged, {})
+        return replace(stage, state="running")
     logged = state["log_history"]
     found = {
         "steps": state["global_step"],
@@ -119,15 +120,16 @@ def _on_the_way(stage: Stage, judged: str, checkpoints: Path) -> Stage:
         "looks": [entry for entry in logged if RECALL in entry],
         "history": [entry for entry in logged if "loss" in entry],
     }
-    return _filled(stage, "running", judged, found)
+    return _filled(stage, "running", found)
 
 
-def _filled(stage: Stage, state: State, judged: str, metrics: dict[str, Any]) -> Stage:
-    return Stage(
-        *(stage.name, stage.number, stage.setting, stage.section, state, judged),
+def _filled(stage: Stage, state: State, metrics: Mapping[str, Any]) -> Stage:
+    return replace(
+        stage,
+        state=state,
         steps=metrics.get("steps", 0),
         best_step=metrics.get("best_step"),
-        looks=tuple((int(look["step"]), float(look[RECALL])) for look in metrics.get("looks", ())),
+        evaluations=tuple((int(of["step"]), float(of[RECALL])) for of in metrics.get("looks", ())),
         history=tuple(metrics.get("history", ())),
         seconds=metrics.get("seconds"),
     )

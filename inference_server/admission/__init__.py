@@ -1,1 +1,1 @@
-"""What a call passes before it is computed: interceptor, validation, concurrency limits."""
+"""Decides which calls are computed: interceptor, request validation, concurrency limits, retry pushback."""

@@ -1,5 +1,5 @@
-"""What every call passes first. It settles what gRPC itself would answer wrongly: bytes that are no request (UNKNOWN,
-and a traceback in the log), calls to a server that stops (CANCELLED, which no client takes for a reason to ask again).
+"""The interceptor of all calls. It answers where gRPC itself would with the wrong status: malformed requests (UNKNOWN,
+and a traceback in the log), and calls to a server that shuts down (CANCELLED, which no client retries).
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+STOPPING = "the server is stopping: ask another one"
 
-class Door(grpc.aio.ServerInterceptor):
-    """Knows the calls of one request and one reply that are inside. Belongs to the event loop."""
+
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
+    """Admits unary calls, and counts those in flight. Used on one event loop."""
 
     def __init__(self) -> None:
-        self._inside = 0
-        self._open = True
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._in_flight = 0
+        self._accepting = True
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     async def intercept_service(
         self,
@@ -36,23 +38,23 @@ class Door(grpc.aio.ServerInterceptor):
         )
 
     async def close(self, grace_s: float) -> None:
-        """Let nobody in, and wait until those inside have their replies, `grace_s` seconds at most."""
-        self._open = False
+        """Refuse new calls, and wait until those in flight have their replies, at most `grace_s` seconds."""
+        self._accepting = False
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), grace_s)
+            await asyncio.wait_for(self._drained.wait(), grace_s)
 
     async def _answer(self, handler: grpc.RpcMethodHandler, data: bytes, context: grpc.aio.ServicerContext) -> Any:
-        self._inside += 1
-        self._empty.clear()
-        context.add_done_callback(self._left)  # once the reply is sent, which may take longer than to compute it
+        self._in_flight += 1
+        self._drained.clear()
+        context.add_done_callback(self._ended)  # when the reply is sent, which may take longer than computing it
         try:
             return await self._handle(handler, data, context)
-        except grpc.aio.InternalError:  # the client left while it was being refused
-            raise asyncio.CancelledError from None  # nobody to tell: gRPC would log a traceback
+        except grpc.aio.InternalError:  # the client disconnected while it was being refused
+            raise asyncio.CancelledError from None  # gRPC would log a traceback otherwise
 
     async def _handle(self, handler: grpc.RpcMethodHandler, data: bytes, context: grpc.aio.ServicerContext) -> Any:
-        if not self._open:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping: ask another one")
+        if not self._accepting:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
         try:
             request = handler.request_deserializer(data)
         except DecodeError as error:
@@ -61,7 +63,7 @@ class Door(grpc.aio.ServerInterceptor):
             )
         return await handler.unary_unary(request, context)
 
-    def _left(self, _: object) -> None:
-        self._inside -= 1
-        if not self._inside:
-            self._empty.set()
+    def _ended(self, _: object) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._drained.set()

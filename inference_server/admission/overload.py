@@ -1,55 +1,66 @@
-"""Too much at once: how many calls of a kind may be under way, and when a client that is turned away may come back."""
+"""Overload: how many calls of a method may be in flight, and when a client that was refused should retry."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from inference_server.batching.batcher import NEWEST
-from inference_server.batching.scheduler import Lane, Observer
+from genrecall.config.server import ServerSection
+from inference_server.batching.batcher import EMA_WEIGHT
+from inference_server.batching.scheduler import Observer, Workload
+
+MIN_PUSHBACK_MS, MAX_PUSHBACK_MS = 50, 2000
 
 
-class Busy(Exception):
-    """As many calls of one method are under way as may be."""
+class LimitExceeded(Exception):
+    """As many calls of one method are in flight as are allowed."""
 
 
-class Gate:
-    """Bounds the calls of one method: `with gate:` raises Busy where `most` are inside. `setting` names the bound."""
+class ConcurrencyLimiter:
+    """Bounds the calls in flight of a method: `with limiter:` raises LimitExceeded beyond `limit`, naming `setting`."""
 
-    def __init__(self, most: int, setting: str) -> None:
-        self._most = most
+    def __init__(self, limit: int, setting: str) -> None:
+        self._limit = limit
         self._setting = setting
-        self._inside = 0
+        self._in_flight = 0
 
     def __enter__(self) -> None:
-        if self._inside >= self._most:
-            raise Busy(f"{self._inside} such calls are under way already ({self._setting}): try again later")
-        self._inside += 1
+        if self._in_flight >= self._limit:
+            raise LimitExceeded(
+                f"{self._in_flight} such calls are in flight already ({self._setting}): try again later"
+            )
+        self._in_flight += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inside -= 1
+        self._in_flight -= 1
 
 
-class Pace:
-    """An observer of the scheduler that knows how long its backlog takes; passes on what it hears."""
+def score_limiter(section: ServerSection) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(section.max_concurrent_score, "server.max_concurrent_score")
 
-    def __init__(self, least_ms: int, most_ms: int, observer: Observer) -> None:
-        self._least_ms = least_ms
-        self._most_ms = most_ms
+
+def encode_limiter(section: ServerSection) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(section.max_concurrent_encode, "server.max_concurrent_encode")
+
+
+class BacklogEstimator:
+    """Estimates how long the scheduler's backlog takes, as an observer that passes on what it is notified of."""
+
+    def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._entry_seconds: float | None = None
+        self._seconds_per_entry: float | None = None
 
-    def batch(self, lane: Lane, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        each = seconds / count
-        mean = each if self._entry_seconds is None else self._entry_seconds
-        self._entry_seconds = mean + NEWEST * (each - mean)
-        self._observer.batch(lane, count, tokens, padded_tokens, seconds)
+    def on_batch(self, workload: Workload, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        newest = seconds / count
+        mean = newest if self._seconds_per_entry is None else self._seconds_per_entry
+        self._seconds_per_entry = mean + EMA_WEIGHT * (newest - mean)
+        self._observer.on_batch(workload, count, tokens, padded_tokens, seconds)
 
-    def left(self, reason: str) -> None:
-        self._observer.left(reason)
+    def on_dropped(self, reason: str) -> None:
+        self._observer.on_dropped(reason)
 
     def pushback_ms(self, pending: int) -> int:
-        """What half of `pending` entries take, within the bounds: sooner there is no room, later nothing to do."""
-        half_ms = pending / 2 * (self._entry_seconds or 0.0) * 1e3
-        return round(min(self._most_ms, max(self._least_ms, half_ms)))
+        """The time of half of the `pending` entries, within the bounds: sooner there is no room, later no work left."""
+        half_ms = pending / 2 * (self._seconds_per_entry or 0.0) * 1e3
+        return round(min(MAX_PUSHBACK_MS, max(MIN_PUSHBACK_MS, half_ms)))

@@ -1,4 +1,4 @@
-"""What a request may ask for. Each refusal names the field, the value and the limit."""
+"""Requests against the limits of the settings. Each error names the field, the value and the limit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.sid import LEVELS, Sid
 
 
-class Invalid(Exception):
-    """A request that the server will not run."""
+class InvalidRequest(Exception):
+    """The request is invalid or exceeds a limit."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A checked `Generate` request."""
+class GenerateParams:
+    """A validated `Generate` request, defaults applied."""
 
     codebook: str
     texts: list[str]
@@ -27,8 +27,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class AskedScores:
-    """A checked `Score` request; codes: int64 [n, 3], n >= 1."""
+class ScoreParams:
+    """A validated `Score` request; codes: int64 [n, 3], n >= 1."""
 
     codebook: str
     text: str
@@ -36,59 +36,63 @@ class AskedScores:
     codes: np.ndarray
 
 
-def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Asked:
-    """Apply defaults and limits; raises Invalid."""
+def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> GenerateParams:
+    """Apply defaults and limits; raises InvalidRequest."""
     if not request.queries:
-        raise Invalid("queries is empty: send at least one")
+        raise InvalidRequest("queries is empty: send at least one")
     _check_count("queries", len(request.queries), "entries", "max_queries", limits)
     for i, query in enumerate(request.queries):
         _check_query(f"queries[{i}]", query, limits)
     k = request.k or limits.default_k
     if k > limits.max_k:
-        raise Invalid(f"k is {k}, at most {limits.max_k} is allowed (server.max_k)")
+        raise InvalidRequest(f"k is {k}, at most {limits.max_k} is allowed (server.max_k)")
     beam_width = request.beam_width or k
     if beam_width < k:
-        raise Invalid(f"beam_width is {beam_width}, it must be at least k = {k}")
+        raise InvalidRequest(f"beam_width is {beam_width}, it must be at least k = {k}")
     if beam_width > limits.max_beam_width:
-        raise Invalid(f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)")
+        raise InvalidRequest(
+            f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)"
+        )
     users = [_user(query) for query in request.queries]
-    return Asked(request.codebook, [query.text for query in request.queries], users, k, beam_width)
+    return GenerateParams(request.codebook, [query.text for query in request.queries], users, k, beam_width)
 
 
-def check_score(request: pb.ScoreRequest, limits: ServerSection) -> AskedScores:
-    """Apply limits; raises Invalid. Codes that no item has are no mistake: they are scored -inf."""
+def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
+    """Apply limits; raises InvalidRequest. Codes that no item has are allowed: their score is -inf."""
     _check_query("query", request.query, limits)
     codes = np.array(request.codes, dtype=np.int64)
     if not len(codes) or len(codes) % LEVELS:
-        raise Invalid(f"codes has {len(codes)} entries: send {LEVELS} a SID, for one SID at least")
+        raise InvalidRequest(f"codes has {len(codes)} entries: send {LEVELS} a SID, for one SID at least")
     sids = codes.reshape(-1, LEVELS)
     _check_count("codes", len(sids), "SIDs", "max_score_sids", limits)
-    return AskedScores(request.codebook, request.query.text, _user(request.query), sids)
+    return ScoreParams(request.codebook, request.query.text, _user(request.query), sids)
 
 
 def check_encode(request: pb.EncodeRequest, limits: ServerSection) -> None:
-    """Apply limits; raises Invalid. Ids are not read: they may be missing, or occur twice."""
+    """Apply limits; raises InvalidRequest. Ids are not read: they may be missing or repeated."""
     if not request.items:
-        raise Invalid("items is empty: send at least one")
+        raise InvalidRequest("items is empty: send at least one")
     _check_count("items", len(request.items), "entries", "max_items", limits)
     for i, item in enumerate(request.items):
         if not item.title.strip():
-            raise Invalid(f"items[{i}].title is empty: a SID is made of title, brand and category, and needs a title")
+            raise InvalidRequest(
+                f"items[{i}].title is empty: a SID is made of title, brand and category, and needs a title"
+            )
         chars = {name: len(getattr(item, name)) for name in ("item_id", "title", "brand", "text")}
         chars["category"] = sum(len(name) + 1 for name in item.category)  # an empty name counts too
-        for name, found in chars.items():
-            if found > limits.max_item_chars:
-                raise Invalid(
-                    f"items[{i}].{name} has {found} characters, at most {limits.max_item_chars} are allowed "
+        for name, count in chars.items():
+            if count > limits.max_item_chars:
+                raise InvalidRequest(
+                    f"items[{i}].{name} has {count} characters, at most {limits.max_item_chars} are allowed "
                     "(server.max_item_chars)"
                 )
 
 
-def _check_count(field: str, found: int, what: str, setting: str, limits: ServerSection) -> None:
-    most = _limit(setting, limits)
-    if found > most:
-        bound = f"server.{setting}" if most == getattr(limits, setting) else "server.max_pending"
-        raise Invalid(f"{field} has {found} {what}, at most {most} are allowed in one call ({bound})")
+def _check_count(field: str, count: int, unit: str, setting: str, limits: ServerSection) -> None:
+    limit = _limit(setting, limits)
+    if count > limit:
+        source = f"server.{setting}" if limit == getattr(limits, setting) else "server.max_pending"
+        raise InvalidRequest(f"{field} has {count} {unit}, at most {limit} are allowed in one call ({source})")
 
 
 def _user(query: pb.Query) -> pb.User | None:
@@ -97,32 +101,32 @@ def _user(query: pb.Query) -> pb.User | None:
 
 def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
     if not query.text.strip():
-        raise Invalid(f"{field}.text is empty: a query needs at least one visible character")
+        raise InvalidRequest(f"{field}.text is empty: a query needs at least one visible character")
     if len(query.text) > limits.max_query_chars:
-        raise Invalid(
+        raise InvalidRequest(
             f"{field}.text has {len(query.text)} characters, at most {limits.max_query_chars} are allowed "
             "(server.max_query_chars)"
         )
     for name in ("recent_sids", "recent_items"):
-        found = len(getattr(query.user, name))
-        if found > limits.max_recent:
-            raise Invalid(
-                f"{field}.user.{name} has {found} entries, at most {limits.max_recent} are allowed (server.max_recent)"
+        count = len(getattr(query.user, name))
+        if count > limits.max_recent:
+            raise InvalidRequest(
+                f"{field}.user.{name} has {count} entries, at most {limits.max_recent} are allowed (server.max_recent)"
             )
     for term in query.user.recent_sids:
         try:
             Sid.parse(term)
         except ValueError as error:
-            raise Invalid(f"{field}.user.recent_sids: {error}") from None
+            raise InvalidRequest(f"{field}.user.recent_sids: {error}") from None
 
 
-def describe(limits: ServerSection) -> pb.Limits:
-    """The limits as `Describe` tells them."""
+def limits_message(limits: ServerSection) -> pb.Limits:
+    """The limits in effect, for `Describe`."""
     return pb.Limits(**{name: _limit(name, limits) for name in pb.Limits.DESCRIPTOR.fields_by_name})
 
 
 def _limit(setting: str, limits: ServerSection) -> int:
-    """As it was set, but never more than can be pending at once: such a call would be refused for ever."""
-    pending = {"max_queries": 1, "max_items": 1, "max_score_sids": limits.max_beam_width}  # what an entry holds
-    found: int = getattr(limits, setting)
-    return min(found, limits.max_pending * pending[setting]) if setting in pending else found
+    """As set, but never more than can be pending at once: a larger call would be refused forever."""
+    per_entry = {"max_queries": 1, "max_items": 1, "max_score_sids": limits.max_beam_width}
+    limit: int = getattr(limits, setting)
+    return min(limit, limits.max_pending * per_entry[setting]) if setting in per_entry else limit

@@ -1,1 +1,1 @@
-"""Who runs next, and with whom: queue, batches, workloads, and the one owner of the compute."""
+"""Queues the work of calls, forms batches of it and runs them, one at a time."""

@@ -1,7 +1,7 @@
-"""The one owner of the compute: calls come in on the event loop, batches run on one worker thread, one at a time.
+"""Runs batches: calls come in on the event loop, batches run on one worker thread, one at a time.
 
 All state belongs to the event loop's thread, so there are no locks; the worker sees a batch and nothing else. Which
-entries run together and in which order is `batcher.py`'s affair; what runs is the lane's.
+entries run together and in which order is left to `batcher.py`, what a batch computes to its workload.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from inference_server.batching.batcher import Batch, Batcher, BatchSettings, Entry, Full
+from inference_server.batching.batcher import Batch, Batcher, BatchSettings, QueueEntry, QueueFull
 
 R = TypeVar("R")
 
 
-class Expired(Exception):
-    """The deadline passed, or could no longer be met, before the call's turn came."""
+class DeadlineExceeded(Exception):
+    """The deadline passed, or could no longer be met, before the call was computed."""
 
 
-class Stopped(Exception):
+class ShuttingDown(Exception):
     """The scheduler takes no more calls, or dropped this one as it closed."""
 
 
-class Lane(Protocol):
-    """A way to run payloads together. Hashable; equal lanes share batches. Metrics tell lanes apart by `name`."""
+class Workload(Protocol):
+    """What a batch computes. Hashable; equal workloads share batches. `name` is the label of its metrics."""
 
     @property
     def name(self) -> str: ...
 
     def run(self, payloads: list[Any]) -> list[Any]:
-        """One result a payload, in order. Called on the compute thread."""
+        """One result per payload, in order. Called on the compute thread."""
 
 
 class Observer(Protocol):
-    """Is told what happens, on the event loop's thread; must neither block nor raise."""
+    """Notified on the event loop's thread; must neither block nor raise."""
 
-    def batch(self, lane: Lane, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+    def on_batch(self, workload: Workload, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
         """A batch ran, or failed, after `seconds`."""
 
-    def left(self, reason: str) -> None:
-        """A call ended unanswered: "refused" at the door, "expired", "cancelled" by its client, or "stopped"."""
+    def on_dropped(self, reason: str) -> None:
+        """A call ended unanswered: "refused" (queue full), "expired", "cancelled" by its client, or "stopped"."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One payload for a lane; `length` tokens of prompt, `cost` relative to an ordinary job's."""
+class WorkItem:
+    """One payload for a workload; `length` in tokens, `cost` relative to an ordinary work item."""
 
     payload: Any
     length: int
@@ -58,10 +58,10 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A call's results, one a job in order, and where its time went: queue_ms + compute_ms is all of it.
+class CallResult:
+    """A call's results, one per work item in order, and its time: queue_ms + compute_ms is all of it.
 
-    batch_sizes: entries of each batch that the call had a part in.
+    batch_sizes: entries of each batch that held work of the call.
     """
 
     results: list[Any]
@@ -71,8 +71,8 @@ class Done:
 
 
 @dataclass(eq=False)
-class _Call:
-    """A call in progress: `failure` comes true with None once all results are there, or with what went wrong."""
+class _PendingCall:
+    """A call in progress: `failure` resolves to None once all results are there, or to the error."""
 
     failure: asyncio.Future[Exception | None]
     results: list[Any]
@@ -81,27 +81,27 @@ class _Call:
     batch_sizes: list[int] = field(default_factory=list)
 
     def settle(self, failure: Exception | None = None) -> None:
-        if not self.failure.done():  # its client may have left
+        if not self.failure.done():  # its client may have disconnected
             self.failure.set_result(failure)
 
 
 @dataclass(frozen=True)
-class _Ran:
+class _BatchOutcome:
     results: list[Any]
     failure: Exception | None
     seconds: float
 
 
 _REASONS: dict[type[BaseException], str] = {
-    Full: "refused",
-    Expired: "expired",
-    Stopped: "stopped",
+    QueueFull: "refused",
+    DeadlineExceeded: "expired",
+    ShuttingDown: "stopped",
     asyncio.CancelledError: "cancelled",
 }
 
 
 class Scheduler:
-    """Runs the jobs of many calls in shared batches. Made, used and closed on one event loop."""
+    """Runs the work items of many calls in shared batches. Created, used and closed on one event loop."""
 
     def __init__(
         self,
@@ -113,155 +113,167 @@ class Scheduler:
         self._clock = clock
         self._observer = observer
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
-        self._holds = 0  # a batch that runs, functions between batches: none may start meanwhile
+        self._occupied = 0  # a running batch, functions between batches: no batch may start meanwhile
         self._stopped = False
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._turn_due = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._step_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def pending(self) -> int:
-        """Jobs waiting or running."""
+        """Work items waiting or running."""
         return self._batcher.pending
 
-    async def submit(self, lane: Lane, jobs: Sequence[Job], deadline: float | None = None) -> Done:
-        """Run `jobs` as soon as their turn comes, each in whichever batch it fits.
+    async def submit(
+        self, workload: Workload, work_items: Sequence[WorkItem], deadline: float | None = None
+    ) -> CallResult:
+        """Run `work_items` as soon as their turn comes, each in whichever batch it fits.
 
         Args:
             deadline: seconds of the clock after which nobody waits for the answer; None where there is none.
 
-        Raises Full, Expired or Stopped; whatever the lane raises in a batch reaches the calls with a job in it. A
-        cancelled call takes back what still waits.
+        Raises QueueFull, DeadlineExceeded or ShuttingDown; an exception in a batch reaches all calls with work in it.
+        Cancelling a call removes its work that still waits.
         """
         arrived = self._clock()
-        call = _Call(asyncio.get_running_loop().create_future(), [None] * len(jobs), len(jobs))
+        call = _PendingCall(asyncio.get_running_loop().create_future(), [None] * len(work_items), len(work_items))
         try:
             if self._stopped:
-                raise Stopped
-            if jobs:
-                await self._queue(call, lane, jobs, arrived, deadline)
+                raise ShuttingDown
+            if work_items:
+                await self._enqueue(call, workload, work_items, arrived, deadline)
         except BaseException as error:
             if self._observer is not None and type(error) in _REASONS:
-                self._observer.left(_REASONS[type(error)])
+                self._observer.on_dropped(_REASONS[type(error)])
             raise
         compute_ms = call.compute_s * 1e3
         total_ms = (self._clock() - arrived) * 1e3
-        return Done(call.results, max(0.0, total_ms - compute_ms), compute_ms, call.batch_sizes)
+        return CallResult(call.results, max(0.0, total_ms - compute_ms), compute_ms, call.batch_sizes)
 
     async def between_batches(self, function: Callable[[], R]) -> R:
-        """Run `function` on the compute thread while no batch runs; return its result. Raises Stopped.
+        """Run `function` on the compute thread while no batch runs; return its result. Raises ShuttingDown.
 
-        Service times are measured anew afterwards: an engine may have been swapped.
+        Service times are measured anew afterwards: an engine may have been replaced.
         """
         if self._stopped:
-            raise Stopped
-        self._holds += 1
+            raise ShuttingDown
+        self._occupied += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, function)
         finally:
-            self._holds -= 1
-            self._batcher.forget()
-            self._turn_soon()
+            self._occupied -= 1
+            self._batcher.reset_service_times()
+            self._schedule_step()
 
     async def drain(self) -> None:
         """Refuse new calls, finish those accepted."""
         self._stopped = True
-        await self._quiet.wait()
+        await self._idle.wait()
 
     async def close(self) -> None:
         """Refuse new calls, drop those that wait, finish the batch that runs."""
         self._stopped = True
         for entry in self._batcher.clear():
-            entry.call.settle(Stopped())
-        self._turn()
-        await self._quiet.wait()
+            entry.call.settle(ShuttingDown())
+        self._step()
+        await self._idle.wait()
         await asyncio.to_thread(self._worker.shutdown)
 
-    async def _queue(
-        self, call: _Call, lane: Lane, jobs: Sequence[Job], arrived: float, deadline: float | None
+    async def _enqueue(
+        self,
+        call: _PendingCall,
+        workload: Workload,
+        work_items: Sequence[WorkItem],
+        arrived: float,
+        deadline: float | None,
     ) -> None:
         self._batcher.add(
             [
-                Entry(lane, job.length, call, (at, job.payload), arrived, deadline, job.cost)
-                for at, job in enumerate(jobs)
+                QueueEntry(workload, item.length, call, (at, item.payload), arrived, deadline, item.cost)
+                for at, item in enumerate(work_items)
             ]
         )
-        self._quiet.clear()
-        self._turn_soon()
+        self._idle.clear()
+        self._schedule_step()
         try:
             failure = await call.failure
         except asyncio.CancelledError:
             self._batcher.cancel(call)
-            self._turn_soon()
+            self._schedule_step()
             raise
         if failure is not None:
             raise failure
 
-    def _turn_soon(self) -> None:
-        """On the loop's next round, so that calls of one round share a batch."""
-        if not self._turn_due:
-            self._turn_due = True
-            asyncio.get_running_loop().call_soon(self._turn)
+    def _schedule_step(self) -> None:
+        """In the next iteration of the event loop, so that calls of one iteration share a batch."""
+        if not self._step_scheduled:
+            self._step_scheduled = True
+            asyncio.get_running_loop().call_soon(self._step)
 
-    def _turn(self) -> None:
-        self._turn_due = False
+    def _step(self) -> None:
+        self._step_scheduled = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         now = self._clock()
-        step = self._batcher.next(now, idle=not self._holds)
-        for entry in step.expired:
-            self._fail(entry.call, Expired())
-        if step.batch is not None:
-            self._start(step.batch)
-        if step.again < math.inf:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, step.again - now), self._turn)
+        decision = self._batcher.next(now, idle=not self._occupied)
+        for entry in decision.expired:
+            self._fail(entry.call, DeadlineExceeded())
+        if decision.batch is not None:
+            self._start(decision.batch)
+        if decision.again_at < math.inf:
+            delay_s = max(0.0, decision.again_at - now)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._step)
         if not self._batcher.pending:
-            self._quiet.set()
+            self._idle.set()
 
     def _start(self, batch: Batch) -> None:
-        self._holds += 1
+        self._occupied += 1
         running = asyncio.get_running_loop().run_in_executor(self._worker, self._compute, batch)
         running.add_done_callback(partial(self._finish, batch))
 
-    def _compute(self, batch: Batch) -> _Ran:
+    def _compute(self, batch: Batch) -> _BatchOutcome:
         """On the worker thread."""
         started = self._clock()
         results: list[Any] = []
         failure: Exception | None = None
         try:
-            results = batch.lane.run([entry.payload[1] for entry in batch.entries])
+            results = batch.workload.run([entry.payload[1] for entry in batch.entries])
             if len(results) != len(batch.entries):
-                raise RuntimeError(f"{batch.lane} gave {len(results)} results for {len(batch.entries)} payloads")
+                raise RuntimeError(
+                    f"{batch.workload} returned {len(results)} results for {len(batch.entries)} payloads"
+                )
         except Exception as error:
             failure = error
-        return _Ran(results, failure, self._clock() - started)
+        return _BatchOutcome(results, failure, self._clock() - started)
 
-    def _finish(self, batch: Batch, running: asyncio.Future[_Ran]) -> None:
-        ran = running.result()
-        self._holds -= 1
-        self._batcher.done(batch, ran.seconds if ran.failure is None else None)
+    def _finish(self, batch: Batch, running: asyncio.Future[_BatchOutcome]) -> None:
+        outcome = running.result()
+        self._occupied -= 1
+        self._batcher.done(batch, outcome.seconds if outcome.failure is None else None)
         for call in {entry.call for entry in batch.entries}:
-            call.compute_s += ran.seconds
+            call.compute_s += outcome.seconds
             call.batch_sizes.append(len(batch.entries))
-            if ran.failure is not None:
-                self._fail(call, ran.failure)
-        self._turn()  # the next batch before these answers: the worker should not wait for them
-        if ran.failure is None:
-            for entry, result in zip(batch.entries, ran.results, strict=True):
+            if outcome.failure is not None:
+                self._fail(call, outcome.failure)
+        self._step()  # the next batch before these answers: the worker should not wait for them
+        if outcome.failure is None:
+            for entry, result in zip(batch.entries, outcome.results, strict=True):
                 self._answer(entry, result)
         if self._observer is not None:
-            self._observer.batch(batch.lane, len(batch.entries), batch.tokens, batch.padded_tokens, ran.seconds)
+            self._observer.on_batch(
+                batch.workload, len(batch.entries), batch.tokens, batch.padded_tokens, outcome.seconds
+            )
 
-    def _answer(self, entry: Entry, result: Any) -> None:
+    def _answer(self, entry: QueueEntry, result: Any) -> None:
         at, _ = entry.payload
         entry.call.results[at] = result
         entry.call.missing -= 1
         if not entry.call.missing:
             entry.call.settle()
 
-    def _fail(self, call: _Call, failure: Exception) -> None:
-        """End a call as a whole: what still waits of it is not worth computing."""
+    def _fail(self, call: _PendingCall, failure: Exception) -> None:
+        """End a call as a whole: its work that still waits is not worth computing."""
         self._batcher.cancel(call)
         call.settle(failure)

@@ -1,1 +1,1 @@
-"""The bundles a server holds: loading, self-test, hot reload, encoding of items."""
+"""Loads the bundles to serve, tests them, and replaces them while the server runs."""

@@ -1,4 +1,4 @@
-"""The bundles that a server holds, by codebook. Immutable: another set of bundles is another `Slots`."""
+"""The bundles that a server has loaded, by codebook: which to load, loading and testing them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from inference_server.bundles.self_test import self_test
 from inference_server.engines import Engine, create_engine
 
 
-class NotHeld(Exception):
-    """The codebook asked for is not among those held."""
+class BundleNotLoaded(Exception):
+    """The codebook of the request is not loaded."""
 
 
 @dataclass(frozen=True)
-class Slots:
+class LoadedBundles:
+    """One engine per codebook. Immutable: a reload makes a new one."""
+
     engines: Mapping[str, Engine]
     current: str
 
@@ -29,48 +31,48 @@ class Slots:
         return [self.current, *(name for name in self.engines if name != self.current)]
 
     def find(self, codebook: str) -> Engine:
-        """The engine of `codebook` ("" for the current one); NotHeld, listing those held, when there is none."""
+        """The engine of `codebook` ("": of the current one); raises BundleNotLoaded, which lists those loaded."""
         try:
             return self.engines[codebook or self.current]
         except KeyError:
-            held = ", ".join(self.engines)
-            raise NotHeld(f"codebook {codebook!r} is not held by this server; held: {held}") from None
+            names = ", ".join(self.engines)
+            raise BundleNotLoaded(f"codebook {codebook!r} is not loaded on this server; loaded: {names}") from None
 
 
-def load(root: Path, names: Sequence[str], section: ServerSection) -> Slots:
-    """Open bundles: those that are `wanted`. The first answers calls which name no codebook."""
-    engines = {found.codebook: open_engine(found.path, section) for found in wanted(root, names, section.hold)}
-    return Slots(engines, next(iter(engines)))
+def load_bundles(root: Path, names: Sequence[str], section: ServerSection) -> LoadedBundles:
+    """Open the bundles that `select_bundles` chooses. The first answers calls that name no codebook."""
+    selected = select_bundles(root, names, section.max_loaded)
+    engines = {one.codebook: open_engine(one.path, section) for one in selected}
+    return LoadedBundles(engines, next(iter(engines)))
 
 
-def wanted(root: Path, names: Sequence[str], hold: int) -> list[Bundle]:
-    """The bundles to hold: those named, or the current one, the previous and the newest others, `hold` in all.
+def select_bundles(root: Path, names: Sequence[str], max_loaded: int) -> list[Bundle]:
+    """The bundles to serve: those named, or the current one, the previous and the newest others, `max_loaded` in all.
 
-    Names are codebooks, `current` or `previous`. Checksums are not read. Raises BundleError where there is none, or one
-    named is missing.
+    Names are codebooks, `current` or `previous`. Checksums are not verified yet. Raises BundleError where there is no
+    bundle, or a named one is missing.
     """
     if names:
-        found = [bundle.open(bundle.resolve(root, name), check=False) for name in names]
-        return list({opened.codebook: opened for opened in found}.values())
+        named = [bundle.open(bundle.resolve(root, name), check=False) for name in names]
+        return list({opened.codebook: opened for opened in named}.values())
     newest = {opened.codebook: opened for opened in bundle.list_bundles(root)}
     pointers = [bundle.pointer(root, name) for name in bundle.POINTERS]
     first = [name for name in pointers if name in newest]
     if not newest:
         raise BundleError(f"no bundle in {root} to serve: train one with `genrecall train`")
-    return [newest[name] for name in dict.fromkeys([*first, *newest])][:hold]
+    return [newest[name] for name in dict.fromkeys([*first, *newest])][:max_loaded]
 
 
 def open_engine(path: Path, section: ServerSection) -> Engine:
-    """The engine of the bundle at `path`, its files compared with the manifest; warm and tested.
+    """The engine of the bundle at `path`: checksums verified, warmed up and tested.
 
-    Raises UserError for a damaged bundle, one that this machine cannot run, or one whose answers make no sense.
+    Raises UserError for a damaged bundle, one that this machine cannot run, or one that fails the self-test.
     """
     engine = create_engine(
         bundle.open(path),
         device=section.device,
         engine=section.engine,
         dtype=section.dtype,
-        normalizer=section.normalizer,
         threads=section.threads,
     )
     self_test(engine)

@@ -1,7 +1,7 @@
-"""Hot reload: bundles that appear under the root are opened aside and swapped in between two batches.
+"""Hot reload: new bundles under the root are opened in the background and swapped in between two batches.
 
-A bundle is opened, warmed and tested on a thread of its own, while the ones held go on answering; memory holds one more
-bundle meanwhile. One that fails changes nothing.
+A bundle is opened, warmed up and tested on a thread of its own, while those loaded go on answering; memory holds one
+more bundle meanwhile. One that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from genrecall.bundle import Bundle
 from genrecall.errors import UserError
-from inference_server.batching.compute import LocalCompute
-from inference_server.bundles.loaded import Slots, open_engine, wanted
+from inference_server.batching.executor import LocalExecutor
+from inference_server.bundles.loaded import LoadedBundles, open_engine, select_bundles
 from inference_server.engines import Engine
 from inference_server.telemetry.logs import event
 
@@ -24,82 +24,78 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Keeps what `compute` holds up to date with the bundles under `root`.
+    """Keeps the bundles that `executor` has loaded up to date with those under `root`.
 
     Args:
-        names: codebooks, `current` or `previous`, as on the command line; none: as many of the newest as are held.
+        names: codebooks, `current` or `previous`, as on the command line; empty: the newest.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], compute: LocalCompute) -> None:
+    def __init__(self, root: Path, names: Sequence[str], executor: LocalExecutor) -> None:
         self._root = root
         self._names = names
-        self._compute = compute
-        self._refused: object = None  # the bundles as they were when they failed
+        self._executor = executor
+        self._failed_state: object = None  # of the files when a reload failed
 
-    async def watch(self, asked: asyncio.Event) -> None:
-        """Look every `server.watch_s` (0: never), and whenever `asked` is set. Ends when cancelled."""
-        every = self._compute.section.watch_s
+    async def watch(self, requested: asyncio.Event) -> None:
+        """Reload every `server.reload_interval_s` (0: never), and whenever `requested` is set. Ends when cancelled."""
+        interval_s = self._executor.section.reload_interval_s
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), every or None)
-            if asked.is_set():
-                asked.clear()
-                self._refused = None  # somebody asks: tell what is wrong again
-            await self.look()
+                await asyncio.wait_for(requested.wait(), interval_s or None)
+            if requested.is_set():
+                requested.clear()
+                self._failed_state = None  # try again, and log again what is wrong
+            await self.reload()
 
-    async def look(self) -> None:
-        """Bring what is held up to date. A failure is logged and counted once, until the files change."""
+    async def reload(self) -> None:
+        """Bring the loaded bundles up to date. A failure is logged and counted once, until the files change."""
         state: object = None
         try:
             state = await asyncio.to_thread(_state, self._root)
-            if state == self._refused:
+            if state == self._failed_state:
                 return
-            found = await asyncio.to_thread(wanted, self._root, self._names, self._compute.section.hold)
-            await self._hold(found)
+            max_loaded = self._executor.section.max_loaded
+            await self._serve(await asyncio.to_thread(select_bundles, self._root, self._names, max_loaded))
         except Exception as error:  # whatever a bundle does to the libraries that read it, the server goes on
-            self._refused = state
-            self._compute.metrics.reloads.labels("failed").inc()
+            self._failed_state = state
+            self._executor.metrics.reloads.labels("failed").inc()
             traceback = None if isinstance(error, UserError) else error
-            event(log, logging.ERROR, "reload failed", traceback, reason=str(error), held=" ".join(self._held.engines))
+            names = " ".join(self._loaded.engines)
+            event(log, logging.ERROR, "reload failed", traceback, reason=str(error), loaded=names)
 
     @property
-    def _held(self) -> Slots:
-        return self._compute.slots
+    def _loaded(self) -> LoadedBundles:
+        return self._executor.loaded
 
-    async def _hold(self, found: Sequence[Bundle]) -> None:
-        if self._fits(found):
+    async def _serve(self, selected: Sequence[Bundle]) -> None:
+        if self._is_served(selected):
             return
-        engines: dict[str, Engine] = dict(self._held.engines)
-        for opened in found:
+        engines: dict[str, Engine] = dict(self._loaded.engines)
+        for opened in selected:
             if opened.codebook not in engines:
                 event(log, logging.INFO, "loading", codebook=opened.codebook)
-                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._compute.section)
-        order = list(dict.fromkeys([*(opened.codebook for opened in found), *self._held.engines]))
-        kept = order[: max(self._compute.section.hold, len(found))]
-        slots = Slots({name: engines[name] for name in kept}, kept[0])
-        await self._compute.swap(slots)
-        self._compute.metrics.reloads.labels("swapped").inc()
-        event(
-            log,
-            logging.INFO,
-            "reloaded",
-            current=slots.current,
-            held=" ".join(kept),
-            model=engines[kept[0]].bundle.model,
-        )
+                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._executor.section)
+        order = list(dict.fromkeys([*(opened.codebook for opened in selected), *self._loaded.engines]))
+        kept = order[: max(self._executor.section.max_loaded, len(selected))]
+        loaded = LoadedBundles({name: engines[name] for name in kept}, kept[0])
+        await self._executor.swap(loaded)
+        self._executor.metrics.reloads.labels("swapped").inc()
+        model = engines[kept[0]].bundle.model
+        event(log, logging.INFO, "reloaded", current=loaded.current, loaded=" ".join(kept), model=model)
 
-    def _fits(self, found: Sequence[Bundle]) -> bool:
-        return found[0].codebook == self._held.current and all(one.codebook in self._held.engines for one in found)
+    def _is_served(self, selected: Sequence[Bundle]) -> bool:
+        loaded = self._loaded
+        return selected[0].codebook == loaded.current and all(one.codebook in loaded.engines for one in selected)
 
 
 def _state(root: Path) -> object:
-    """Changes with any file under `root`: names, sizes, times of change, and where links point to."""
+    """Changes with any file under `root`: names, sizes, times of change, and targets of links."""
     paths = [os.path.join(folder, name) for folder, inner, names in os.walk(root) for name in (*inner, *names)]
     return {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
-    """None for a file that went away meanwhile."""
+    """None for a file that was removed meanwhile."""
     try:
         stat = os.lstat(path)
     except FileNotFoundError:

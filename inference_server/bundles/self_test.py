@@ -1,4 +1,4 @@
-"""Whether an engine makes sense, before anybody is answered by it."""
+"""A smoke test of an engine before it serves: are its answers valid SIDs, in order, with finite scores?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WIDTH = 10
 
 
 def self_test(engine: Engine) -> None:
-    """Search a handful of texts; raises BundleError, naming what is wrong with the answers."""
-    found = engine.search(engine.prepare(TEXTS), WIDTH)
+    """Search a few texts; raises BundleError, naming what is wrong with the answers."""
+    generated = engine.search(engine.prepare(TEXTS), WIDTH)
     space = engine.bundle.space
-    for text, codes, scores, valid in zip(TEXTS, found.codes, found.scores, found.valid, strict=True):
+    for text, codes, scores, valid in zip(TEXTS, generated.codes, generated.scores, generated.valid, strict=True):
         if fault := _fault(codes[valid], scores[valid], space):
             raise BundleError(
                 f"bundle {engine.bundle.codebook!r} is not served: its answer to {text[:20]!r} {fault}; "

@@ -1,11 +1,13 @@
-"""Engines run the search of one bundle. `create_engine` opens the one asked for, importing its framework only then."""
+"""Engines compute the search and scores of one bundle: torch, ONNX Runtime, TensorRT. `create_engine` chooses one.
+
+The framework of an engine is imported only when it is chosen.
+"""
 
 import logging
 from importlib.util import find_spec
 from typing import Literal
 
 from genrecall.bundle import Bundle
-from genrecall.decoding.heads import Normalizer
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 from inference_server.telemetry.logs import event
@@ -21,52 +23,43 @@ def create_engine(
     device: str = "auto",
     engine: EngineName = "auto",
     dtype: str = "float32",
-    normalizer: Normalizer | None = None,
     threads: int = 0,
 ) -> Engine:
-    """The engine of `bundle`, warm: its first caller waits no longer than others.
+    """The engine of `bundle`, warmed up: its first call takes no longer than others.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
         engine: auto takes TensorRT or ONNX Runtime where the bundle has the export and the machine the runtime, torch
             otherwise.
         dtype: of the weights: float32, bfloat16; of an export also float16, int8.
-        normalizer: in place of the one trained with; torch alone, as an export has its own inside.
-        threads: of ONNX Runtime on the CPU; 0: one a core. Those of torch belong to the process.
+        threads: of ONNX Runtime on the CPU; 0: one per core. Those of torch are set per process.
 
     Raises UserError for what the machine or the bundle does not have.
     """
-    chosen = _choose(bundle, device, dtype, normalizer) if engine == "auto" else engine
-    if normalizer is not None and chosen != "torch":
-        raise UserError(
-            f"server.normalizer is {normalizer!r}, but {chosen} has the one it was exported with inside: "
-            "set server.engine=torch, or leave server.normalizer out"
-        )
-    made: Engine
+    chosen = _choose(bundle, device, dtype) if engine == "auto" else engine
+    created: Engine
     if chosen == "torch":
         from inference_server.engines.torch_engine import TorchEngine
 
-        made = TorchEngine(bundle, device, dtype, normalizer)
+        created = TorchEngine(bundle, device, dtype)
     elif chosen == "onnx":
         from inference_server.engines.onnx_engine import OnnxEngine
 
-        made = OnnxEngine(bundle, device, dtype, threads)
+        created = OnnxEngine(bundle, device, dtype, threads)
     elif chosen == "tensorrt":
         from inference_server.engines.tensorrt_engine import TensorRtEngine
 
-        made = TensorRtEngine(bundle, device, dtype)
+        created = TensorRtEngine(bundle, device, dtype)
     else:
         raise UserError(f"server.engine is {engine!r}: use auto, torch, onnx or tensorrt")
-    made.search(made.prepare(["warm up"]), width=1)
-    event(log, logging.INFO, "engine", codebook=bundle.codebook, engine=made.name)
-    return made
+    created.search(created.prepare(["warm up"]), width=1)
+    event(log, logging.INFO, "engine", codebook=bundle.codebook, engine=created.name)
+    return created
 
 
-def _choose(bundle: Bundle, device: str, dtype: str, normalizer: Normalizer | None) -> EngineName:
+def _choose(bundle: Bundle, device: str, dtype: str) -> EngineName:
     from genrecall import tensorrt
 
-    if normalizer is not None:
-        return "torch"
     if device != "cpu" and tensorrt.installed() and _cuda():
         from inference_server.engines.tensorrt_engine import attachment
 

@@ -1,4 +1,4 @@
-"""What the service asks of an engine, and what all engines share: texts and users of one bundle as prompts."""
+"""The interface of an engine, and what all engines share: tokenizing requests, users, unknown SIDs in scoring."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.users import UserResolver
+from inference_server.engines.users import UserResolver
 
 
 class Engine(ABC):
-    """One bundle, ready to answer. `prepare` may be called from any thread; one thread at a time owns the rest.
+    """One bundle, ready to answer. `prepare` may be called from any thread, all else from one at a time.
 
     Attributes:
         name: what computes, for `Describe`, logs and metrics: "torch-cpu-float32".
@@ -31,12 +31,12 @@ class Engine(ABC):
             self._users.warm()
 
     def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[TokenizedPrompt]:
-        """One prompt a text; a generator that never met users ignores them."""
-        known = [self._users(user) for user in users] if users and self.request_tokenizer.config.user else None
-        return self.request_tokenizer(texts, known)
+        """One prompt per text; a generator trained without users ignores them."""
+        resolved = [self._users(user) for user in users] if users and self.request_tokenizer.config.user else None
+        return self.request_tokenizer(texts, resolved)
 
     def length(self, prompt: TokenizedPrompt) -> int:
-        """Tokens that the model reads of it: what a batch is padded to."""
+        """Tokens that the model reads, before a batch is padded."""
         return self.request_tokenizer.length(prompt)
 
     @abstractmethod

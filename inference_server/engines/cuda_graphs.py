@@ -1,8 +1,8 @@
-"""The search on CUDA as captured graphs, one a batch, prompt length and beam width, replayed in one launch.
+"""The search on CUDA as captured graphs, one per batch size, prompt length and beam width, replayed in one launch.
 
 Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches and lengths
-are rounded up to a few sizes; a graph is captured when its sizes are first met and kept until the memory of `KEPT`
-others is wanted. One thread owns it.
+are rounded up to a few sizes; a graph is captured when its sizes first occur, and the least recently used of more than
+`MAX_GRAPHS` is dropped. Used by one thread.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from genrecall.decoding.search import Beams, Prefix, beam_search
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-KEPT = 48
-_WARM_UPS = 3  # eager runs before a capture, so that libraries have made what they make at first use
+MAX_GRAPHS = 48
+_WARM_UPS = 3  # eager runs before a capture, so that libraries have initialized what they do at first use
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Captured:
     beams: Beams
 
     def replay(self, prefix: Prefix) -> Beams:
-        """Valid until the next replay. Shorter prefixes stand at the right; nobody looks at rows too many."""
+        """Valid until the next replay. Shorter prefixes are padded at the left; rows beyond the batch are ignored."""
         batch, length = prefix.mask.shape
         self.prefix.mask.zero_()
         self.prefix.mask[:batch, -length:].copy_(prefix.mask)
@@ -56,7 +56,7 @@ class CapturedSearch:
         batch, length = prefix.mask.shape
         key = (_rounded(batch, BATCHES), _rounded(length, LENGTHS), width)
         if key not in self._captured:
-            while len(self._captured) >= KEPT:
+            while len(self._captured) >= MAX_GRAPHS:
                 self._captured.popitem(last=False)
             self._captured[key] = self._capture(prefix, *key)
         self._captured.move_to_end(key)
@@ -67,21 +67,21 @@ class CapturedSearch:
         mask = torch.ones((batch, length), dtype=torch.bool, device=embeds.device)
         text: Tensor | None = None if like.text is None else like.text.new_zeros((batch, like.text.shape[-1]))
         prefix = Prefix(embeds, mask, text)
-        aside = torch.cuda.Stream(embeds.device)
-        aside.wait_stream(torch.cuda.current_stream(embeds.device))
-        with torch.cuda.stream(aside):
+        side_stream = torch.cuda.Stream(embeds.device)
+        side_stream.wait_stream(torch.cuda.current_stream(embeds.device))
+        with torch.cuda.stream(side_stream):
             for _ in range(_WARM_UPS):
                 self._run(prefix, width)
-        torch.cuda.current_stream(embeds.device).wait_stream(aside)
+        torch.cuda.current_stream(embeds.device).wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
-        # Another thread may be at work on the device: a new bundle is warmed while the held one answers.
+        # Another thread may use the device: a new bundle is warmed up while the loaded ones answer.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             beams = self._run(prefix, width)
         return _Captured(graph, prefix, beams)
 
     def _run(self, prefix: Prefix, width: int) -> Beams:
-        made = self._generator
-        return beam_search(made.decoder, made.heads, made.tables, prefix, width)
+        generator = self._generator
+        return beam_search(generator.decoder, generator.heads, generator.tables, prefix, width)
 
 
 def _rounded(size: int, sizes: tuple[int, ...]) -> int:

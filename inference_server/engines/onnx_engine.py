@@ -1,6 +1,6 @@
 """The ONNX Runtime engine: `search.onnx` and `score.onnx` of a bundle, on CPU or CUDA.
 
-The constraint tables are put on the device once; a call brings its prompts, and one run answers it.
+The constraint tables are copied to the device once; a batch of prompts is one run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OnnxEngine(Engine):
     Args:
         device: auto, cpu, cuda or cuda:N; auto takes CUDA where this onnxruntime has it.
         dtype: which export: float32, float16, bfloat16 or int8.
-        threads: of one run on the CPU; 0: one a core.
+        threads: of one run on the CPU; 0: one per core.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", threads: int = 0) -> None:
@@ -49,15 +49,15 @@ class OnnxEngine(Engine):
         self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        sid, score = self._search.run({**self._inputs(prompts), "beams": np.arange(found)})
+        beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
+        sid, score = self._search.run({**self._inputs(prompts), "beams": np.arange(beams)})
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         inputs = self._inputs([prompt])
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        wanted = [SidTree.of(self._tables.paths_of(part)) for part in parts]
-        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(w)})[0] for w in wanted])
+        trees = [SidTree.of(self._tables.paths_of(part)) for part in parts]
+        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(tree)})[0] for tree in trees])
 
     def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
         return prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
@@ -67,7 +67,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Session:
-    """A graph whose table inputs are bound for good."""
+    """An ONNX Runtime session whose table inputs stay on the device."""
 
     def __init__(self, path: Path, provider: str, number: int, threads: int, tables: Arrays) -> None:
         import onnxruntime as ort
@@ -75,17 +75,17 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        given = [(CUDA, {"device_id": number}), CPU] if provider == CUDA else [CPU]
-        self._session: Any = ort.InferenceSession(path, options, providers=given)
+        providers = [(CUDA, {"device_id": number}), CPU] if provider == CUDA else [CPU]
+        self._session: Any = ort.InferenceSession(path, options, providers=providers)
         self._device = ("cuda", number) if provider == CUDA else ("cpu", 0)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        names = {wanted.name for wanted in self._session.get_inputs()}
+        names = {node.name for node in self._session.get_inputs()}
         self._names = names - set(tables)
         self._binding = self._session.io_binding()
         self._tables = {n: ort.OrtValue.ortvalue_from_numpy(a, *self._device) for n, a in tables.items() if n in names}
 
     def run(self, arrays: Arrays) -> list[np.ndarray]:
-        """The outputs. arrays: those inputs that are no tables; ones that the graph does not read are passed over."""
+        """The outputs. arrays: the inputs other than tables; those that the graph does not read are ignored."""
         binding = self._binding
         binding.clear_binding_inputs()
         for name, table in self._tables.items():
@@ -102,12 +102,12 @@ def _provider(device: str) -> tuple[str, int]:
     """The execution provider and device number of `device`."""
     import onnxruntime as ort
 
-    has = CUDA in ort.get_available_providers()
+    has_cuda = CUDA in ort.get_available_providers()
     if device == "auto":
-        return (CUDA, 0) if has else (CPU, 0)
+        return (CUDA, 0) if has_cuda else (CPU, 0)
     if device == "cpu":
         return CPU, 0
-    if not has:
+    if not has_cuda:
         raise UserError(
             f"server.device is {device!r}, but this onnxruntime has no CUDA: install genrecall[gpu], or use 'cpu'"
         )

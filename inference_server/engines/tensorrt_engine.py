@@ -1,7 +1,7 @@
 """The TensorRT engine: the engines that `genrecall export --format tensorrt` attached for this platform.
 
-Buffers are torch tensors on the device; the constraint tables are put there once. A batch that no optimization profile
-takes is cut; a beam or prompt that none takes is refused by name.
+Buffers are torch tensors on the device; the constraint tables are copied there once. A batch larger than every
+optimization profile is split; a beam or prompt larger than every profile is an error.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class TensorRtEngine(Engine):
         prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
         arrays = table_arrays(self._tables, block, prior)
         where = torch.device("cuda" if device == "auto" else device)
-        self._search = _Plan(bundle.path / attached / "search.engine", where, arrays)
-        self._score = _Plan(bundle.path / attached / "score.engine", where, arrays)
+        self._search = _TrtSession(bundle.path / attached / "search.engine", where, arrays)
+        self._score = _TrtSession(bundle.path / attached / "score.engine", where, arrays)
         self.name = f"tensorrt-{where}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        found = min(width, len(self.bundle.space))  # a wider beam finds nothing more
+        beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
         inputs = prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
-        most = self._search.largest("ids")
+        rows = self._search.max_rows("ids")
         parts = [
-            self._search.run({**{k: a[i : i + most] for k, a in inputs.items()}, "beams": np.arange(found)})
-            for i in range(0, len(prompts), most)
+            self._search.run({**{k: a[i : i + rows] for k, a in inputs.items()}, "beams": np.arange(beams)})
+            for i in range(0, len(prompts), rows)
         ]
         sid, score = (np.concatenate([part[name] for part in parts]) for name in ("sid", "score"))
         return GeneratedSids.of(self.bundle.space, sid, score, width)
@@ -69,8 +69,8 @@ class TensorRtEngine(Engine):
         return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(part)})["score"] for part in parts])
 
 
-class _Plan:
-    """A deserialized engine with one context a profile, and its table inputs on the device."""
+class _TrtSession:
+    """A deserialized engine with one context per profile, and its table inputs on the device."""
 
     def __init__(self, path: Path, device: torch.device, tables: Arrays) -> None:
         trt = tensorrt.library()
@@ -90,16 +90,16 @@ class _Plan:
             context.set_optimization_profile_async(profile, self._stream.cuda_stream)
             self._contexts.append(context)
 
-    def largest(self, name: str) -> int:
-        """The most rows of an input that any profile takes."""
+    def max_rows(self, name: str) -> int:
+        """The most rows of an input that any profile allows."""
         return max(int(self._engine.get_tensor_profile_shape(name, p)[2][0]) for p in range(len(self._contexts)))
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        given = {**self._tables, **{n: torch.from_numpy(a).to(self._device) for n, a in arrays.items()}}
-        context = self._contexts[self._profile(given)]
+        inputs = {**self._tables, **{n: torch.from_numpy(a).to(self._device) for n, a in arrays.items()}}
+        context = self._contexts[self._profile(inputs)]
         for name in self._inputs:
-            context.set_input_shape(name, tuple(given[name].shape))
-            context.set_tensor_address(name, given[name].data_ptr())
+            context.set_input_shape(name, tuple(inputs[name].shape))
+            context.set_tensor_address(name, inputs[name].data_ptr())
         outputs = {name: self._empty(name, tuple(context.get_tensor_shape(name))) for name in self._outputs}
         for name, tensor in outputs.items():
             context.set_tensor_address(name, tensor.data_ptr())
@@ -111,11 +111,11 @@ class _Plan:
     def _empty(self, name: str, shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape, dtype=torch.float32 if name == "score" else torch.int64, device=self._device)
 
-    def _profile(self, given: dict[str, Tensor]) -> int:
-        """The first profile that takes the shapes: they were built from the smallest to the largest."""
+    def _profile(self, inputs: dict[str, Tensor]) -> int:
+        """The first profile that allows the shapes: profiles are ordered from the smallest to the largest."""
         for profile in range(len(self._contexts)):
-            most = {n: self._engine.get_tensor_profile_shape(n, profile)[2] for n in self._inputs}
-            if all(all(a <= b for a, b in zip(given[n].shape, most[n], strict=True)) for n in self._inputs):
+            limits = {n: self._engine.get_tensor_profile_shape(n, profile)[2] for n in self._inputs}
+            if all(all(a <= b for a, b in zip(inputs[n].shape, limits[n], strict=True)) for n in self._inputs):
                 return profile
-        shapes = {n: tuple(given[n].shape) for n in self._inputs if n not in self._tables}
-        raise UserError(f"no TensorRT profile takes {shapes}: export with a larger --profile BATCHxTOKENSxBEAMS")
+        shapes = {n: tuple(inputs[n].shape) for n in self._inputs if n not in self._tables}
+        raise UserError(f"no TensorRT profile allows {shapes}: export with a larger --profile BATCHxTOKENSxBEAMS")

@@ -9,7 +9,6 @@ import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids, Generator
-from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
@@ -24,31 +23,24 @@ class TorchEngine(Engine):
     Args:
         device: auto, cpu, cuda or cuda:N.
         dtype: of the weights, one of DTYPES.
-        normalizer: in place of the one trained with.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        device: str = "auto",
-        dtype: str = "float32",
-        normalizer: Normalizer | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32") -> None:
         if dtype not in DTYPES:
             raise UserError(f"server.dtype is {dtype!r}, but torch serves {', '.join(DTYPES)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype], normalizer)
+        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype])
         super().__init__(bundle, self._generator.request_tokenizer)
-        self._find: CapturedSearch | None = None
+        self._captured_search: CapturedSearch | None = None
         if self._generator.device.type == "cuda":
-            self._find = CapturedSearch(self._generator)
+            self._captured_search = CapturedSearch(self._generator)
         self.name = f"torch-{device}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        return self._generator.search(prompts, width, self._find)
+        return self._generator.search(prompts, width, self._captured_search)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         return self._generator.score(prompt, rows)

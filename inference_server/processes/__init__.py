@@ -1,6 +1,6 @@
-"""One server in several processes: fronts that speak gRPC, all on one port, before one engine process.
+"""One server in several processes: frontends that speak gRPC, all on one port, and one engine process that computes.
 
-`supervisor.py` starts and ends them. A front (`front.py`) has the service of a single process, whose compute is a link
-(`link.py`) to the hub (`hub.py`) of the engine process (`engine.py`). `codec.py` writes what goes over it as messages
-of `wire.proto`, `frames.py` as bytes.
+`supervisor.py` starts and stops them (`child.py` is what they have in common). A frontend (`frontend.py`) runs the same
+service as a single process; its executor (`remote_executor.py`) sends the work to that of the engine process
+(`engine.py`, `shared_executor.py`). `codec.py` turns the work into messages of `wire.proto`, `frames.py` into bytes.
 """

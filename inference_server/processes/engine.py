@@ -8,32 +8,30 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from inference_server.bundles import loaded as slots
+from inference_server.bundles.loaded import load_bundles
 from inference_server.bundles.reload import Reloader
-from inference_server.processes.child import Task, asked_to_stop, run, tell
-from inference_server.processes.hub import Hub
-from inference_server.telemetry.metrics import Metrics, exposed
+from inference_server.processes.child import ChildConfig, report_ready, run, stop_event
+from inference_server.processes.shared_executor import SharedExecutor
+from inference_server.startup import set_torch_threads
+from inference_server.telemetry.metrics import Metrics, serve_metrics
 
 
-async def engine(task: Task) -> int:
-    section = task.section
-    if section.threads:
-        import torch
-
-        torch.set_num_threads(section.threads)
-    stopping, look = await asked_to_stop(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, look.set)
-    held = await asyncio.to_thread(slots.load, task.root, task.codebooks, section)
-    hub = Hub(held, section, Metrics())
-    shown = CollectorRegistry()
-    shown.register(hub.totals)
-    with exposed(shown, section.metrics_host, section.metrics_port) as metrics_port:
-        async with await hub.listen(task.socket):
-            watching = asyncio.create_task(Reloader(task.root, task.codebooks, hub).watch(look))
-            tell(metrics_port=metrics_port, codebooks=held.names)
+async def engine(config: ChildConfig) -> int:
+    section = config.section
+    set_torch_threads(section.threads)
+    stopping, reload = await stop_event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    loaded = await asyncio.to_thread(load_bundles, config.root, config.codebooks, section)
+    executor = SharedExecutor(loaded, section, Metrics())
+    registry = CollectorRegistry()
+    registry.register(executor.aggregator)
+    with serve_metrics(registry, section.metrics_host, section.metrics_port) as metrics_port:
+        async with await executor.listen(config.socket):
+            reloading = asyncio.create_task(Reloader(config.root, config.codebooks, executor).watch(reload))
+            report_ready(metrics_port=metrics_port, codebooks=loaded.names)
             await stopping.wait()
-            watching.cancel()
-            await hub.close()
+            reloading.cancel()
+            await executor.close()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The parent: starts the engine process, then the fronts; starts a front again that ends; ends them all."""
+"""The parent: starts the engine process, then the frontends; restarts a frontend that ends; stops them all."""
 
 from __future__ import annotations
 
@@ -17,57 +17,58 @@ from typing import Any
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
-from inference_server.process import Ready
-from inference_server.processes.child import Task
+from inference_server.processes.child import ChildConfig
+from inference_server.startup import ReadyInfo
 from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
-AGAIN_S = 1.0
-"""Seconds before a front is started again."""
+RESTART_DELAY_S = 1.0
+"""Seconds before a frontend that ended is started again."""
 
 
 def supervise(
-    root: Path, codebooks: Sequence[str], section: ServerSection, verbose: bool, on_ready: Callable[[Ready], None]
+    root: Path, codebooks: Sequence[str], section: ServerSection, verbose: bool, on_ready: Callable[[ReadyInfo], None]
 ) -> None:
-    """As `server.serve`, in `section.processes` fronts and an engine process. Ends with code 1 where that one ends."""
+    """As `server.serve`, with `section.processes` frontends and an engine process; exit code 1 if the latter ends."""
     with tempfile.TemporaryDirectory(prefix="genrecall-") as folder, shared_port(section.host, section.port) as port:
-        told = section.model_copy(update={"port": port})
-        task = Task(Path(folder) / "engine.sock", root.resolve(), list(codebooks), told, verbose)
-        code = asyncio.run(_Server(task).run(on_ready))
+        section = section.model_copy(update={"port": port})
+        config = ChildConfig(Path(folder) / "engine.sock", root.resolve(), list(codebooks), section, verbose)
+        code = asyncio.run(_Supervisor(config).run(on_ready))
     if code:
         raise SystemExit(code)
 
 
-class _Ended(Exception):
-    """A child that the server cannot do without has ended, with this exit code."""
+class _ChildExited(Exception):
+    """A child ended before it was ready, with this exit code."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 class _Child:
-    """A process that was started here."""
+    """A process started by this one."""
 
-    def __init__(self, name: str, task: Task) -> None:
+    def __init__(self, name: str, config: ChildConfig) -> None:
         self._name = name
-        self._task = task
+        self._config = config
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> dict[str, Any]:
-        """Returns what it says when it answers. Raises _Ended."""
+        """Returns what it reports once it answers (`report_ready`). Raises _ChildExited."""
         command = (sys.executable, "-m", f"inference_server.processes.{self._name}")
         pipe = asyncio.subprocess.PIPE
         self._process = process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(self._task.dumped())
+        process.stdin.write(self._config.to_json())
         line = await process.stdout.readline()
         if not line:
-            raise _Ended(await process.wait())
-        told: dict[str, Any] = json.loads(line)
-        return told
+            raise _ChildExited(await process.wait())
+        fields: dict[str, Any] = json.loads(line)
+        return fields
 
-    async def ended(self) -> int:
+    async def exit_code(self) -> int:
+        """Waits until it ends."""
         assert self._process is not None
         return await self._process.wait()
 
@@ -75,80 +76,80 @@ class _Child:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
-    async def stop(self, patience_s: float) -> None:
-        """Ask it to end, and make it where it does not."""
+    async def stop(self, timeout_s: float) -> None:
+        """SIGTERM, and SIGKILL where it has not ended after `timeout_s`."""
         if self._process is None:
             return
         self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), patience_s)
+            await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:
-            event(log, logging.ERROR, "killed", process=self._name, patience_s=patience_s)
+            event(log, logging.ERROR, "killed", process=self._name, timeout_s=timeout_s)
             self._process.kill()
             await self._process.wait()
 
 
-class _Server:
-    def __init__(self, task: Task) -> None:
-        section = task.section
-        self._task = task
-        self._engine = _Child("engine", task)
-        self._fronts = [_Child("front", task) for _ in range(section.processes)]
-        self._patience_s = section.drain_s + section.grace_s + 5
+class _Supervisor:
+    def __init__(self, config: ChildConfig) -> None:
+        section = config.section
+        self._config = config
+        self._engine = _Child("engine", config)
+        self._frontends = [_Child("frontend", config) for _ in range(section.processes)]
+        self._stop_timeout_s = section.shutdown_delay_s + section.shutdown_grace_s + 5
 
-    async def run(self, on_ready: Callable[[Ready], None]) -> int:
-        """The exit code."""
+    async def run(self, on_ready: Callable[[ReadyInfo], None]) -> int:
+        """Returns the exit code."""
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._engine.signal, signal.SIGHUP)
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self._engine.stop, self._patience_s)
-            closing.push_async_callback(self._stop_fronts)
+            closing.push_async_callback(self._engine.stop, self._stop_timeout_s)
+            closing.push_async_callback(self._stop_frontends)
             serving = asyncio.create_task(self._serve(on_ready))
-            asked = asyncio.create_task(stopping.wait())
-            await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
-            asked.cancel()
+            stop_requested = asyncio.create_task(stopping.wait())
+            await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
+            stop_requested.cancel()
             serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 return await serving
         return 0
 
-    async def _serve(self, on_ready: Callable[[Ready], None]) -> int:
-        """Until something ends that should not."""
+    async def _serve(self, on_ready: Callable[[ReadyInfo], None]) -> int:
+        """Start the children; returns the exit code once one ends that the server cannot do without."""
         try:
-            engine = await self._engine.start()
-            ended = asyncio.create_task(self._engine.ended())
-            await asyncio.gather(*(front.start() for front in self._fronts))
-        except _Ended as error:
+            ready = await self._engine.start()
+            engine_exit = asyncio.create_task(self._engine.exit_code())
+            await asyncio.gather(*(frontend.start() for frontend in self._frontends))
+        except _ChildExited as error:
             return error.code if error.code > 0 else 1
-        on_ready(Ready(self._task.section.port, engine["metrics_port"], engine["codebooks"]))
-        keeping = [asyncio.create_task(self._keep(front)) for front in self._fronts]
+        on_ready(ReadyInfo(self._config.section.port, ready["metrics_port"], ready["codebooks"]))
+        restarting = [asyncio.create_task(self._keep_running(frontend)) for frontend in self._frontends]
         try:
-            code = await ended
+            code = await engine_exit
         finally:
-            for task in keeping:
+            for task in restarting:
                 task.cancel()
-        event(log, logging.ERROR, "the engine process ended", None, code=code, remedy="start the server again")
+        event(log, logging.ERROR, "engine process exited", None, code=code, remedy="start the server again")
         return 1
 
-    async def _keep(self, front: _Child) -> None:
-        """Start a front again, however often it ends."""
+    async def _keep_running(self, frontend: _Child) -> None:
+        """Restart a frontend, however often it ends."""
         while True:
-            code = await front.ended()
-            event(log, logging.ERROR, "a front ended", None, code=code, again_s=AGAIN_S)
-            await asyncio.sleep(AGAIN_S)
-            with contextlib.suppress(_Ended):
-                await front.start()
-                event(log, logging.INFO, "a front answers again")
+            code = await frontend.exit_code()
+            event(log, logging.ERROR, "frontend exited", None, code=code, restart_delay_s=RESTART_DELAY_S)
+            await asyncio.sleep(RESTART_DELAY_S)
+            with contextlib.suppress(_ChildExited):
+                await frontend.start()
+                event(log, logging.INFO, "frontend restarted")
 
-    async def _stop_fronts(self) -> None:
-        await asyncio.gather(*(front.stop(self._patience_s) for front in self._fronts))
+    async def _stop_frontends(self) -> None:
+        await asyncio.gather(*(frontend.stop(self._stop_timeout_s) for frontend in self._frontends))
 
 
 @contextmanager
 def shared_port(host: str, port: int) -> Iterator[int]:
-    """Keep a port for the fronts to share, a free one for 0. Raises UserError where somebody else has it."""
+    """Reserve a port for the frontends to share, a free one for 0. Raises UserError where it is in use."""
     with ExitStack() as closing:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]

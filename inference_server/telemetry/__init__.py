@@ -1,1 +1,1 @@
-"""What a server tells of itself: logs, metrics, spans."""
+"""Logs, Prometheus metrics and OpenTelemetry spans of a server."""

@@ -1,7 +1,7 @@
-"""Logs as events: one a line, a name and keys, as text or as JSON.
+"""Structured logs: one event a line, a name and keys, as text or as JSON.
 
-    2026-01-31 12:00:00,123 INFO reloaded current=v8 held="v8 v7"
-    {"time": "2026-01-31T12:00:00.123+00:00", "level": "INFO", "event": "reloaded", "current": "v8", "held": "v8 v7"}
+    2026-01-31 12:00:00,123 INFO reloaded current=v8 loaded="v8 v7"
+    {"time": "2026-01-31T12:00:00.123+00:00", "level": "INFO", "event": "reloaded", "current": "v8", "loaded": "v8 v7"}
 
 In text a traceback follows on lines of its own; in JSON it is the key `traceback`.
 """
@@ -23,7 +23,7 @@ def event(log: logging.Logger, level: int, name: str, error: BaseException | Non
 
 
 def configure(log_format: str, verbose: bool) -> None:
-    """Log to stderr: what happens to the server, warnings of libraries, and each call where `verbose`."""
+    """Log to stderr: events of the server, warnings of libraries, and each call where `verbose`."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -50,12 +50,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _keys(record: logging.LogRecord) -> dict[str, object]:
-    """The keys of an event; another library's record has none."""
+    """The keys of an event; the record of another library has none."""
     return getattr(record, "keys", {})
 
 
 def _text(value: object) -> str:
-    """Quoted where it could be taken for more than one value, or for a line."""
+    """Quoted where it has spaces, quotes or line breaks."""
     if isinstance(value, float):
         return f"{value:.1f}"
     plain = str(value)

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one server, in a registry of its own, and the HTTP endpoint that shows them."""
+"""Prometheus metrics of one server, in a registry of its own, and their HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from prometheus_client.registry import Collector
 
 import genrecall
 from genrecall.errors import UserError
-from inference_server.batching.scheduler import Lane
-from inference_server.bundles.loaded import Slots
+from inference_server.batching.scheduler import Workload
+from inference_server.bundles.loaded import LoadedBundles
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 ENTRIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counts what happens. Hears of batches and of calls that leave as an observer of the scheduler."""
+    """All metrics. An observer of the scheduler, for batches and for calls dropped."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.calls = Counter("genrecall_calls", "Calls ended, by status.", ["method", "code"], registry=registry)
-        self.in_flight = Gauge("genrecall_calls_in_flight", "Calls under way.", ["method"], registry=registry)
+        self.in_flight = Gauge("genrecall_calls_in_flight", "Calls in flight.", ["method"], registry=registry)
         self.pending = Gauge(
-            "genrecall_entries_pending", "Entries waiting or running for calls under way.", ["lane"], registry=registry
+            "genrecall_entries_pending",
+            "Entries waiting or running for calls in flight.",
+            ["workload"],
+            registry=registry,
         )
         self.stages = Histogram(
             "genrecall_stage_seconds",
@@ -42,58 +45,61 @@ class Metrics:
             registry=registry,
         )
         self.batch_entries = Histogram(
-            "genrecall_batch_entries", "Entries of a batch.", ["lane"], buckets=ENTRIES, registry=registry
+            "genrecall_batch_entries", "Entries of a batch.", ["workload"], buckets=ENTRIES, registry=registry
         )
         self.batch_seconds = Histogram(
-            "genrecall_batch_seconds", "Computing time of a batch.", ["lane"], buckets=SECONDS, registry=registry
+            "genrecall_batch_seconds", "Computing time of a batch.", ["workload"], buckets=SECONDS, registry=registry
         )
         self.tokens = Counter(
-            "genrecall_batch_tokens", "Tokens computed, by use: text or padding.", ["lane", "use"], registry=registry
+            "genrecall_batch_tokens",
+            "Tokens computed, by use: text or padding.",
+            ["workload", "use"],
+            registry=registry,
         )
         self.reloads = Counter(
-            "genrecall_reloads", "Changes of the bundles held: swapped or failed.", ["outcome"], registry=registry
+            "genrecall_reloads", "Reloads of bundles: swapped or failed.", ["outcome"], registry=registry
         )
 
-    def describe(self, slots: Callable[[], Slots]) -> None:
-        """Show this process, and the bundles that it holds: asked at each scrape."""
-        self.registry.register(_Held(slots))
+    def register_bundles(self, loaded: Callable[[], LoadedBundles]) -> None:
+        """Add the metrics of this process and of the bundles that it serves; `loaded` is called at each scrape."""
+        self.registry.register(_BundleInfo(loaded))
         ProcessCollector(registry=self.registry)
 
-    def batch(self, lane: Lane, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
-        self.batch_entries.labels(lane.name).observe(count)
-        self.batch_seconds.labels(lane.name).observe(seconds)
-        self.tokens.labels(lane.name, "text").inc(tokens)
-        self.tokens.labels(lane.name, "padding").inc(padded_tokens - tokens)
+    def on_batch(self, workload: Workload, count: int, tokens: int, padded_tokens: int, seconds: float) -> None:
+        self.batch_entries.labels(workload.name).observe(count)
+        self.batch_seconds.labels(workload.name).observe(seconds)
+        self.tokens.labels(workload.name, "text").inc(tokens)
+        self.tokens.labels(workload.name, "padding").inc(padded_tokens - tokens)
 
-    def left(self, reason: str) -> None:
+    def on_dropped(self, reason: str) -> None:
         self.shed.labels(reason).inc()
 
 
-class _Held(Collector):
-    """What is served, as labels: read at the scrape, so that a swap shows whole."""
+class _BundleInfo(Collector):
+    """Versions and bundles as labels, read at the scrape: a swap is seen whole or not at all."""
 
-    def __init__(self, slots: Callable[[], Slots]) -> None:
-        self._slots = slots
+    def __init__(self, loaded: Callable[[], LoadedBundles]) -> None:
+        self._loaded = loaded
 
     def collect(self) -> Iterator[InfoMetricFamily]:
         server = InfoMetricFamily("genrecall_server", "This server.")
         server.add_metric([], {"version": genrecall.__version__})
         yield server
         labels = ["codebook", "model", "kind", "engine", "current"]
-        bundles = InfoMetricFamily("genrecall_bundle", "Bundles held.", labels=labels)
-        slots = self._slots()
-        for name, engine in slots.engines.items():
+        bundles = InfoMetricFamily("genrecall_bundle", "Bundles loaded.", labels=labels)
+        loaded = self._loaded()
+        for name, engine in loaded.engines.items():
             kind = engine.bundle.manifest["kind"]
-            current = str(name == slots.current).lower()
+            current = str(name == loaded.current).lower()
             bundles.add_metric([name, engine.bundle.model, kind, engine.name, current], {})
         yield bundles
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[int | None]:
-    """Show the metrics over HTTP meanwhile; yields the port. Nothing where `port` is None.
+def serve_metrics(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[int | None]:
+    """Serve the metrics over HTTP inside the context; yields the port. Does nothing where `port` is None.
 
-    Raises UserError when the address cannot be had.
+    Raises UserError when the address is in use.
     """
     if port is None:
         yield None

@@ -1,6 +1,6 @@
-"""OpenTelemetry: one span a call, where `server.otel_endpoint` asks for them. Needs `pip install genrecall[tracing]`.
+"""OpenTelemetry: one span per call, with `server.otel_endpoint`. Needs `pip install genrecall[tracing]`.
 
-A call that comes with a `traceparent` becomes part of that trace, and is recorded where its caller records.
+A call with a `traceparent` becomes part of that trace, and is sampled where its caller is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from grpc import StatusCode as Status
 
 from genrecall.errors import UserError
-from inference_server.call import Call
+from inference_server.call_context import CallContext
 
 NANOSECONDS = 1_000_000  # of a millisecond
 TIMEOUT_S = 2.0  # of sending to the collector; what cannot be sent is dropped
@@ -35,14 +35,14 @@ class Spans:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-        # Everything is given here: the library would look into the environment otherwise.
+        # All set here: the library would read environment variables otherwise.
         self._provider = TracerProvider(sampler=DEFAULT_ON, resource=Resource({"service.name": "genrecall"}))
         exporter = OTLPSpanExporter(endpoint, timeout=TIMEOUT_S)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("genrecall")
 
-    def ended(self, call: Call, code: Status, total_ms: float) -> None:
-        """The span of a call that ends now: its status, facts, and milliseconds by stage. Never a text."""
+    def ended(self, call: CallContext, code: Status, total_ms: float) -> None:
+        """Send the span of a call that ends now: its status, attributes, and milliseconds by stage. Never a text."""
         from opentelemetry.trace import SpanKind, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -53,7 +53,7 @@ class Spans:
             SpanKind.SERVER,
             {
                 "rpc.grpc.status_code": code.value[0],
-                **{f"genrecall.{key}": value for key, value in call.told().items()},
+                **{f"genrecall.{key}": value for key, value in call.log_fields().items()},
             },
             start_time=end - int(total_ms * NANOSECONDS),
         )
@@ -62,5 +62,5 @@ class Spans:
         span.end(end)
 
     def close(self) -> None:
-        """Send what waits."""
+        """Send the spans that wait."""
         self._provider.shutdown()

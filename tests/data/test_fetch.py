@@ -11,8 +11,8 @@ import pytest
 
 from genrecall.config.data import DataSection, Description
 from genrecall.data.esci import ESCI
-from genrecall.data.fetch import File, PublicDataset, fetch
-from genrecall.data.readers import open_dataset
+from genrecall.data.fetch import PublicDataset, PublishedFile, fetch
+from genrecall.data.readers import read_dataset
 from genrecall.errors import UserError
 
 CONTENT = b'{"item_id": "a", "title": "Pan"}\n'
@@ -30,7 +30,8 @@ def dataset(base: str, content: bytes = CONTENT) -> PublicDataset:
     return PublicDataset(
         "tiny",
         tuple(
-            File(name, f"{base}/{name}", hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()
+            PublishedFile(name, f"{base}/{name}", hashlib.sha256(data).hexdigest(), len(data))
+            for name, data in files.items()
         ),
         described,
     )
@@ -58,7 +59,7 @@ def test_downloads_what_no_folder_has_and_it_opens(tmp_path: Path, address: str)
     origin = fetch(dataset(address), to, [tmp_path / "nowhere"], lambda *progress: seen.append(progress))
     assert origin == "the network"
     assert ("items.jsonl", len(CONTENT), len(CONTENT)) in seen
-    assert open_dataset(DataSection(folder=to)).name == "tiny"
+    assert read_dataset(DataSection(folder=to)).name == "tiny"
     assert fetch(dataset("http://127.0.0.1:9"), to, []) == "already there"
 
 
@@ -66,7 +67,7 @@ def test_a_folder_whole_but_for_its_description_gets_the_one_of_this_version(tmp
     to = fill(tmp_path / "to")
     (to / "dataset.json").write_text('{"name": "of an older version"}')
     assert fetch(dataset("http://127.0.0.1:9"), to, []) == "already there"
-    assert open_dataset(DataSection(folder=to)).name == "tiny"
+    assert read_dataset(DataSection(folder=to)).name == "tiny"
 
 
 def test_a_folder_that_has_the_files_goes_before_the_network(tmp_path: Path) -> None:

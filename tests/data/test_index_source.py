@@ -19,9 +19,9 @@ from genrecall.config.data import (
     QuerySource,
 )
 from genrecall.config.logs import LogsSection
-from genrecall.data.readers import open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
-from genrecall.data.rows import state
+from genrecall.data.rows import index_state
 from genrecall.errors import UserError
 from genrecall.local_node.node import Node
 from trainer.logs import build_requests, open_requests
@@ -69,7 +69,7 @@ def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
 
 @pytest.mark.node
 def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path: Path) -> None:
-    data = open_dataset(section, tmp_path / "rejects.jsonl")
+    data = read_dataset(section, tmp_path / "rejects.jsonl")
     assert sorted(data.items["item_id"].to_pylist()) == [f"p{n:04}" for n in range(COUNT)]
     row = next(row for row in data.items.to_pylist() if row["item_id"] == "p0007")
     assert row == {"item_id": "p0007", "title": "נעל 7 👟", "category": ["Shoes"], "brand": "Ana", "text": ""}
@@ -86,12 +86,12 @@ def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path
 
 @pytest.mark.node
 def test_logs_are_read_from_their_indices_again_only_when_those_change(section: DataSection, tmp_path: Path) -> None:
-    items = open_dataset(section.model_copy(update={"max_reject_share": 0.01})).items
+    items = read_dataset(section.model_copy(update={"max_reject_share": 0.01})).items
     path = build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
     (row,) = open_requests(path).to_pylist()
     assert (row["exposed"], row["clicked"], row["purchased"]) == (["p0001", "p0000"], ["p0001"], [])
     built = path.stat().st_mtime_ns
-    assert state(section, f"{PREFIX}-ubi_queries") == state(section, f"{PREFIX}-ubi_queries")
+    assert index_state(section, f"{PREFIX}-ubi_queries") == index_state(section, f"{PREFIX}-ubi_queries")
     build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
     assert path.stat().st_mtime_ns == built
 
@@ -112,7 +112,7 @@ def test_logs_are_read_from_their_indices_again_only_when_those_change(section: 
 @pytest.mark.node
 def test_missing_index_is_named(section: DataSection) -> None:
     with pytest.raises(UserError, match=r"index 'absent' of data\.cluster .*could not be read"):
-        open_dataset(section.model_copy(update={"items": ItemSource(index="absent")}))
+        read_dataset(section.model_copy(update={"items": ItemSource(index="absent")}))
 
 
 def test_cluster_that_is_down_is_named(tmp_path: Path) -> None:
@@ -120,4 +120,4 @@ def test_cluster_that_is_down_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"data\.cluster http://127\.0\.0\.1:9 could not be read.*genrecall node status"
     ):
-        open_dataset(section)
+        read_dataset(section)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrecall.config.data import DataSection, ItemFields, ItemSource, JudgmentSource
-from genrecall.data.readers import open_dataset, read_items
+from genrecall.data.readers import read_dataset, read_items
 from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
 from genrecall.item_text import item_text
@@ -45,7 +45,7 @@ def reasons(path: Path) -> list[tuple[str, int, str]]:
 
 
 def test_standard_layout_needs_no_mapping(tmp_path: Path) -> None:
-    data = open_dataset(section(write(tmp_path / "shop"), share=0))
+    data = read_dataset(section(write(tmp_path / "shop"), share=0))
     assert data.name == "shop"
     assert not data.simulated
     assert data.items.schema == ITEMS
@@ -74,7 +74,7 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
         "[1]",
     ]
     folder = write(tmp_path / "shop", [*GOOD, *bad])
-    data = open_dataset(section(folder), tmp_path / "rejects.jsonl")
+    data = read_dataset(section(folder), tmp_path / "rejects.jsonl")
     assert data.items["item_id"].to_pylist() == ["a", "b", "3"]
     assert reasons(tmp_path / "rejects.jsonl") == [
         ("items", 4, "id is missing"),
@@ -99,7 +99,7 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
 def test_each_bad_judgment_and_query_is_reported(tmp_path: Path) -> None:
     qrels = "q1 0 a 1\nq1 0 a 1\nq1 0 zz 1\nq9 0 a 1\nq1 0 b -1\nq1 0 3 x\nq1 0 3 nan\nq1 a 1\n"
     folder = write(tmp_path / "shop", queries="q1\tred\nq1\tblue\nq2\t \nq3\nq4\tbag\n", qrels=qrels)
-    data = open_dataset(section(folder), tmp_path / "rejects.jsonl")
+    data = read_dataset(section(folder), tmp_path / "rejects.jsonl")
     assert data.queries["query_id"].to_pylist() == ["q1", "q4"]
     assert len(data.judgments) == 1
     assert [(source, reason) for source, _, reason in reasons(tmp_path / "rejects.jsonl")] == [
@@ -119,7 +119,7 @@ def test_each_bad_judgment_and_query_is_reported(tmp_path: Path) -> None:
 def test_too_many_rejects_stop_the_run_with_the_commonest_reason(tmp_path: Path) -> None:
     folder = write(tmp_path / "shop", [*GOOD, {"item_id": "x"}, {"item_id": "y"}, {"title": "z"}])
     with pytest.raises(UserError) as error:
-        open_dataset(section(folder, share=0.1), tmp_path / "rejects.jsonl")
+        read_dataset(section(folder, share=0.1), tmp_path / "rejects.jsonl")
     for part in (
         "data.items: 3 of 6",
         "'title is empty' (2 rows",
@@ -133,13 +133,13 @@ def test_too_many_rejects_stop_the_run_with_the_commonest_reason(tmp_path: Path)
 def test_a_few_rejects_within_the_share_do_not_stop_the_run(tmp_path: Path) -> None:
     many = [{"item_id": f"i{n}", "title": "t"} for n in range(99)]
     folder = write(tmp_path / "shop", [*many, {"item_id": "x"}, *GOOD])
-    assert len(open_dataset(section(folder, share=0.01)).items) == 102
+    assert len(read_dataset(section(folder, share=0.01)).items) == 102
 
 
 def test_mapped_field_that_no_row_has_is_named(tmp_path: Path) -> None:
     source = ItemSource(fields=ItemFields(category="categroy"))
     with pytest.raises(UserError, match=r"data\.items\.fields\.category: 'categroy' is empty in all 3 rows"):
-        open_dataset(section(write(tmp_path / "shop"), items=source))
+        read_dataset(section(write(tmp_path / "shop"), items=source))
 
 
 def test_rows_are_mapped_from_other_names(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_rows_are_mapped_from_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["part-1.jsonl.gz", "part-1.parquet", "part-1.ndjson"])
 def test_every_format_gives_the_same_items(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path / "shop")
-    expected = open_dataset(section(folder)).items
+    expected = read_dataset(section(folder)).items
     rows = [{**row, "item_id": str(row["item_id"])} for row in GOOD]
     if name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), folder / name)
@@ -162,7 +162,7 @@ def test_every_format_gives_the_same_items(tmp_path: Path, name: str) -> None:
         text = "\n".join(map(json.dumps, rows)).encode()
         (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
     (folder / "items.jsonl").unlink()
-    assert open_dataset(section(folder, items=ItemSource(path="part-*"))).items.equals(expected.select(ITEMS.names)), (
+    assert read_dataset(section(folder, items=ItemSource(path="part-*"))).items.equals(expected.select(ITEMS.names)), (
         "the brand column of Parquet is null-typed in places and the price column is not mapped"
     )
 
@@ -179,23 +179,23 @@ def test_file_that_ends_too_early_stops_the_run(tmp_path: Path, name: str) -> No
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=rf"{name}.*(cannot be read after line|not a whole Parquet)"):
-        open_dataset(section(folder))
+        read_dataset(section(folder))
 
 
 def test_missing_folder_and_missing_file_name_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="genrecall data fetch esci"):
-        open_dataset(section(tmp_path / "nothing"))
+        read_dataset(section(tmp_path / "nothing"))
     folder = write(tmp_path / "shop")
     (folder / "qrels.txt").unlink()
     with pytest.raises(UserError, match=r"data\.judgments\.path"):
-        open_dataset(section(folder))
+        read_dataset(section(folder))
 
 
 def test_folder_of_items_alone_is_a_shop_without_logs(tmp_path: Path) -> None:
     folder = write(tmp_path / "shop")
     (folder / "queries.tsv").unlink()
     (folder / "qrels.txt").unlink()
-    data = open_dataset(section(folder))
+    data = read_dataset(section(folder))
     assert (len(data.items), len(data.queries), len(data.judgments)) == (3, 0, 0)
     assert data.judgments.schema == JUDGMENTS
 
@@ -208,7 +208,7 @@ def test_judgment_list_of_the_workbench_brings_its_queries(tmp_path: Path) -> No
     }
     folder = write(tmp_path / "shop")
     (folder / "list.json").write_text(json.dumps(listed))
-    data = open_dataset(section(folder, judgments=JudgmentSource(path="list.json")), tmp_path / "rejects.jsonl")
+    data = read_dataset(section(folder, judgments=JudgmentSource(path="list.json")), tmp_path / "rejects.jsonl")
     assert data.queries.to_pylist() == [{"query_id": "q001", "text": "red shoes"}, {"query_id": "q002", "text": "x"}]
     assert data.judgments["grade"].to_pylist() == pytest.approx([1.0, 0.1])
     assert reasons(tmp_path / "rejects.jsonl") == [("judgments", 3, "no such item")]
@@ -219,15 +219,15 @@ def test_dataset_json_describes_the_folder_and_configuration_goes_before_it(tmp_
     (folder / "items.jsonl").rename(folder / "products.jsonl")
     described = {"name": "tiny", "simulated": True, "items": {"path": "products.jsonl", "fields": {"brand": "text"}}}
     (folder / "dataset.json").write_text(json.dumps(described))
-    data = open_dataset(section(folder))
+    data = read_dataset(section(folder))
     assert (data.name, data.simulated, data.items["brand"][0].as_py()) == ("tiny", True, "soft")
     chosen = section(folder, name="mine", items=ItemSource(path="products.jsonl"))
-    data = open_dataset(chosen)
+    data = read_dataset(chosen)
     assert (data.name, data.items["brand"][0].as_py()) == ("mine", "Ana")
     mapped = section(folder, items=ItemSource(fields=ItemFields(title="brand")))
-    assert open_dataset(mapped).items.to_pylist()[0]["title"] == "Ana", "the described file, mapped otherwise"
+    assert read_dataset(mapped).items.to_pylist()[0]["title"] == "Ana", "the described file, mapped otherwise"
     again = DataSection.model_validate(section(folder).model_dump())
-    assert open_dataset(again).items.equals(open_dataset(section(folder)).items), (
+    assert read_dataset(again).items.equals(read_dataset(section(folder)).items), (
         "a written configuration reads the same"
     )
 
@@ -235,7 +235,7 @@ def test_dataset_json_describes_the_folder_and_configuration_goes_before_it(tmp_
 def test_emoji_and_right_to_left_text_survive(tmp_path: Path) -> None:
     title, asked = "נעליים אדומות 👟🏽 \u200fمقاس 42", "حذاء 👟"  # noqa: RUF001
     folder = write(tmp_path, [{"item_id": "א1", "title": title, "category": ["👟"]}], f"q1\t{asked}\n", "q1 0 א1 1")
-    data = open_dataset(section(folder, share=0))
+    data = read_dataset(section(folder, share=0))
     assert data.items.to_pylist()[0]["title"] == title
     assert data.queries["text"].to_pylist() == [asked]
     assert item_text(data.items) == [f"{title} . 👟"]
@@ -246,7 +246,7 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_the_values(tmp_pat
     for name in ("items.jsonl", "queries.tsv", "qrels.txt"):
         unix = (folder / name).read_bytes()
         (folder / name).write_bytes(codecs.BOM_UTF8 + unix.replace(b"\n", b"\r\n"))
-    data = open_dataset(section(folder, share=0))
+    data = read_dataset(section(folder, share=0))
     assert data.queries.to_pylist()[0] == {"query_id": "q1", "text": "red shoe"}
     assert data.judgments["query_id"][0].as_py() == "q1"
 
@@ -254,7 +254,7 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_the_values(tmp_pat
 def test_file_whose_name_looks_like_a_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = write(tmp_path / "shop")
     (folder / "items.jsonl").rename(folder / "items [v2].jsonl")
-    assert len(open_dataset(section(folder, items=ItemSource(path="items [v2].jsonl"))).items) == 3
+    assert len(read_dataset(section(folder, items=ItemSource(path="items [v2].jsonl"))).items) == 3
 
 
 def test_embedded_text_leaves_absent_parts_out() -> None:
@@ -288,7 +288,7 @@ def test_rows_in_are_rows_kept_plus_rejects(
     folder = write(tmp_path_factory.mktemp("shop"), [{"item_id": "sure", "title": "t"}, *rows, *junk])
     rejects = Rejects(folder / "rejects.jsonl")
     items = read_items(section(folder), rejects)
-    assert len(items) == rejects.kept["items"]
+    assert len(items) == rejects.accepted["items"]
     assert len(items) + rejects.count("items") == 1 + len(rows) + len(junk)
     written = reasons(folder / "rejects.jsonl") if (folder / "rejects.jsonl").exists() else []
     assert len(written) == rejects.count()

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrecall.data.splits import given as given_split
-from genrecall.data.splits import groups, kfold, recurring
+from genrecall.data.splits import kfold_splits, query_groups, read_split, recurring_split
 from genrecall.errors import UserError
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
 
@@ -38,7 +37,7 @@ def datasets() -> st.SearchStrategy[Dataset]:
 
 
 def stems_of(data: Dataset, part: pa.Table) -> set[int]:
-    group = dict(zip(data.queries["query_id"].to_pylist(), groups(data.queries["text"].to_pylist()), strict=True))
+    group = dict(zip(data.queries["query_id"].to_pylist(), query_groups(data.queries["text"].to_pylist()), strict=True))
     return {int(group[query]) for query in part["query_id"].to_pylist()}
 
 
@@ -59,7 +58,7 @@ def parts(split: Split) -> tuple[pa.Table, pa.Table, pa.Table]:
 
 
 def test_reordered_and_inflected_queries_are_one_group() -> None:
-    one, two, three, four = groups(["red running shoes", "Shoe, red  RUN", "red bag", "!!"])
+    one, two, three, four = query_groups(["red running shoes", "Shoe, red  RUN", "red bag", "!!"])
     assert one == two
     assert len({one, three, four}) == 3
 
@@ -70,7 +69,7 @@ def test_no_query_nor_its_reordering_is_in_two_parts_of_a_fold(data: Dataset, se
     available = len(stems_of(data, data.judgments))
     if available < 3:
         return
-    splits = kfold(data, 3, seed)
+    splits = kfold_splits(data, 3, seed)
     for split in splits:
         train, dev, test = (stems_of(data, part) for part in parts(split))
         assert not train & dev
@@ -84,8 +83,8 @@ def test_no_query_nor_its_reordering_is_in_two_parts_of_a_fold(data: Dataset, se
 @settings(max_examples=100, deadline=None)
 @given(datasets(), st.integers(0, 5))
 def test_recurring_items_to_be_found_are_never_in_train(data: Dataset, seed: int) -> None:
-    split = recurring(data, seed)
-    group = dict(zip(data.queries["query_id"].to_pylist(), groups(data.queries["text"].to_pylist()), strict=True))
+    split = recurring_split(data, seed)
+    group = dict(zip(data.queries["query_id"].to_pylist(), query_groups(data.queries["text"].to_pylist()), strict=True))
     given_away = {(group[query], item) for query, item, _ in pairs(split.train)}
     for part in (split.dev, split.test):
         assert not given_away & {(group[query], item) for query, item, _ in pairs(part)}
@@ -96,23 +95,23 @@ def test_recurring_items_to_be_found_are_never_in_train(data: Dataset, seed: int
 
 def test_half_of_the_relevant_items_of_a_recurring_query_are_known() -> None:
     data = dataset(["red shoes", "blue bag"], [(q, i, 1.0) for q in (0, 1) for i in range(8)] + [(0, 9, 0.1)])
-    split = recurring(data, seed=3, dev_share=0.5)
+    split = recurring_split(data, seed=3, dev_share=0.5)
     assert {query: len(items) for query, items in relevant(split.train).items()} == {"q0": 4, "q1": 4}
     assert {len(items) for part in (split.dev, split.test) for items in relevant(part).values()} == {4}
 
 
 def test_same_seed_gives_same_splits() -> None:
     data = dataset(WORDS, [(q, i, 1.0) for q in range(9) for i in range(4)])
-    assert kfold(data, 3, 7)[1].test == kfold(data, 3, 7)[1].test
-    assert recurring(data, 7).test == recurring(data, 7).test
-    assert recurring(data, 7).train != recurring(data, 8).train
+    assert kfold_splits(data, 3, 7)[1].test == kfold_splits(data, 3, 7)[1].test
+    assert recurring_split(data, 7).test == recurring_split(data, 7).test
+    assert recurring_split(data, 7).train != recurring_split(data, 8).train
 
 
-def test_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_read_split_is_taken_as_it_is(tmp_path: Path) -> None:
     data = dataset(["red shoes", "blue bag", "run"], [(q, 0, 1.0) for q in range(3)])
     path = tmp_path / "splits.json"
     path.write_text('{"train": ["q0"], "dev": [], "test": ["q2"]}')
-    split = given_split(data, path)
+    split = read_split(data, path)
     assert [part["query_id"].to_pylist() for part in parts(split)] == [["q0"], [], ["q2"]]
 
 
@@ -128,14 +127,14 @@ def test_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
         ("[]", "is not a split"),
     ],
 )
-def test_given_split_that_leaks_or_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_read_split_that_leaks_or_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
     data = dataset(["red shoes", "shoe red", "bag"], [(q, 0, 1.0) for q in range(3)])
     (tmp_path / "splits.json").write_text(text)
     with pytest.raises(UserError, match=message):
-        given_split(data, tmp_path / "splits.json")
+        read_split(data, tmp_path / "splits.json")
 
 
 def test_more_folds_than_distinct_queries_are_refused() -> None:
     data = dataset(["red shoes", "shoes red"], [(0, 0, 1.0), (1, 1, 1.0)])
     with pytest.raises(UserError, match="cannot make 2 folds of 1 distinct"):
-        kfold(data, 2, 0)
+        kfold_splits(data, 2, 0)

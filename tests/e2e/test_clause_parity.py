@@ -309,8 +309,8 @@ def test_a_server_that_is_gone_is_an_error_with_both(shops, alone):
 @pytest.mark.parametrize(
     ("index", "options", "status", "said", "kind_of_failure"),
     [
-        ("parity-v9", {}, 503, "'v9' is not held", "codebook_not_held"),
-        ("parity-v1,parity-v9", {}, 503, "'v9' is not held", "codebook_not_held"),
+        ("parity-v9", {}, 503, "'v9' is not loaded", "codebook_not_held"),
+        ("parity-v1,parity-v9", {}, 503, "'v9' is not loaded", "codebook_not_held"),
         ("parity-plain", {}, 400, "no codebook is named", "no_codebook"),
         ("parity-v1", {"beam_width": 100_000}, 400, "beam_width is 100000", "invalid_request"),
     ],

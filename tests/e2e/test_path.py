@@ -201,7 +201,7 @@ def test_a_codebook_that_the_server_lacks_is_a_failure_never_a_wrong_answer(path
     path.client.indices.create(index="e2e-other", body={"mappings": mapping})
     status, text = path.failure(generative(), index="e2e-other")
     assert status >= 400
-    assert "'v9' is not held by this server" in text
+    assert "'v9' is not loaded on this server" in text
 
 
 def test_a_truncated_bundle_is_not_served(path, tmp_path):
@@ -210,7 +210,7 @@ def test_a_truncated_bundle_is_not_served(path, tmp_path):
     broken = tmp_path / "bundles" / "v1"
     shutil.copytree(path.settings.run.bundles_dir / "v1", broken)
     os.truncate(broken / "generator" / "model.safetensors", 1000)
-    message = genrecall("serve", f"run.bundles_dir={broken.parent}", "--codebook", "v1", "server.port=0", code=2)
+    message = genrecall("serve", f"run.bundles_dir={broken.parent}", "--bundle", "v1", "server.port=0", code=2)
     assert "model.safetensors has 1000 bytes" in message
 
 

@@ -161,7 +161,7 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
             command = ["index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *quick]
             placing = genrecall(*command, f"opensearch.refresh.endpoint={old}", code=2)
             assert f"{len(shop.lacking)} items are not in bundle 'v2'" in placing
-            assert "'v2' is not held by this server" in placing
+            assert "'v2' is not loaded on this server" in placing
             assert "Serve that bundle there" in placing
             # with items placed elsewhere, or none to place, it comes as far as the questions
             asked = genrecall(*command, "opensearch.refresh.endpoint=null", code=2)

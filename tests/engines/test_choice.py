@@ -10,6 +10,7 @@ import torch
 
 from genrecall import bundle, tensorrt
 from genrecall.bundle import Bundle
+from genrecall.decoding import Generator
 from genrecall.errors import BundleError, UserError
 from inference_server.engines import create_engine
 
@@ -26,15 +27,9 @@ def test_auto_takes_the_export_where_there_is_one(lm_bundle: Bundle, tmp_path: P
     assert create_engine(without, "cpu").name == "torch-cpu-float32"
 
 
-def test_a_normalizer_of_ones_own_is_torchs_alone(lm_bundle: Bundle) -> None:
-    assert create_engine(lm_bundle, "cpu", normalizer="level").name == "torch-cpu-float32"
-    with pytest.raises(UserError, match=r"server\.normalizer is 'level', but onnx has the one it was exported with"):
-        create_engine(lm_bundle, "cpu", "onnx", normalizer="level")
-
-
 def test_a_generator_with_a_prior_has_one_normalizer(encoder_bundle: Bundle) -> None:
     with pytest.raises(UserError, match="normalizer 'level' cannot go with the prefix prior"):
-        create_engine(encoder_bundle, "cpu", normalizer="level")
+        Generator.load(encoder_bundle.generator_dir, encoder_bundle.space, normalizer="level")
 
 
 def test_what_is_not_there_is_said_with_the_remedy(encoder_bundle: Bundle) -> None:

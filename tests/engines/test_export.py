@@ -109,7 +109,7 @@ def test_the_command_exports_compares_and_says_where(lm_bundle: Bundle, tmp_path
     shutil.copytree(lm_bundle.path, root / "v1")
     queries = tmp_path / "queries.txt"
     queries.write_text("\n".join(QUERIES))
-    command = [sys.executable, "-m", "genrecall", "export", "v1", "--bundles", str(root), "--dtype", "int8"]
+    command = [sys.executable, "-m", "genrecall", "export", "--bundle", "v1", "--bundles", str(root), "--dtype", "int8"]
     done = subprocess.run([*command, "--queries", str(queries), "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert told["path"].endswith("v1/onnx/int8")

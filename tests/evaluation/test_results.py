@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from genrecall.config.evaluation import EvaluationSection
-from genrecall.evaluation import report
 from genrecall.evaluation.metrics import MEASURES
 from genrecall.evaluation.protocol import FoldRuns, ask, splits
 from genrecall.evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
 from genrecall.evaluation.runs import Channel, Run, ranking
+from genrecall.reports import evaluation_report, summary, verdict
+from genrecall.reports.evaluation import heading
+from genrecall.reports.markdown import system
 from tests.evaluation.shop import shop
 
 SECTION = EvaluationSection(folds=4, depth=20, budget=12, resamples=200, weights=[0.0, 0.5, 1.0], tune_on=["R@10"])
@@ -157,22 +159,22 @@ def cut_to(channel: Channel, depth: int) -> Channel:
 
 
 def test_the_report_labels_every_simulated_table_and_heading() -> None:
-    text = report.markdown(evaluation(simulated=True), {"unseen": "a.png", "recurring": "b.png"})
+    text = evaluation_report(evaluation(simulated=True)).markdown
     headings = [line for line in text.splitlines() if line.startswith("#")]
     captions = [line for line in text.splitlines() if line.startswith("**") and "|" not in line]
     assert len(headings) == 3
     assert len(captions) > 10
     assert all("simulated" in line for line in [*headings, *captions])
-    assert "simulated" in report.title("unseen", {"simulated": True})
+    assert "simulated" in heading("unseen", {"simulated": True})
 
 
 def test_the_report_of_real_judgments_says_nothing_of_simulation() -> None:
-    assert "simulated" not in report.markdown(evaluation(simulated=False), {"unseen": "a.png", "recurring": "b.png"})
+    assert "simulated" not in evaluation_report(evaluation(simulated=False)).markdown
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     made = evaluation(simulated=False)
-    files = report.write(made, tmp_path)
+    files = evaluation_report(made).write(tmp_path)
     assert {path.name for path in files} == {
         "evaluation.json",
         "evaluation.md",
@@ -185,7 +187,7 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_tables_are_rectangular_and_show_the_quantizer_chosen() -> None:
-    text = report.markdown(evaluation(simulated=False), {"unseen": "a.png", "recurring": "b.png"})
+    text = evaluation_report(evaluation(simulated=False)).markdown
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
@@ -193,13 +195,34 @@ def test_tables_are_rectangular_and_show_the_quantizer_chosen() -> None:
 
 
 def test_systems_are_named_in_words() -> None:
-    assert report.label("bm25+adapted+generative:tuned") == "BM25 + adapted k-NN + generative, tuned"
+    assert system("bm25+adapted+generative:tuned") == "BM25 + adapted k-NN + generative, tuned"
 
 
 def test_the_summary_shows_systems_and_what_the_generative_channel_changes() -> None:
-    lines = report.summary(evaluation(simulated=True)).splitlines()
+    lines = summary(evaluation(simulated=True)).splitlines()
     assert sum("simulated" in line for line in lines) == 2  # a heading a regime
     assert any(line.startswith("  BM25 + adapted k-NN + generative, tuned ") for line in lines)
     changes = [line for line in lines if " over " in line]
     assert len(changes) == 2 * (2 * 2 * 2 + 2)  # regimes x (dense channels x weightings x measures, unions)
     assert all("[" in line for line in changes)
+
+
+def test_the_verdict_has_a_line_a_regime_and_one_on_the_control() -> None:
+    lines = verdict(evaluation(simulated=True))
+    assert len(lines) == 3
+    assert all("points of R@50 [" in line and line.endswith("(simulated)") for line in lines)
+    assert ["never seen" in line for line in lines] == [True, False, True]
+    assert "adapted k-NN" in lines[2]
+    assert not any("simulated" in line for line in verdict(evaluation(simulated=False)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.5, 2.5, "adds +1.4 points"), (-0.5, 2.5, "no certain change: +1.4 points"), (-2.0, -0.5, "hurts: +1.4 points")],
+)
+def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -> None:
+    made = evaluation(simulated=False)
+    for regime in made["regimes"].values():
+        for row in regime["differences"]:
+            row |= {"mean": 0.014, "low": low / 100, "high": high / 100}
+    assert all(words in line for line in verdict(made))

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from experiments.games.__main__ import run as command
-from experiments.games.derived_queries import Matcher, askable, derive, frequencies, is_weak, words_of
-from experiments.games.fetch import DAY_0, convert, fetch_games, shares
-from experiments.games.files import FILES, TEST_FILE, TITLES_FILE, VALID_FILE, read_histories, read_titles
+from experiments.games.dataset import DAY_0, convert, fetch_games, shares
+from experiments.games.derived_queries import Matcher, candidate_words, derive, frequencies, is_weak, words_of
+from experiments.games.raw_files import FILES, TEST_FILE, TITLES_FILE, VALID_FILE, read_histories, read_titles
+from genrecall.config import Config
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.events import logged_events, logged_queries
-from genrecall.data.readers import describe, open_dataset
+from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
-from genrecall.data.summary import summary
+from genrecall.data.sources import resolve_sources
+from genrecall.data.summary import summarize
 from genrecall.errors import UserError
 
 TITLES = [
@@ -70,11 +72,11 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def test_folder_opens_and_says_what_is_real(made: Path) -> None:
-    data = open_dataset(DataSection(folder=made, max_reject_share=0))
+    data = read_dataset(DataSection(folder=made, max_reject_share=0))
     assert data.simulated
     assert data.items["title"].to_pylist()[1] == "Dungeons & Dragons Tactics - Sony PSP"
     assert data.items["title"].to_pylist()[7] == "Pokémon Moon - Nintendo 3DS"
-    section, rejects = describe(DataSection(folder=made))[0], Rejects()
+    section, rejects = resolve_sources(DataSection(folder=made))[0], Rejects()
     asked = [row for batch in logged_queries(section, rejects) for row in batch.to_pylist()]
     bought = [row for batch in logged_events(section, rejects) for row in batch.to_pylist()]
     assert not rejects.count()
@@ -88,7 +90,7 @@ def test_folder_opens_and_says_what_is_real(made: Path) -> None:
 
 def test_dataset_without_judgments_has_a_summary(made: Path) -> None:
     section, rejects = DataSection(folder=made), Rejects()
-    facts = summary(open_dataset(section, rejects), section, rejects, folds=5, seed=1)
+    facts = summarize(read_dataset(section, rejects), Config(data=section), rejects)
     assert (facts["items"], facts["judgments"], facts["splits"]) == (len(TITLES), 0, {})
 
 
@@ -138,7 +140,7 @@ def test_no_query_says_a_model_number_a_letter_or_a_roman_number() -> None:
     frequency = frequencies(PLAIN)
     for number in range(300):
         for title in PLAIN:
-            for word in derive(askable(title), frequency, f"seed {number}").split():
+            for word in derive(candidate_words(title), frequency, f"seed {number}").split():
                 assert len(word) > 1
                 assert not any(character.isdigit() for character in word)
                 assert word not in {"xiii", "the", "for", "code", "digital"}
@@ -147,14 +149,16 @@ def test_no_query_says_a_model_number_a_letter_or_a_roman_number() -> None:
 
 def test_a_query_is_a_platform_or_a_colour_alone_only_where_the_title_is() -> None:
     frequency = frequencies(PLAIN)
-    weak = [title for title in PLAIN if any(is_weak(derive(askable(title), frequency, str(n))) for n in range(200))]
+    weak = [
+        title for title in PLAIN if any(is_weak(derive(candidate_words(title), frequency, str(n))) for n in range(200))
+    ]
     assert weak == [["wii"]]
 
 
 def test_words_that_many_titles_share_are_asked_most_and_alone_half_the_time() -> None:
     titles = [words_of(title) for title in ["Sims Castaway", "Sims Pets", "Sims Seasons", "Sims Nightlife"]]
     frequency = frequencies(titles)
-    asked = Counter(derive(askable(titles[0]), frequency, str(number)) for number in range(4000))
+    asked = Counter(derive(candidate_words(titles[0]), frequency, str(number)) for number in range(4000))
     assert set(asked) == {"sims", "castaway", "sims castaway"}
     assert asked["sims castaway"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert asked["sims"] / (asked["sims"] + asked["castaway"]) == pytest.approx(4 / 5, abs=0.03)

@@ -16,7 +16,7 @@ from tests.faults import bundles as made
 from tests.faults import process, toxiproxy
 
 TOOLS = Path(__file__).parents[2] / ".cache" / "tools"
-MAX_PENDING, PUSHBACK_MS, MAX_REQUEST_BYTES = 8, 70, 1 << 12
+MAX_PENDING, MAX_REQUEST_BYTES = 8, 1 << 12
 
 StartServer = Callable[..., process.Server]
 Proxied = Callable[[process.Server], AbstractContextManager[toxiproxy.Proxy]]
@@ -37,7 +37,7 @@ def start_server(bundles: Path, tmp_path: Path) -> Iterator[StartServer]:
     numbers = count()
 
     def start(*overrides: str, root: Path = bundles, **options: dict[str, str]) -> process.Server:
-        settings = [f"server.max_pending={MAX_PENDING}", "server.grace_s=30", *overrides]
+        settings = [f"server.max_pending={MAX_PENDING}", "server.shutdown_grace_s=30", *overrides]
         started.append(process.start(root, tmp_path / f"server-{next(numbers)}.log", *settings, **options))
         return started[-1]
 
@@ -48,7 +48,7 @@ def start_server(bundles: Path, tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def shared_server(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[process.Server]:
-    settings = {"max_pending": MAX_PENDING, "pushback_ms": PUSHBACK_MS, "max_request_bytes": MAX_REQUEST_BYTES}
+    settings = {"max_pending": MAX_PENDING, "max_request_bytes": MAX_REQUEST_BYTES}
     overrides = [f"server.{key}={value}" for key, value in settings.items()]
     server = process.start(bundles, tmp_path_factory.mktemp("server") / "server.log", *overrides)
     yield server

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from tests.faults.conftest import MAX_PENDING, PUSHBACK_MS, Proxied
+from inference_server.admission.overload import MIN_PUSHBACK_MS
+from tests.faults.conftest import MAX_PENDING, Proxied
 from tests.faults.load import CANCELLED, GONE, HEAVY, LATE, OK, REFUSED, codes, connected, fill, send, until
 from tests.faults.process import LIGHT, Server
 from tests.faults.toxiproxy import Proxy
@@ -30,7 +31,7 @@ def test_a_full_queue_refuses_at_once_answers_what_it_accepted_and_stays_small(s
             assert seen[OK] + seen[REFUSED] == BURST
             assert seen[REFUSED] > BURST / 2
             refused = [dict(call.trailing_metadata()) for call in calls if call.code() is REFUSED]
-            assert min(int(told["grpc-retry-pushback-ms"]) for told in refused) >= PUSHBACK_MS
+            assert min(int(told["grpc-retry-pushback-ms"]) for told in refused) >= MIN_PUSHBACK_MS
             timings = [call.result().timings for call in calls if call.code() is OK]
             slowest_ms = max(t.encode_ms + t.search_ms for t in timings)
             assert max(t.queue_ms for t in timings) <= 2 * (MAX_PENDING + 1) * slowest_ms

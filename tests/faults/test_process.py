@@ -58,7 +58,7 @@ def test_sigterm_under_load_answers_every_accepted_call_and_refuses_new_ones(sta
 def test_a_client_that_does_not_read_cannot_keep_a_server_from_stopping(
     start_server: StartServer, proxied: Proxied
 ) -> None:
-    server = start_server("server.grace_s=0.5")
+    server = start_server("server.shutdown_grace_s=0.5")
     with proxied(server) as proxy, connected(proxy.endpoint, *NARROW) as stub:
         stub.Generate(LIGHT, timeout=PATIENCE_S)
         proxy.poison("bandwidth", "downstream", rate=0)

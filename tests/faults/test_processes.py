@@ -21,18 +21,19 @@ from genrecall import bundle
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.bundles.loaded import load
-from inference_server.server import start, stop
+from inference_server.bundles.loaded import load_bundles
+from inference_server.server import stop
 from tests.faults import bundles as made
 from tests.faults import process
 from tests.faults.conftest import MAX_PENDING, StartServer
 from tests.faults.load import GONE, HEAVY, OK, REFUSED, Load, codes, connected, fill, send, until
 from tests.faults.process import LIGHT, PATIENCE_S, Server
 from tests.inference_server.bundles import train_shop
+from tests.inference_server.serving import start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone spreads connections over a port's sockets")
-FRONTS = 2
-SETTINGS = (f"server.max_pending={MAX_PENDING}", "server.grace_s=30", "server.max_queries=4")
+FRONTENDS = 2
+SETTINGS = (f"server.max_pending={MAX_PENDING}", "server.shutdown_grace_s=30", "server.max_queries=4")
 INVALID, NOT_HELD, LATE = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -51,15 +52,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("many") / "server.log"
-    server = process.start(root, log, f"server.processes={FRONTS}", "server.metrics_port=0", *SETTINGS)
+    server = process.start(root, log, f"server.processes={FRONTENDS}", "server.metrics_port=0", *SETTINGS)
     yield server
-    everyone = [*children(server, "front"), *children(server, "engine")]
+    everyone = [*children(server, "frontend"), *children(server, "engine")]
     server.end()
     wait_for(lambda: not any(alive(pid) for pid in everyone))  # none outlives the parent, however that ends
 
 
 def children(server: Server, name: str) -> list[int]:
-    """Process ids of the fronts, or of the engine process."""
+    """Process ids of the frontends, or of the engine process."""
     found = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)], capture_output=True, text=True, check=False
     )  # fails where there is none
@@ -83,8 +84,8 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 def test_they_answer_as_one_process_does(many: Server, root: Path) -> None:
     async def one() -> list[Any]:
-        section = ServerSection(port=0, device="cpu", drain_s=0, max_pending=MAX_PENDING, max_queries=4)
-        running = await start(load(root, (), section), section)
+        section = ServerSection(port=0, device="cpu", shutdown_delay_s=0, max_pending=MAX_PENDING, max_queries=4)
+        running = await start(load_bundles(root, (), section), section)
         try:
             return await asyncio.to_thread(_answers, f"127.0.0.1:{running.port}", root)
         finally:
@@ -137,9 +138,9 @@ def test_a_client_that_leaves_gives_its_places_back(many: Server) -> None:
         until(other, lambda seen: seen[OK] == MAX_PENDING, MAX_PENDING)
 
 
-def test_a_front_that_is_killed_is_started_again_and_the_others_notice_nothing(many: Server) -> None:
-    before = set(children(many, "front"))
-    assert len(before) == FRONTS
+def test_a_frontend_that_is_killed_is_started_again_and_the_others_notice_nothing(many: Server) -> None:
+    before = set(children(many, "frontend"))
+    assert len(before) == FRONTENDS
     with ExitStack() as open_:
         stubs = [open_.enter_context(connected(many.endpoint)) for _ in range(16)]  # each front has some
         assert set(codes(call for stub in stubs for call in send(stub, 1, LIGHT))) <= {OK, REFUSED}
@@ -149,10 +150,10 @@ def test_a_front_that_is_killed_is_started_again_and_the_others_notice_nothing(m
         seen = codes(in_flight)
         assert seen[OK]
         assert set(seen) <= {OK, GONE, REFUSED}
-        for stub in stubs:  # each finds a front, those of the killed one over a new connection
+        for stub in stubs:  # each finds a frontend, those of the killed one over a new connection
             until(stub, lambda round_: bool(round_[OK]))
-    wait_for(lambda: len(children(many, "front")) == FRONTS and "a front answers again" in many.stderr)
-    assert victim not in children(many, "front")
+    wait_for(lambda: len(children(many, "frontend")) == FRONTENDS and "frontend restarted" in many.stderr)
+    assert victim not in children(many, "frontend")
 
 
 def test_a_port_that_they_share_is_nobody_elses(many: Server, root: Path) -> None:
@@ -179,7 +180,7 @@ def test_metrics_are_those_of_all(many: Server) -> None:
 
 def test_sigterm_under_load_answers_every_accepted_call(many: Server) -> None:
     """The last of those that share the server."""
-    everyone = [*children(many, "front"), *children(many, "engine")]
+    everyone = [*children(many, "frontend"), *children(many, "engine")]
     with connected(many.endpoint) as stub:
         calls = fill(stub, MAX_PENDING)
         with Load(many.endpoint, rate=100) as load:
@@ -196,7 +197,7 @@ def test_sigterm_under_load_answers_every_accepted_call(many: Server) -> None:
 
 def test_without_its_engine_process_a_server_ends_and_says_so(root: Path, start_server: StartServer) -> None:
     server = start_server("server.processes=2", root=root)
-    fronts = children(server, "front")
+    frontends = children(server, "frontend")
     (engine,) = children(server, "engine")
     with Load(server.endpoint) as load, connected(server.endpoint) as stub:
         load.wait_for(OK)
@@ -206,5 +207,5 @@ def test_without_its_engine_process_a_server_ends_and_says_so(root: Path, start_
         load.wait_for(GONE)
     assert set(load.codes) <= {OK, GONE, REFUSED}
     assert server.process.wait(PATIENCE_S) == 1
-    assert "the engine process ended code=-9" in server.stderr
-    wait_for(lambda: not any(alive(pid) for pid in fronts))
+    assert "engine process exited code=-9" in server.stderr
+    wait_for(lambda: not any(alive(pid) for pid in frontends))

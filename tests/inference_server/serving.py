@@ -1,4 +1,4 @@
-"""A real gRPC server in the test's process, with an engine whose answers and pace the test decides."""
+"""A real gRPC server in the test's process, with an engine whose answers and speed the test decides."""
 
 import asyncio
 import threading
@@ -14,8 +14,11 @@ from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.bundles.loaded import Slots
-from inference_server.server import start, stop
+from inference_server.batching.executor import LocalExecutor
+from inference_server.bundles.loaded import LoadedBundles
+from inference_server.server import Running, start_service, stop
+from inference_server.service import GenerativeRecall
+from inference_server.telemetry.metrics import Metrics
 
 SIDS = np.array([[0, 1, 2], [3, 0, 0], [1, 1, 1]], np.int32)
 SCORES = np.array([-0.1, -2.0, -5.0], np.float32)
@@ -69,10 +72,15 @@ class ThreeSids:
         assert self.gate.wait(30)
 
 
+async def start(loaded: LoadedBundles, section: ServerSection) -> Running:
+    executor = LocalExecutor(loaded, section, Metrics())
+    return await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
+
+
 @asynccontextmanager
 async def served(*engines, **settings):
-    section = ServerSection(**{"port": 0, "grace_s": 5, "drain_s": 0, **settings})
-    running = await start(Slots({e.bundle.codebook: e for e in engines}, engines[0].bundle.codebook), section)
+    section = ServerSection(**{"port": 0, "shutdown_grace_s": 5, "shutdown_delay_s": 0, **settings})
+    running = await start(LoadedBundles({e.bundle.codebook: e for e in engines}, engines[0].bundle.codebook), section)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             yield GenerativeRecallStub(channel), running, channel
@@ -83,7 +91,7 @@ async def served(*engines, **settings):
 async def pending(running, count):
     """Until so many entries wait or run."""
     async with asyncio.timeout(10):
-        while running.service.compute.pending != count:
+        while running.service.executor.pending != count:
             await asyncio.sleep(0.005)
 
 

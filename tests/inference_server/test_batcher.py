@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from inference_server.batching.batcher import Batcher, BatchSettings, Entry, Full
+from inference_server.batching.batcher import Batcher, BatchSettings, QueueEntry, QueueFull
 
 
-def entries(call, *lengths, lane="a", cost=1.0, deadline=None, arrived=0.0):
-    return [Entry(lane, length, call, (call, i), arrived, deadline, cost) for i, length in enumerate(lengths)]
+def entries(call, *lengths, workload="a", cost=1.0, deadline=None, arrived=0.0):
+    return [QueueEntry(workload, length, call, (call, i), arrived, deadline, cost) for i, length in enumerate(lengths)]
 
 
 def payloads(batch):
@@ -36,7 +36,7 @@ def run_all(batcher, now=0.0, seconds=1.0):
 def test_a_call_is_admitted_whole_or_refused_whole():
     batcher = Batcher(BatchSettings(max_pending=4))
     batcher.add(entries("a", 8, 8, 8))
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         batcher.add(entries("b", 8, 8))
     batcher.add(entries("c", 8))
     assert batcher.pending == 4
@@ -47,7 +47,7 @@ def test_what_runs_counts_as_pending_until_it_is_done():
     batcher = Batcher(BatchSettings(max_pending=2))
     batcher.add(entries("a", 8, 8))
     batch = batcher.next(0, idle=True).batch
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         batcher.add(entries("b", 8))
     batcher.done(batch, 1)
     batcher.add(entries("b", 8))
@@ -85,11 +85,11 @@ def test_the_token_budget_counts_padding_and_an_entry_larger_than_it_runs_alone(
     assert shapes == [(32, 3), (32, 2), (448, 1)]
 
 
-def test_lanes_do_not_mix():
+def test_workloads_do_not_mix():
     batcher = Batcher(BatchSettings())
-    batcher.add(entries("x", 8, 8, lane=("v1", 50)))
-    batcher.add(entries("y", 8, 8, lane=("v1", 100)))
-    assert [(batch.lane, len(batch.entries)) for batch in run_all(batcher)] == [(("v1", 50), 2), (("v1", 100), 2)]
+    batcher.add(entries("x", 8, 8, workload=("v1", 50)))
+    batcher.add(entries("y", 8, 8, workload=("v1", 100)))
+    assert [(batch.workload, len(batch.entries)) for batch in run_all(batcher)] == [(("v1", 50), 2), (("v1", 100), 2)]
 
 
 # Who leaves without running
@@ -109,14 +109,14 @@ def test_an_entry_is_reported_as_expired_once_whether_or_not_the_compute_is_idle
     batcher.add(entries("a", 8, deadline=5))
     batcher.add(entries("b", 8, deadline=7))
     batcher.add(entries("c", 8))
-    assert batcher.next(4, idle=False).again == 5
+    assert batcher.next(4, idle=False).again_at == 5
     step = batcher.next(5, idle=False)
     assert [entry.call for entry in step.expired] == ["a"]
-    assert step.again == 7
+    assert step.again_at == 7
     step = batcher.next(8, idle=True)
     assert [entry.call for entry in step.expired] == ["b"]
     assert [entry.call for entry in step.batch.entries] == ["c"]
-    assert step.again == math.inf
+    assert step.again_at == math.inf
 
 
 def test_what_would_end_too_late_gives_way_to_what_can_still_be_in_time():
@@ -161,47 +161,47 @@ def test_under_overload_what_runs_is_still_in_time():
 
 def test_without_linger_an_idle_compute_takes_what_is_there():
     batcher = Batcher(BatchSettings())
-    assert batcher.next(0, idle=True).again == math.inf
+    assert batcher.next(0, idle=True).again_at == math.inf
     batcher.add(entries("a", 8))
     assert batcher.next(0, idle=False).batch is None
     assert payloads(batcher.next(0, idle=True).batch) == [("a", 0)]
 
 
 def test_a_batch_lingers_for_company_until_the_oldest_has_waited_enough():
-    batcher = Batcher(BatchSettings(linger_s=2))
+    batcher = Batcher(BatchSettings(max_delay_s=2))
     batcher.add(entries("a", 8, arrived=10))
     batcher.add(entries("b", 8, arrived=11))
     step = batcher.next(11, idle=True)
-    assert (step.batch, step.again) == (None, 12)
+    assert (step.batch, step.again_at) == (None, 12)
     assert len(batcher.next(12, idle=True).batch.entries) == 2
 
 
 def test_a_full_batch_does_not_linger():
-    batcher = Batcher(BatchSettings(linger_s=2, max_batch=3))
+    batcher = Batcher(BatchSettings(max_delay_s=2, max_batch=3))
     batcher.add(entries("a", 8, 8, 8))
     assert len(batcher.next(0, idle=True).batch.entries) == 3
-    batcher = Batcher(BatchSettings(linger_s=2, max_batch_tokens=40, buckets=(16,)))
+    batcher = Batcher(BatchSettings(max_delay_s=2, max_batch_tokens=40, buckets=(16,)))
     batcher.add(entries("a", 8, 8))
     assert len(batcher.next(0, idle=True).batch.entries) == 2
 
 
 def test_a_batch_does_not_linger_past_the_slack_of_one_of_its_calls():
-    batcher = Batcher(BatchSettings(linger_s=100))
+    batcher = Batcher(BatchSettings(max_delay_s=100))
     batcher.add(entries("unknown pace", 8, deadline=50))
     batcher.done(batcher.next(0, idle=True).batch, 4)
     batcher.add(entries("a", 8, arrived=10, deadline=30))
-    assert batcher.next(10, idle=True).again == 30 - 2 * 4
-    batcher.forget()
+    assert batcher.next(10, idle=True).again_at == 30 - 2 * 4
+    batcher.reset_service_times()
     assert batcher.next(10, idle=True).batch is not None
 
 
 def test_a_failed_batch_says_nothing_about_the_pace():
-    batcher = Batcher(BatchSettings(linger_s=100))
+    batcher = Batcher(BatchSettings(max_delay_s=100))
     for seconds in (4, None):
         batcher.add(entries("a", 8, deadline=1000, arrived=0))
         batcher.done(batcher.next(900, idle=True).batch, seconds)
     batcher.add(entries("b", 8, arrived=900, deadline=950))
-    assert batcher.next(900, idle=True).again == 950 - 2 * 4
+    assert batcher.next(900, idle=True).again_at == 950 - 2 * 4
 
 
 # Fairness
@@ -235,10 +235,10 @@ def test_a_flood_of_small_calls_does_not_starve_a_large_one():
     pytest.fail("the large call waits still")
 
 
-def test_a_flood_in_one_lane_or_length_does_not_starve_the_others():
+def test_a_flood_in_one_workload_or_length_does_not_starve_the_others():
     batcher = Batcher(BatchSettings(max_batch=4))
-    waiting = {"lane", "length"}
-    batcher.add(entries("lane", 8, lane="b"))
+    waiting = {"workload", "length"}
+    batcher.add(entries("workload", 8, workload="b"))
     batcher.add(entries("length", 500))
     for now in range(4):
         batcher.add(entries(now, *[8] * 8))
@@ -260,10 +260,10 @@ def test_a_costly_call_yields_to_cheap_ones():
 def test_what_rides_along_with_a_head_does_not_make_newcomers_wait():
     batcher = Batcher(BatchSettings())
     batcher.add(entries("large", *[8] * 32))
-    batcher.add([Entry(lane, 8, "other", None, 0.0) for lane in "bcde"])
+    batcher.add([QueueEntry(workload, 8, "other", None, 0.0) for workload in "bcde"])
     assert len(batcher.next(0, idle=True).batch.entries) == 32
-    batcher.add(entries("new", 8, lane="z"))
-    assert [batch.lane for batch in run_all(batcher)] == ["b", "c", "z", "d", "e"]
+    batcher.add(entries("new", 8, workload="z"))
+    assert [batch.workload for batch in run_all(batcher)] == ["b", "c", "z", "d", "e"]
 
 
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, 1.0, 2.0, 5.0])), min_size=1, max_size=6)
@@ -271,7 +271,7 @@ ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, 1.0, 2.
 
 @given(st.lists(st.one_of(ROWS, st.none()), min_size=1, max_size=20), st.integers(1, 4))
 def test_the_order_bound_holds(events, max_batch):
-    """An event is a call, by the lanes and costs of its entries, or None, the run of one batch."""
+    """An event is a call, by the workloads and costs of its entries, or None, the run of one batch."""
     batcher = Batcher(BatchSettings(max_batch=max_batch))
     batches, calls = [], {}
 
@@ -281,7 +281,7 @@ def test_the_order_bound_holds(events, max_batch):
 
     for number, rows in enumerate(events):
         if rows is not None:
-            call = [Entry(lane, 8, number, None, 0.0, None, cost) for lane, cost in rows]
+            call = [QueueEntry(workload, 8, number, None, 0.0, None, cost) for workload, cost in rows]
             batcher.add(call)
             calls[number] = (len(batches), call)
         elif batcher.pending:
@@ -307,10 +307,10 @@ class Events(RuleBasedStateMachine):
 
     calls = Bundle("calls")
 
-    @initialize(linger_s=st.sampled_from([0.0, 3.0]))
-    def start(self, linger_s):
+    @initialize(max_delay_s=st.sampled_from([0.0, 3.0]))
+    def start(self, max_delay_s):
         self.settings = BatchSettings(
-            max_pending=12, max_batch=3, max_batch_tokens=64, linger_s=linger_s, buckets=(8, 16, 32)
+            max_pending=12, max_batch=3, max_batch_tokens=64, max_delay_s=max_delay_s, buckets=(8, 16, 32)
         )
         self.batcher = Batcher(self.settings)
         self.now = 0.0
@@ -326,10 +326,10 @@ class Events(RuleBasedStateMachine):
     def arrives(self, rows, patience):
         call = next(self.numbers)
         deadline = None if patience is None else self.now + patience
-        coming = [Entry(lane, length, call, None, self.now, deadline, cost) for length, lane, cost in rows]
+        coming = [QueueEntry(workload, length, call, None, self.now, deadline, cost) for length, workload, cost in rows]
         pending = self.batcher.pending
         if pending + len(coming) > self.settings.max_pending:
-            with pytest.raises(Full):
+            with pytest.raises(QueueFull):
                 self.batcher.add(coming)
             assert self.batcher.pending == pending
         else:
@@ -362,9 +362,9 @@ class Events(RuleBasedStateMachine):
             self.waiting -= set(step.batch.entries)
             self.running = step.batch
         elif self.running is None and self.waiting:
-            assert self.now < step.again <= min(entry.arrived for entry in self.waiting) + self.settings.linger_s
-        assert step.again <= min((e.deadline for e in self.waiting if e.deadline is not None), default=math.inf)
-        self.again = step.again
+            assert self.now < step.again_at <= min(entry.arrived for entry in self.waiting) + self.settings.max_delay_s
+        assert step.again_at <= min((e.deadline for e in self.waiting if e.deadline is not None), default=math.inf)
+        self.again = step.again_at
 
     @rule(seconds=st.none() | st.integers(1, 8))
     def batch_ends(self, seconds):
@@ -376,7 +376,7 @@ class Events(RuleBasedStateMachine):
     def check(self, batch):
         assert len(set(batch.entries)) == len(batch.entries) > 0
         assert set(batch.entries) <= self.waiting
-        assert {entry.lane for entry in batch.entries} == {batch.lane}
+        assert {entry.workload for entry in batch.entries} == {batch.workload}
         assert len(batch.entries) <= self.settings.max_batch
         assert batch.padded_tokens <= self.settings.max_batch_tokens or len(batch.entries) == 1
         assert max(entry.length for entry in batch.entries) <= batch.padded_length

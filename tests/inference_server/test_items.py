@@ -17,7 +17,7 @@ from genrecall.client import Client, Item, ServerError
 from genrecall.embeddings import embed
 from genrecall.item_text import item_text
 from genrecall.records import ITEMS
-from inference_server.bundles.encode import EncodeLane, EncodeLanes
+from inference_server.batching.encode_workload import EncodeWorkload, EncodeWorkloads
 from inference_server.engines.torch_engine import TorchEngine
 from tests.generator.shop import catalogue
 from tests.inference_server.bundles import train_shop
@@ -134,7 +134,7 @@ def test_a_bundle_without_its_sentence_encoder_says_so_and_still_answers_queries
     def questions(client: Client):
         with pytest.raises(ServerError) as caught:
             client.encode(NEW[:1], codebook="v1")
-        with pytest.raises(ServerError, match="codebook 'v9' is not held"):
+        with pytest.raises(ServerError, match="codebook 'v9' is not loaded"):
             client.encode(NEW[:1], codebook="v9")
         return caught.value, client.generate(["red shoe"], k=3)
 
@@ -147,17 +147,17 @@ def test_a_bundle_without_its_sentence_encoder_says_so_and_still_answers_queries
 def test_an_encoder_is_loaded_once_and_a_failure_is_tried_again() -> None:
     loads = []
 
-    def load(engine: object) -> EncodeLane:
+    def load(engine: object) -> EncodeWorkload:
         loads.append(engine)
         if len(loads) == 1:
             raise OSError("disk")
-        return EncodeLane.__new__(EncodeLane)
+        return EncodeWorkload.__new__(EncodeWorkload)
 
     async def main() -> None:
-        engine, lanes = ThreeSids(), EncodeLanes(load)
-        failed = await asyncio.gather(*(lanes.of(engine) for _ in range(3)), return_exceptions=True)
+        engine, workloads = ThreeSids(), EncodeWorkloads(load)
+        failed = await asyncio.gather(*(workloads.get(engine) for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in failed] == [OSError] * 3
-        first, second = await asyncio.gather(lanes.of(engine), lanes.of(engine))
+        first, second = await asyncio.gather(workloads.get(engine), workloads.get(engine))
         assert first is second
         assert len(loads) == 2
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.bundles.loaded import Slots
+from inference_server.bundles.loaded import LoadedBundles
 from inference_server.telemetry.metrics import Metrics
 from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
@@ -39,7 +39,7 @@ async def scrape(running):
 def test_answered_calls_show_by_stage_and_batches_by_size_and_padding():
     async def main():
         engine = ThreeSids()
-        async with served(engine, metrics_port=0, buckets=[16, 32]) as (stub, running, _):
+        async with served(engine, metrics_port=0) as (stub, running, _):
             await stub.Generate(request("a" * 20, "b" * 10))
             await stub.Score(score_request(SIDS[0], SIDS[1]))
             await stub.Describe(pb.DescribeRequest())
@@ -50,10 +50,10 @@ def test_answered_calls_show_by_stage_and_batches_by_size_and_padding():
         assert seen("genrecall_stage_seconds_count", method="Generate", stage=stage) == 1
     assert seen("genrecall_stage_seconds_count", method="Score", stage="compute") == 1
     assert seen("genrecall_calls_total", method="Describe", code="OK") == 1
-    assert seen("genrecall_batch_entries_sum", lane="search") == 2
-    assert seen("genrecall_batch_entries_count", lane="search") == 1
-    assert seen("genrecall_batch_tokens_total", lane="search", use="text") == 30
-    assert seen("genrecall_batch_tokens_total", lane="search", use="padding") == 2 * 32 - 30
+    assert seen("genrecall_batch_entries_sum", workload="search") == 2
+    assert seen("genrecall_batch_entries_count", workload="search") == 1
+    assert seen("genrecall_batch_tokens_total", workload="search", use="text") == 30
+    assert seen("genrecall_batch_tokens_total", workload="search", use="padding") == 2 * 32 - 30
     assert seen("process_resident_memory_bytes") > 0
 
 
@@ -124,7 +124,7 @@ def test_the_manual_names_every_setting_and_every_metric():
     rows = [line.split("|")[1] for line in manual.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     metrics = Metrics()
-    metrics.describe(lambda: Slots({"v1": ThreeSids()}, "v1"))
+    metrics.register_bundles(lambda: LoadedBundles({"v1": ThreeSids()}, "v1"))
     shown = {
         f"{metric.name}_{metric.type}" if metric.type == "info" else metric.name + "_total" * (metric.type == "counter")
         for metric in metrics.registry.collect()

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from inference_server.admission.overload import Pace
+from inference_server.admission.overload import BacklogEstimator
 from tests.inference_server.serving import SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 
@@ -17,7 +17,7 @@ def test_calls_beyond_max_pending_are_turned_away_with_a_pushback():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        async with served(engine, max_pending=8, max_batch=1, pushback_ms=70) as (stub, running, _):
+        async with served(engine, max_pending=8, max_batch=1) as (stub, running, _):
             first = stub.Generate(request("a"))
             await asyncio.to_thread(engine.running.wait, 10)
             second = stub.Generate(request(*"bcdefg"))
@@ -30,25 +30,25 @@ def test_calls_beyond_max_pending_are_turned_away_with_a_pushback():
             await stub.Generate(request("i"))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "8 pending entries (server.max_pending)" in error.details()
-        assert pushback_ms(error) == 70
+        assert pushback_ms(error) == 50
         assert sorted(text for (text,) in engine.calls) == sorted("abcdefghi")
 
     asyncio.run(main())
 
 
 class Silent:
-    def batch(self, *_):
+    def on_batch(self, *_):
         pass
 
-    left = batch
+    on_dropped = on_batch
 
 
-@pytest.mark.parametrize(("pending", "expected"), [(0, 50), (4, 50), (10, 100), (1000, 800)])
+@pytest.mark.parametrize(("pending", "expected"), [(0, 50), (4, 50), (10, 100), (1000, 2000)])
 def test_the_pushback_is_the_time_of_half_the_backlog_within_its_bounds(pending, expected):
-    pace = Pace(50, 800, Silent())
-    assert pace.pushback_ms(1000) == 50  # nothing is known yet
-    pace.batch(None, 4, 0, 0, 0.08)
-    assert pace.pushback_ms(pending) == expected
+    backlog = BacklogEstimator(Silent())
+    assert backlog.pushback_ms(1000) == 50  # nothing is known yet
+    backlog.on_batch(None, 4, 0, 0, 0.08)
+    assert backlog.pushback_ms(pending) == expected
 
 
 def test_rerankers_leave_room_for_searches():
@@ -65,7 +65,7 @@ def test_rerankers_leave_room_for_searches():
             await asyncio.gather(search, *scoring)
             await stub.Score(score_request(SIDS[0]))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "2 such calls are under way already (server.max_concurrent_score)" in error.details()
+        assert "2 such calls are in flight already (server.max_concurrent_score)" in error.details()
         assert pushback_ms(error) >= 50
 
     asyncio.run(main())

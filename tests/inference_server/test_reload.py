@@ -18,12 +18,12 @@ from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
 from genrecall.errors import BundleError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.bundles.loaded import load, open_engine
+from inference_server.bundles.loaded import load_bundles, open_engine
 from inference_server.bundles.reload import Reloader
 from inference_server.bundles.self_test import self_test
-from inference_server.server import start, stop
+from inference_server.server import stop
 from tests.faults.bundles import publish
-from tests.inference_server.serving import refusal, request
+from tests.inference_server.serving import refusal, request, start
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +44,17 @@ def root(first, tmp_path):
 @asynccontextmanager
 async def serving(root, *names, **settings):
     """A stub and a reloader; `look()` of it answers what is held then."""
-    section = ServerSection(**{"port": 0, "drain_s": 0, "device": "cpu", **settings})
-    running = await start(load(root, names, section), section)
+    section = ServerSection(**{"port": 0, "shutdown_delay_s": 0, "device": "cpu", **settings})
+    running = await start(load_bundles(root, names, section), section)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
-            yield GenerativeRecallStub(channel), Reloader(root, names, running.service.compute), running.service
+            yield GenerativeRecallStub(channel), Reloader(root, names, running.service.executor), running.service
     finally:
         await stop(running)
 
 
-def held(service):
-    return [service.slots.current, *(name for name in service.slots.engines if name != service.slots.current)]
+def loaded(service):
+    return [service.loaded.current, *(name for name in service.loaded.engines if name != service.loaded.current)]
 
 
 def reloads(service):
@@ -80,11 +80,11 @@ def without_numbers(root, codebook):
 def test_a_new_bundle_answers_by_default_and_the_one_before_stays_addressable(root):
     async def main():
         async with serving(root) as (stub, reloader, service):
-            await reloader.look()
+            await reloader.reload()
             assert reloads(service) == {"swapped": 0, "failed": 0}
             publish(root, "v2")
-            await reloader.look()
-            assert held(service) == ["v2", "v1"]
+            await reloader.reload()
+            assert loaded(service) == ["v2", "v1"]
             answered = [
                 (await stub.Generate(request("red shoes", codebook=name))).codebook for name in ("", "v1", "v2")
             ]
@@ -98,7 +98,7 @@ def test_calls_never_notice_a_swap(root):
     async def main():
         async with serving(root) as (stub, reloader, _):
             publish(root, "v2")
-            looking, seen = asyncio.create_task(reloader.look()), []
+            looking, seen = asyncio.create_task(reloader.reload()), []
             while not looking.done() or "v2" not in seen:
                 seen.append((await stub.Generate(request("red shoes"), timeout=20)).codebook)
             assert seen == sorted(seen)  # v1, then v2, and nobody failed
@@ -109,10 +109,10 @@ def test_calls_never_notice_a_swap(root):
 
 def test_a_call_that_waits_is_answered_by_the_engine_it_began_with(root):
     async def main():
-        async with serving(root, hold=1) as (stub, reloader, service):
+        async with serving(root, max_loaded=1) as (stub, reloader, service):
             publish(root, "v2")
             release = asyncio.get_running_loop().create_future()
-            engine = service.slots.engines["v1"]
+            engine = service.loaded.engines["v1"]
             searched = asyncio.Event()
             loop, search = asyncio.get_running_loop(), engine.search
 
@@ -125,14 +125,14 @@ def test_a_call_that_waits_is_answered_by_the_engine_it_began_with(root):
             running = stub.Generate(request("red shoes"))
             await searched.wait()
             waiting = stub.Generate(request("lamp"))
-            while service.compute.pending < 2:
+            while service.executor.pending < 2:
                 await asyncio.sleep(0.01)
-            looking = asyncio.create_task(reloader.look())
+            looking = asyncio.create_task(reloader.reload())
             await asyncio.sleep(0.3)
             release.set_result(None)
             assert [(await call).codebook for call in (running, waiting)] == ["v1", "v1"]
             await looking
-            assert held(service) == ["v2"]
+            assert loaded(service) == ["v2"]
             assert (await refusal(stub.Generate(request("a", codebook="v1")))).code() == (
                 grpc.StatusCode.FAILED_PRECONDITION
             )
@@ -146,11 +146,11 @@ async def _wait(future):
 
 def test_a_bundle_that_is_dropped_leaves_the_memory(root):
     async def main():
-        async with serving(root, hold=1) as (stub, reloader, service):
+        async with serving(root, max_loaded=1) as (stub, reloader, service):
             await stub.Generate(request("red shoes"))
-            gone = weakref.ref(service.slots.engines["v1"])
+            gone = weakref.ref(service.loaded.engines["v1"])
             publish(root, "v2")
-            await reloader.look()
+            await reloader.reload()
             await stub.Generate(request("red shoes"))
             assert gone() is None
 
@@ -170,19 +170,19 @@ def _manifest(root):
 def test_a_damaged_bundle_changes_nothing_is_told_once_and_served_when_it_is_whole(root, caplog, damage, told):
     async def main():
         async with serving(root) as (stub, reloader, service):
-            engine = service.slots.engines["v1"]
+            engine = service.loaded.engines["v1"]
             publish(root, "v2")
             shutil.copytree(root / "v2", root.parent / "whole")
             damage(root)
             for _ in range(3):
-                await reloader.look()
-            assert held(service) == ["v1"]
-            assert service.slots.engines["v1"] is engine
+                await reloader.reload()
+            assert loaded(service) == ["v1"]
+            assert service.loaded.engines["v1"] is engine
             assert reloads(service) == {"swapped": 0, "failed": 1}
             assert (await stub.Generate(request("red shoes"))).codebook == "v1"
             shutil.copytree(root.parent / "whole", root / "v2", dirs_exist_ok=True)
-            await reloader.look()
-            assert held(service) == ["v2", "v1"]
+            await reloader.reload()
+            assert loaded(service) == ["v2", "v1"]
 
     asyncio.run(main())
     (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -194,25 +194,25 @@ def test_a_bundle_whose_answers_make_no_sense_is_never_served(root):
     async def main():
         async with serving(root) as (_, reloader, service):
             without_numbers(root, "v2")
-            await reloader.look()
-            assert held(service) == ["v1"]
+            await reloader.reload()
+            assert loaded(service) == ["v1"]
             assert reloads(service) == {"swapped": 0, "failed": 1}
 
     asyncio.run(main())
     with pytest.raises(BundleError, match="'v2' is not served: its answer to 'red running shoes'"):
-        load(root, ["v2"], ServerSection(device="cpu"))
+        load_bundles(root, ["v2"], ServerSection(device="cpu"))
 
 
 def test_going_back_needs_no_loading(root):
     async def main():
         async with serving(root) as (_, reloader, service):
             publish(root, "v2")
-            await reloader.look()
-            engines = dict(service.slots.engines)
+            await reloader.reload()
+            engines = dict(service.loaded.engines)
             bundle.point(root, "v1")
-            await reloader.look()
-            assert held(service) == ["v1", "v2"]
-            assert all(service.slots.engines[name] is engine for name, engine in engines.items())
+            await reloader.reload()
+            assert loaded(service) == ["v1", "v2"]
+            assert all(service.loaded.engines[name] is engine for name, engine in engines.items())
 
     asyncio.run(main())
 
@@ -221,27 +221,27 @@ def test_named_codebooks_stay_and_a_named_pointer_is_followed(root):
     async def main():
         async with serving(root, "v1") as (_, fixed, service), serving(root, "current") as (__, following, other):
             publish(root, "v2")
-            await fixed.look()
-            await following.look()
-            assert held(service) == ["v1"]
-            assert held(other) == ["v2", "v1"]
+            await fixed.reload()
+            await following.reload()
+            assert loaded(service) == ["v1"]
+            assert loaded(other) == ["v2", "v1"]
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("watch_s", [0, 0.05])
-def test_the_server_looks_by_itself_and_when_asked(root, watch_s):
+@pytest.mark.parametrize("reload_interval_s", [0, 0.05])
+def test_the_server_looks_by_itself_and_when_asked(root, reload_interval_s):
     async def main():
-        async with serving(root, watch_s=watch_s) as (_, reloader, service):
+        async with serving(root, reload_interval_s=reload_interval_s) as (_, reloader, service):
             asked = asyncio.Event()
             watching = asyncio.create_task(reloader.watch(asked))
             publish(root, "v2")
-            if not watch_s:
+            if not reload_interval_s:
                 await asyncio.sleep(0.2)
-                assert held(service) == ["v1"]
+                assert loaded(service) == ["v1"]
                 asked.set()
             async with asyncio.timeout(30):
-                while held(service) != ["v2", "v1"]:
+                while loaded(service) != ["v2", "v1"]:
                     await asyncio.sleep(0.02)
             watching.cancel()
 

@@ -10,22 +10,22 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.bundles.loaded import Slots
-from inference_server.server import SERVICE, start, stop
-from tests.inference_server.serving import ThreeSids, refusal, request, served
+from inference_server.bundles.loaded import LoadedBundles
+from inference_server.server import SERVICE, stop
+from tests.inference_server.serving import ThreeSids, refusal, request, served, start
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def slots(engine):
-    return Slots({"v1": engine}, "v1")
+def loaded(engine):
+    return LoadedBundles({"v1": engine}, "v1")
 
 
 def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        running = await start(slots(engine), ServerSection(port=0, grace_s=10, drain_s=0))
+        running = await start(loaded(engine), ServerSection(port=0, shutdown_grace_s=10, shutdown_delay_s=0))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             stub = GenerativeRecallStub(channel)
             inflight = stub.Generate(request("a"))
@@ -44,7 +44,7 @@ def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
 
 def test_a_stop_says_not_serving_before_it_refuses_anybody():
     async def main():
-        running = await start(slots(ThreeSids()), ServerSection(port=0, drain_s=2.0))
+        running = await start(loaded(ThreeSids()), ServerSection(port=0, shutdown_delay_s=2.0))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             stub, checks = GenerativeRecallStub(channel), health_pb2_grpc.HealthStub(channel)
             states = checks.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
@@ -64,7 +64,7 @@ def test_a_call_that_outlasts_the_grace_is_ended():
     async def main():
         engine = ThreeSids()
         engine.gate.clear()
-        running = await start(slots(engine), ServerSection(port=0, grace_s=0.1, drain_s=0))
+        running = await start(loaded(engine), ServerSection(port=0, shutdown_grace_s=0.1, shutdown_delay_s=0))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             inflight = GenerativeRecallStub(channel).Generate(request("a"))
             await asyncio.to_thread(engine.running.wait, 10)
@@ -108,8 +108,8 @@ def test_a_port_in_use_is_a_clear_error():
     async def main():
         async with served(ThreeSids(), metrics_port=0) as (_, running, __):
             with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{running.port}"):
-                await start(slots(ThreeSids()), ServerSection(port=running.port))
+                await start(loaded(ThreeSids()), ServerSection(port=running.port))
             with pytest.raises(UserError, match=rf"metrics cannot listen on 127\.0\.0\.1:{running.metrics_port}"):
-                await start(slots(ThreeSids()), ServerSection(port=0, metrics_port=running.metrics_port))
+                await start(loaded(ThreeSids()), ServerSection(port=0, metrics_port=running.metrics_port))
 
     asyncio.run(main())

@@ -8,8 +8,8 @@ import pytest
 from genrecall.bundle import assignments_table
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.admission.validation import Invalid, check_generate
-from inference_server.users import UserResolver
+from inference_server.admission.validation import InvalidRequest, check_generate
+from inference_server.engines.users import UserResolver
 
 CODES = np.array([[0, 1, 2], [3, 0, 0]], np.int32)
 
@@ -35,7 +35,7 @@ def test_nobody_stays_nobody(resolve):
 
 def test_a_malformed_sid_is_refused_by_name():
     query = pb.Query(text="shoes", user=pb.User(recent_sids=["v7/1/2/3", "v7/x"]))
-    with pytest.raises(Invalid, match=r"queries\[0\]\.user\.recent_sids: 'v7/x' is not a SID term"):
+    with pytest.raises(InvalidRequest, match=r"queries\[0\]\.user\.recent_sids: 'v7/x' is not a SID term"):
         check_generate(pb.GenerateRequest(queries=[query]), ServerSection())
 
 

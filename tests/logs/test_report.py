@@ -9,9 +9,9 @@ from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.rejects import Rejects
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
+from genrecall.reports import logs_report
 from tests.logs.log import build, event, query, write
 from trainer.logs import prepare
-from trainer.logs.report import markdown
 
 CATALOGUE = pa.Table.from_pylist(
     [{"item_id": item, "title": item, "category": [], "brand": "", "text": ""} for item in "abcde"], ITEMS
@@ -89,7 +89,7 @@ def test_it_is_written_as_json_text_and_picture(tmp_path: Path) -> None:
     said = report(tmp_path, "query")
     assert json.loads((tmp_path / "to" / "logs.json").read_text()) == said
     text = (tmp_path / "to" / "logs.md").read_text()
-    assert text == markdown(said)
+    assert text == logs_report(said).markdown
     for line in (
         "# Logs: 4 requests, observed",
         "| requests | 4 of 5 logged; dropped: without an item 1 |",

@@ -157,7 +157,7 @@ def test_duplicates_and_orphans_are_rejects_wherever_they_are(tmp_path: Path) ->
         ("ubi_queries", "ubi_queries.jsonl", 4, "query_id is a duplicate"),
         ("ubi_events", "ubi_events.jsonl", 2, "no such logged query"),
     ]
-    assert rejects.kept == {"ubi_queries": 3, "ubi_events": 1}
+    assert rejects.accepted == {"ubi_queries": 3, "ubi_events": 1}
     assert report(tmp_path / "to")["rejects"] == {
         "ubi_queries": {"query_id is a duplicate": 1},
         "ubi_events": {"no such logged query": 1},

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.quantizer import statistics, write_report
+from genrecall.reports import codes_report
+from trainer.quantizer import statistics
 from trainer.quantizer.statistics import gini
 
 CODES = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0], [2, 0, 1], [2, 0, 1], [2, 0, 0], [2, 1, 0]])
@@ -37,7 +38,7 @@ def test_gini_goes_from_even_use_to_a_single_code() -> None:
 
 def test_the_report_is_written_as_json_table_and_picture(tmp_path: Path) -> None:
     report = {"kind": "hierarchical", **statistics(CODES, (4, 2, 2))}
-    write_report(report, tmp_path / "codes")
+    codes_report(report).write(tmp_path / "codes")
     assert json.loads((tmp_path / "codes/codes.json").read_text()) == report
     assert "| 1 | 4 | 2 | 2 | 2.0 | 0.50 | 2 | 2.0 |" in (tmp_path / "codes/codes.md").read_text()
     assert (tmp_path / "codes/codes.png").read_bytes().startswith(b"\x89PNG")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from genrecall.config import Config, load
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import split_of
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import training_split
 from genrecall.evaluation import score_dev
 from genrecall.reports import Run, collect
 from simulation import synthesize
@@ -35,8 +35,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
         *("generator.alignment.steps=12", "generator.alignment.batch=8", "generator.alignment.evaluate_every=3"),
     ]
     settings = load(Config, TINY, overrides)
-    dataset = open_dataset(settings.data, settings.run.dir / "rejects.jsonl")
-    split = split_of(dataset, settings)
+    dataset = read_dataset(settings.data, settings.run.dir / "rejects.jsonl")
+    split = training_split(dataset, settings)
     score = score_dev(dataset, split, settings)
 
     def run() -> Run:

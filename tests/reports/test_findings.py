@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from genrecall.config import Config
-from genrecall.reports import Candidate, Run, Stage, look
+from genrecall.reports import Candidate, Run, Stage, diagnose
+from genrecall.reports.markdown import change, clear_points, duration, share
 from genrecall.reports.settings import about, differences
 from genrecall.reports.stages import stages_of
-from genrecall.reports.words import change, duration, points, share
 
 DATA: dict[str, Any] = {
     "name": "kitchen",
@@ -22,14 +22,14 @@ DATA: dict[str, Any] = {
 
 
 def stage(name: str = "mixed", recalls: tuple[float, ...] = (0.3, 0.5, 0.4), **series: list[float]) -> Stage:
-    """Three looks, 10 steps apart, of a stage that went to its end."""
+    """Three evaluations, 10 steps apart, of a stage that went to its end."""
     values = {"loss": [3.0, 2.0, 1.0], **series}
     history = tuple({"step": 10 * n + 10, **{k: v[n] for k, v in values.items()}} for n in range(len(values["loss"])))
     setting = {"mixed": "generator.encoder.stage", "alignment": "generator.alignment"}[name]
     return Stage(
         *(name, "", setting, {"steps": 30, "group": 8, "lr": 1e-3, "batch": 8}, "done", "2 held-out queries", 30),
         best_step=10 * (recalls.index(max(recalls)) + 1) if recalls else 30,
-        looks=tuple((10 * n, recall) for n, recall in enumerate(recalls, 1)),
+        evaluations=tuple((10 * n, recall) for n, recall in enumerate(recalls, 1)),
         history=history,
     )
 
@@ -42,11 +42,11 @@ def run(*stages: Stage, data: dict[str, Any] = DATA, dead: int = 0) -> Run:
 
 def test_a_good_run_has_no_warning() -> None:
     better = stage("alignment", (0.51, 0.55, 0.54), reward=[0.2, 0.3, 0.4], zero_variance=[0.1] * 3, kl=[0.0, 0.1, 0.1])
-    assert look(run(stage(), better)) == []
+    assert diagnose(run(stage(), better)) == []
 
 
 @pytest.mark.parametrize(
-    ("stages", "said"),
+    ("stages", "finding"),
     [
         ([stage(recalls=(0.3, 0.4, 0.5))], "still improving; raise `generator.encoder.stage.steps`"),
         ([stage(recalls=(0.5, 0.4, 0.3))], "is its first (step 10) and it falls"),
@@ -61,10 +61,10 @@ def test_a_good_run_has_no_warning() -> None:
         ([stage(), stage("alignment", (0.2, 0.4, 0.3))], "lower after stage alignment than after stage mixed"),
     ],
 )
-def test_what_looks_wrong_is_said_once(stages: list[Stage], said: str) -> None:
-    found = look(run(*stages))
+def test_what_seems_wrong_is_named_once(stages: list[Stage], finding: str) -> None:
+    found = diagnose(run(*stages))
     assert len(found) == 1
-    assert said in found[0]
+    assert finding in found[0]
 
 
 def test_stages_follow_kind_logs_and_steps(tmp_path: Path) -> None:
@@ -86,32 +86,32 @@ def test_stages_follow_kind_logs_and_steps(tmp_path: Path) -> None:
     assert {s.state for s in found} == {"to come"}
 
 
-def test_a_stage_is_judged_by_what_its_looks_are_of(tmp_path: Path) -> None:
-    """Texts in `item` know no query; users are judged by requests, and all others by queries, where there are some."""
+def test_a_stage_names_what_its_dev_recall_is_of(tmp_path: Path) -> None:
+    """Titles of `item` have no query; `user` is evaluated on requests, all others on queries, where there are some."""
     config = Config().model_dump(mode="json")
     config["generator"] |= {"kind": "lm"}
     config["generator"]["alignment"]["steps"] = 9
     logged = {"parts": {"dev": {"queries": 3}}, "logs": {"split": {"dev": 70}}}
     metrics = {"steps": 9, "looks": [], "history": []}
     done = {"stages": dict.fromkeys(("item", "query", "user", "alignment"), metrics), "dev_requests": 70}
-    judged = {s.name: s.judged for s in stages_of(config, logged, {**done, "dev_queries": 3}, tmp_path)}
-    assert judged["item"] == ""
-    assert judged["query"] == judged["alignment"] == "3 held-out queries"
-    assert judged["user"] == "70 held-out logged requests, users known"
-    judged = {s.name: s.judged for s in stages_of(config, logged, {**done, "dev_queries": 0}, tmp_path)}
-    assert judged["query"] == ""
-    assert judged["alignment"] == judged["user"]
+    dev_set = {s.name: s.dev_set for s in stages_of(config, logged, {**done, "dev_queries": 3}, tmp_path)}
+    assert dev_set["item"] == ""
+    assert dev_set["query"] == dev_set["alignment"] == "3 held-out queries"
+    assert dev_set["user"] == "70 held-out logged requests, users known"
+    dev_set = {s.name: s.dev_set for s in stages_of(config, logged, {**done, "dev_queries": 0}, tmp_path)}
+    assert dev_set["query"] == ""
+    assert dev_set["alignment"] == dev_set["user"]
 
 
 def test_dead_codes_and_leaks() -> None:
-    assert "5 of 40 codes of level 1 are dead" in look(run(dead=5))[0]
+    assert "5 of 40 codes of level 1 are dead" in diagnose(run(dead=5))[0]
     leaking = {**DATA, "logs": {**DATA["logs"], "leaks": 3}}
-    assert "3 held-out requests are among those trained on" in look(run(data=leaking))[0]
+    assert "3 held-out requests are among those trained on" in diagnose(run(data=leaking))[0]
 
 
 def test_a_stage_that_is_under_way_is_not_called_improving() -> None:
     early = stage(recalls=(0.3, 0.4, 0.5))
-    assert look(run(Stage(**{**vars(early), "state": "running", "steps": 20}))) == []
+    assert diagnose(run(Stage(**{**vars(early), "state": "running", "steps": 20}))) == []
 
 
 def test_defaults_differ_in_nothing() -> None:
@@ -135,7 +135,7 @@ def test_differences_name_value_default_and_meaning() -> None:
 
 def test_numbers_read_as_in_the_results() -> None:
     assert [share(value) for value in (0.7456, 1.0, 0.9999, 0.0)] == [".746", "1.000", "1.000", ".000"]
-    assert points({"mean": 0.019, "low": 0.006, "high": 0.034}) == "**+1.9 [+0.6, +3.4]**"
-    assert points({"mean": 0.019, "low": -0.006, "high": 0.034}) == "+1.9 [-0.6, +3.4]"
-    assert [change(values) for values in ([], [1.0], [1.0, 3.0, 2.0])] == ["-", "1.000", "1.000 -> 2.000"]
-    assert [duration(seconds) for seconds in (None, 5.4, 200, 8000)] == ["-", "5 s", "3 min", "2.2 h"]
+    assert clear_points({"mean": 0.019, "low": 0.006, "high": 0.034}) == "**+1.9 [+0.6, +3.4]**"
+    assert clear_points({"mean": 0.019, "low": -0.006, "high": 0.034}) == "+1.9 [-0.6, +3.4]"
+    assert [change(values) for values in ([], [1.0], [1.0, 3.0, 2.0])] == [None, "1.000", "1.000 -> 2.000"]
+    assert [duration(seconds) for seconds in (None, 5.4, 200, 8000)] == [None, "5 s", "3 min", "2.2 h"]

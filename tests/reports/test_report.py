@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 from genrecall.cli.main import main
 from genrecall.config import Config, load
 from genrecall.errors import UserError
-from genrecall.reports import Run, collect, look, write
-from genrecall.reports.blocks import code, listing, plain, table
-from genrecall.reports.html import render
-from genrecall.reports.page import page_of
+from genrecall.reports import Run, collect, diagnose, run_report, write_run
+from genrecall.reports.markdown import code, listing, plain, table
+from genrecall.reports.page import html_page
+from genrecall.reports.render import Report
 from tests.reports.tiny import TINY, Reported
 
 pytestmark = pytest.mark.slow
@@ -52,8 +51,15 @@ class Tags(HTMLParser):
 
 
 def html_of(run: Run) -> str:
-    page = page_of(run, look(run))
-    return render(page, {picture.name: b"png" for picture in page.pictures})
+    return as_html(run_report(run, diagnose(run)))
+
+
+def as_html(report: Report) -> str:
+    return html_page(report.markdown, {plot.path: b"png" for plot in report.plots})
+
+
+def sections(report: Report) -> list[str]:
+    return re.findall(r"^## (.*)$", report.markdown, flags=re.MULTILINE)
 
 
 def as_made_by_evaluate(run: Run, model: str) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def test_finished_run_tells_every_stage_of_every_candidate(reported: Reported) -
         assert [stage.name for stage in candidate.stages] == ["mixed", "user", "alignment"]
         for stage in candidate.stages:
             assert stage.state == "done"
-            assert stage.recall == max(recall for _, recall in stage.looks)
+            assert stage.recall == max(recall for _, recall in stage.evaluations)
             assert stage.series("loss")[0][-1] == stage.steps
         steps, shares = candidate.stages[-1].series("share_valid")
         assert len(steps) == len(shares) >= 2
@@ -85,7 +91,7 @@ def test_finished_run_tells_every_stage_of_every_candidate(reported: Reported) -
     ):
         assert heading in text
     assert f"{run.chosen}, published" in text
-    assert {p.name for p in page_of(run, []).pictures} == {
+    assert {Path(plot.path).stem for plot in run_report(run, []).plots} == {
         *("logs", "codes-cq_sid", "codes-cq_sid-training", "codes-hierarchical"),
         *("stage-mixed", "stage-user", "stage-alignment", "alignment-cq_sid", "alignment-hierarchical"),
     }
@@ -113,27 +119,26 @@ def test_interrupted_run_is_told_as_far_as_it_is(reported: Reported) -> None:
 
 def test_stages_that_were_interrupted_and_finished_agree(reported: Reported) -> None:
     before, after = reported.interrupted.candidates[0].stages[2], reported.finished.candidates[0].stages[2]
-    assert after.looks[: len(before.looks)] == before.looks
-    assert after.judged == before.judged
+    assert after.evaluations[: len(before.evaluations)] == before.evaluations
+    assert after.dev_set == before.dev_set
 
 
 def test_what_rests_on_simulated_data_says_so(reported: Reported) -> None:
-    page = page_of(reported.finished, [])
-    assert page.title.endswith("(simulated)")
-    for section in page.sections:
-        assert ("(simulated)" in section.title) == (section.title not in ("Model", "Configuration", "Reproduce"))
-    for picture in page.pictures:
-        assert "(simulated)" in picture.caption
-        if isinstance(image := picture.draw(), Figure):  # else by the report of logs or codes, which label their own
-            assert "(simulated)" in image.get_suptitle()
+    report = run_report(reported.finished, [])
+    assert report.markdown.splitlines()[0].endswith("(simulated)")
+    for section in sections(report):
+        assert ("(simulated)" in section) == (section not in ("Model", "Configuration", "Reproduce"))
+    for plot in report.plots:
+        assert "(simulated)" in plot.caption
+        assert "(simulated)" in plot.draw().get_suptitle()
 
 
 def test_observed_data_is_not_called_simulated(reported: Reported) -> None:
     run = reported.finished
     data = {**run.data, "simulated": False, "logs": {**run.logs, "simulated": False}}
-    page = page_of(replace(run, data=data), [])
-    assert not any("simulated" in s.title for s in page.sections)
-    assert not any("simulated" in picture.caption for picture in page.pictures)
+    report = run_report(replace(run, data=data), [])
+    assert not any("simulated" in section for section in sections(report))
+    assert not any("simulated" in plot.caption for plot in report.plots)
 
 
 def test_page_needs_nothing_from_elsewhere_and_runs_nothing(reported: Reported) -> None:
@@ -194,7 +199,7 @@ def test_test_figures_come_with_intervals_or_with_the_command(reported: Reported
     assert "+1.9 [+0.6, +3.4]" in text  # what it adds to BM25 + k-NN there
     assert "The published model is that of one of its folds." in text
     other = replace(run, evaluation=as_made_by_evaluate(run, "encoder-0000000000"))
-    assert any("of other models" in said for said in look(other))
+    assert any("of other models" in said for said in diagnose(other))
 
 
 def test_run_of_a_catalogue_alone_is_told(reported: Reported) -> None:
@@ -202,16 +207,17 @@ def test_run_of_a_catalogue_alone_is_told(reported: Reported) -> None:
     none = {"queries": 0, "judgments": 0}
     data = {**run.data, "logs": {}, "parts": dict.fromkeys(("train", "dev", "test"), none)}
     mixed = [
-        replace(c, dev={}, stages=(replace(c.stages[0], looks=(), judged="", best_step=60),)) for c in run.candidates
+        replace(c, dev={}, stages=(replace(c.stages[0], evaluations=(), dev_set="", best_step=60),))
+        for c in run.candidates
     ]
     alone = replace(run, data=data, candidates=(mixed[0],))
-    page = page_of(alone, look(alone))
-    assert not any(section.title.startswith("Alignment") for section in page.sections)
-    text = Tags(render(page, {picture.name: b"png" for picture in page.pictures})).said
+    report = run_report(alone, diagnose(alone))
+    assert not any(section.startswith("Alignment") for section in sections(report))
+    text = Tags(as_html(report)).said
     assert "No logs were used" in text
     assert "There are no dev queries" in text
-    stage = next(picture for picture in page.pictures if picture.name == "stage-mixed")
-    assert isinstance(stage.draw(), Figure)
+    stage = next(plot for plot in report.plots if plot.path == "report/stage-mixed.png")
+    assert len(stage.draw().axes) == 2
 
 
 def test_unknown_run_or_split_names_what_there_is(reported: Reported) -> None:
@@ -273,7 +279,7 @@ def test_command_writes_both_pages_with_their_plots(
 
 
 def test_nothing_is_left_half_written(reported: Reported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(reported.interrupted, [], tmp_path)
+    write_run(reported.interrupted, [], tmp_path)
     before = (tmp_path / "report.html").read_bytes()
 
     def full(*_: object) -> None:
@@ -281,5 +287,5 @@ def test_nothing_is_left_half_written(reported: Reported, tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        write(reported.finished, [], tmp_path)
+        write_run(reported.finished, [], tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before

@@ -15,8 +15,8 @@ import typer
 
 from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import kfold
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import kfold_splits
 from genrecall.records import Dataset, Split
 from trainer.behaviour import behaviour_of
 from trainer.pipeline import TrainingRun, generate, quantize
@@ -36,8 +36,8 @@ def main(
     print(HEADER, flush=True)
     for overrides in variant:
         settings = load(Config, config, overrides.split())
-        data = open_dataset(settings.data)
-        splits = kfold(data, 5, settings.run.seed)[:folds]
+        data = read_dataset(settings.data)
+        splits = kfold_splits(data, 5, settings.run.seed)[:folds]
         print(row(codes, overrides, [measure(codes, settings, data, split) for split in splits]), flush=True)  # type: ignore[arg-type]
 
 

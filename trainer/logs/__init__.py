@@ -3,7 +3,6 @@
 from trainer.logs.leaks import LeakError, check_no_leak
 from trainer.logs.parts import RequestSplit
 from trainer.logs.prepare import prepare
-from trainer.logs.report import describe, write_report
 from trainer.logs.requests import build_requests, open_requests
 from trainer.logs.split import split_requests
 from trainer.logs.targets import query_targets
@@ -13,10 +12,8 @@ __all__ = [
     "RequestSplit",
     "build_requests",
     "check_no_leak",
-    "describe",
     "open_requests",
     "prepare",
     "query_targets",
     "split_requests",
-    "write_report",
 ]

@@ -12,8 +12,8 @@ import pyarrow as pa
 import genrecall
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
-from genrecall.data.events import log_files
-from genrecall.data.rows import state
+from genrecall.data.rows import index_state
+from genrecall.data.sources import source_files
 
 PART_BYTES = 32 << 20  # of JSON lines in a part; a part takes about eight times as much memory while it is joined
 SWELL = {".gz": 8, ".parquet": 4}  # JSON lines of the same rows are about so much larger
@@ -39,9 +39,9 @@ def of_logs(section: DataSection, known: dict[str, Any]) -> dict[str, dict[str, 
     found: dict[str, dict[str, Any]] = {}
     for source in SOURCES:
         if index := getattr(section, source).index:
-            content = hashlib.sha256(json.dumps(state(section, index)).encode()).hexdigest()
+            content = hashlib.sha256(json.dumps(index_state(section, index)).encode()).hexdigest()
             found[f"index {index}"] = {"content": content}
-        for path in log_files(section, source):
+        for path in source_files(section, source):
             about: dict[str, Any] = {"size": path.stat().st_size, "changed_ns": path.stat().st_mtime_ns}
             before = known.get(path.name, {})
             if before.items() >= about.items():
@@ -71,6 +71,6 @@ def partitions(section: DataSection) -> int:
     """As many parts as bring each to about PART_BYTES."""
     if any(getattr(section, source).index for source in SOURCES):
         return PARTS_OF_INDEX
-    files = [path for source in SOURCES for path in log_files(section, source)]
+    files = [path for source in SOURCES for path in source_files(section, source)]
     size = sum(path.stat().st_size * SWELL.get(path.suffix, 1) for path in files)
     return min(MOST_PARTS, 1 + size // PART_BYTES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from genrecall.data.splits import groups
+from genrecall.data.splits import query_groups
 from genrecall.records import Split
 
 SLICE = 1 << 20  # requests looked at together
@@ -38,7 +38,7 @@ def held_out(texts: pa.ChunkedArray, split: Split, queries: pa.Table) -> np.ndar
     result = np.empty(len(texts), np.int8)
     for start in range(0, len(texts), SLICE):
         encoded = texts.slice(start, SLICE).combine_chunks().dictionary_encode()
-        group = groups([*(text for text, _ in judged), *encoded.dictionary.to_pylist()])
+        group = query_groups([*(text for text, _ in judged), *encoded.dictionary.to_pylist()])
         part_of = np.full(group.max() + 1, TRAIN, np.int8)
         part_of[group[: len(judged)]] = [part for _, part in judged]
         result[start : start + SLICE] = part_of[group[len(judged) :]][encoded.indices.to_numpy()]

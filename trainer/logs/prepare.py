@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.rejects import Rejects
 from genrecall.records import Dataset, Split
+from genrecall.reports import logs_report
 from trainer.logs.parts import RequestSplit
-from trainer.logs.report import describe, write_report
 from trainer.logs.requests import build_requests, open_requests
 from trainer.logs.split import split_requests
 
@@ -33,6 +34,8 @@ def prepare(
         logs = logs.model_copy(update={"split": "time"})
     path = build_requests(data, logs, dataset.items, folder, rejects, progress)
     parts = split_requests(open_requests(path), split, dataset.queries, logs, folder / split.name)
-    report = describe(folder, parts, logs)
-    write_report(report, folder)
-    return parts, report
+    counted = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    sizes = {"train": len(parts.train), "dev": len(parts.dev), "test": len(parts.test), "dropped": parts.dropped}
+    facts = {**counted, "split": {"by": logs.split, **sizes}}
+    logs_report(facts).write(folder)
+    return parts, facts

@@ -22,8 +22,8 @@ import pyarrow as pa
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
-from genrecall.data.readers import describe
 from genrecall.data.rejects import Rejects
+from genrecall.data.sources import resolve_sources
 from genrecall.progress import Bars
 from genrecall.records import REQUESTS
 from trainer.logs import fingerprint
@@ -52,10 +52,10 @@ def build_requests(
         logs: limits and sizes.
         items: with a column `item_id`: what may be in a request.
         folder: made where it is missing; its own, since what else it holds of earlier builds is replaced.
-        rejects: as of `readers.open_dataset`; not its file `folder`/rejects.jsonl, the build's own.
+        rejects: of the caller; not its file `folder`/rejects.jsonl, the build's own.
         progress: show bars on stderr.
     """
-    section, simulated = describe(data)
+    section, simulated = resolve_sources(data)
     said = _read(folder / "report.json")
     files = fingerprint.of_logs(section, said.get("logs", {}))
     key = fingerprint.key(section, simulated, logs, items, files)
@@ -90,27 +90,29 @@ def _build(
 
 
 def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
-    rejects, records = Rejects(to / "rejects.jsonl"), Counter[str]()
-    for source, read, schema in (
-        ("ubi_queries", logged_queries, LOGGED_QUERIES),
-        ("ubi_events", logged_events, LOGGED_EVENTS),
-    ):
-        batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), source, records)
-        write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
-    return {"rows": dict(rejects.kept), "other_actions": rejects.kept["ubi_events"] - records["ubi_events"]}
+    records = Counter[str]()
+    with Rejects(to / "rejects.jsonl") as rejects:
+        for source, read, schema in (
+            ("ubi_queries", logged_queries, LOGGED_QUERIES),
+            ("ubi_events", logged_events, LOGGED_EVENTS),
+        ):
+            batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), source, records)
+            write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
+    return {"rows": dict(rejects.accepted), "other_actions": rejects.accepted["ubi_events"] - records["ubi_events"]}
 
 
 def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
-    rejects, events = Rejects(to / "rejects.jsonl"), Counter[tuple[str, str]]()
+    events = Counter[tuple[str, str]]()
     done = bars.counter("logs: joining", parts)
-    for part in range(parts):
-        joined = join(read_part(logged / "ubi_queries", part), read_part(logged / "ubi_events", part), catalogue)
-        write_parted(joined.requests, BY_CLIENT % parts, parts, to / f"{part:06}.arrow")
-        events += joined.logged + joined.dropped
-        for source, rows, reason in joined.rejects:
-            for row in rows.iter_rows(named=True):
-                rejects.add(source, row.pop("place"), row.pop("line"), reason, row)
-        done(1)
+    with Rejects(to / "rejects.jsonl") as rejects:
+        for part in range(parts):
+            joined = join(read_part(logged / "ubi_queries", part), read_part(logged / "ubi_events", part), catalogue)
+            write_parted(joined.requests, BY_CLIENT % parts, parts, to / f"{part:06}.arrow")
+            events += joined.logged + joined.dropped
+            for source, rows, reason in joined.rejects:
+                for row in rows.iter_rows(named=True):
+                    rejects.reject(source, row.pop("place"), row.pop("line"), reason, row)
+            done(1)
     rows = _read(logged / "counts.json")["rows"]
     later = {source: rejects.count(source) for source in rows}
     return {
@@ -186,9 +188,9 @@ def _publish(report: dict[str, Any], work: Path, folder: Path) -> None:
 
 def _replay(path: Path, kept: dict[str, int], rejects: Rejects, section: DataSection) -> None:
     """Tell `rejects` of the rows that a step set aside, in this process or in an earlier one; too many: UserError."""
-    rejects.kept.update(kept)
+    rejects.accepted.update(kept)
     for row in _rows(path):
-        rejects.add(**row)
+        rejects.reject(**row)
     for source in ("ubi_queries", "ubi_events"):
         rejects.check(source, section.max_reject_share)
 

@@ -2,8 +2,7 @@
 
 from trainer.quantizer.fit import Fitted, fit
 from trainer.quantizer.probe import probe
-from trainer.quantizer.report import write_report
 from trainer.quantizer.statistics import statistics
 from trainer.quantizer.types import QueryItemPairs
 
-__all__ = ["Fitted", "QueryItemPairs", "fit", "probe", "statistics", "write_report"]
+__all__ = ["Fitted", "QueryItemPairs", "fit", "probe", "statistics"]

@@ -17,8 +17,8 @@ import typer
 from genrecall import records
 from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
-from genrecall.data.readers import open_dataset
-from genrecall.data.splits import kfold, recurring
+from genrecall.data.readers import read_dataset
+from genrecall.data.splits import kfold_splits, recurring_split
 from genrecall.embeddings import embed
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
@@ -39,8 +39,8 @@ def main(
     print(HEADER, flush=True)
     for overrides in variant:
         settings = load(Config, config, overrides.split())
-        data = open_dataset(settings.data)
-        splits = [*kfold(data, folds, settings.run.seed), recurring(data, settings.run.seed)]
+        data = read_dataset(settings.data)
+        splits = [*kfold_splits(data, folds, settings.run.seed), recurring_split(data, settings.run.seed)]
         for kind in settings.quantizer.candidates:
             print(row(f"{kind} {overrides}", measure(kind, settings, data, splits)), flush=True)
 

@@ -1,0 +1,71 @@
+"""A call in flight: its deadline, the time of each stage, and what logs and spans record of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from genrecall.rpc import generative_recall_pb2 as pb
+
+
+@dataclass
+class CallContext:
+    """One call of the service, from its arrival to its status.
+
+    Attributes:
+        metadata: of the request, without binary values.
+        arrived, deadline: on the clock of `time.monotonic`; no deadline is None.
+        stages: milliseconds by stage: prepare, queue, compute, reply.
+        attributes: what logs and spans record, by key. Never a text.
+        texts: of its queries; logged only with `server.log_queries`.
+    """
+
+    method: str
+    peer: str
+    metadata: Mapping[str, str]
+    arrived: float
+    deadline: float | None
+    stages: dict[str, float] = field(default_factory=dict)
+    attributes: dict[str, str | int] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, method: str, context: grpc.aio.ServicerContext) -> CallContext:
+        arrived, remaining = time.monotonic(), context.time_remaining()
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        return cls(method, context.peer(), metadata, arrived, None if remaining is None else arrived + remaining)
+
+    @property
+    def request_id(self) -> str:
+        """`x-request-id` of the metadata, at most 128 characters; "" where the client sent none."""
+        return self.metadata.get("x-request-id", "")[:128]
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.stages[name] = (time.monotonic() - began) * 1e3
+
+    @property
+    def total_ms(self) -> float:
+        return (time.monotonic() - self.arrived) * 1e3
+
+    def timings(self) -> pb.Timings:
+        """For the reply of a call that was computed."""
+        return pb.Timings(
+            queue_ms=self.stages["queue"],
+            encode_ms=self.stages["prepare"],
+            search_ms=self.stages["compute"],
+            total_ms=self.total_ms,
+        )
+
+    def log_fields(self) -> dict[str, str | int | float]:
+        """What logs and spans record."""
+        fields: dict[str, str | int | float] = {"peer": self.peer, **self.attributes}
+        if self.request_id:
+            fields["request_id"] = self.request_id
+        return fields | {f"{stage}_ms": round(spent_ms, 2) for stage, spent_ms in self.stages.items()}

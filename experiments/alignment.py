@@ -74,7 +74,7 @@ def main(
 ) -> None:
     """Train the variants and print the tables."""
     chosen = SWEEP if sweep else {BASE: SFT, **{v: tuple(v.split()) for v in variant}} if variant else MAIN
-    found: dict[str, list[Values]] = {name: [] for name in chosen}
+    results: dict[str, list[Values]] = {name: [] for name in chosen}
     for seed in map(int, seeds.split(",")):
         of_folds: dict[str, list[Values]] = {name: [] for name in chosen}
         for context in contexts(config, seed, folds, override):
@@ -83,9 +83,9 @@ def main(
                 changes = tuple(override.format(more=more) for override in overrides)
                 of_folds[name].append(measured(context, name, changes, "dev" if dev or sweep or variant else "test"))
         for name, values in of_folds.items():
-            found[name].append(merged(values))
-    for title, measures in tables_of(found[BASE][0]).items():
-        print(f"\n{title}\n\n{table_of_differences(found, BASE, measures)}", flush=True)
+            results[name].append(merged(values))
+    for title, measures in tables_of(results[BASE][0]).items():
+        print(f"\n{title}\n\n{table_of_differences(results, BASE, measures)}", flush=True)
 
 
 def tables_of(values: Values) -> dict[str, list[str]]:
@@ -130,8 +130,8 @@ def graded(context: ExperimentContext, generator: Generator, judgments: pa.Table
     """measure -> query -> value of the generative channel alone."""
     dataset, section = context.dataset, context.config.evaluation
     judge = Judge(judgments, context.config.data.relevant, GRADED)
-    wanted = pa.array(judge.query_ids, pa.string())
-    queries = dataset.queries.filter(pa.compute.is_in(dataset.queries["query_id"], value_set=wanted))
+    judged = pa.array(judge.query_ids, pa.string())
+    queries = dataset.queries.filter(pa.compute.is_in(dataset.queries["query_id"], value_set=judged))
     channel = generative(generator.generate, dataset.items["item_id"].to_pylist(), context.fitted.codes, section.sids)
     values = judge.values(channel(queries, section.depth))
     return {measure: dict(zip(judge.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
@@ -149,14 +149,14 @@ def hits(context: ExperimentContext, generator: Generator, part: str) -> Values:
     first[recurring] = np.where(answer.valid, context.fitted.space.index_of(answer.codes), -2)
     values: dict[str, dict[str, float]] = {}
     for measure, (least, k) in HITS.items():
-        found: dict[int, list[float]] = {}
+        of_text: dict[int, list[float]] = {}
         for row in np.flatnonzero(np.isin(requests.text, recurring)):
             outcomes = slice(requests.start[row], requests.start[row + 1])
-            wanted = requests.sid[outcomes][requests.outcome[outcomes] <= least]
-            if len(wanted):
+            targets = requests.sid[outcomes][requests.outcome[outcomes] <= least]
+            if len(targets):
                 text = int(requests.text[row])
-                found.setdefault(text, []).append(float(np.isin(wanted, first[text, :k]).any()))
-        values[measure] = {requests.texts[text]: float(np.mean(each)) for text, each in found.items()}
+                of_text.setdefault(text, []).append(float(np.isin(targets, first[text, :k]).any()))
+        values[measure] = {requests.texts[text]: float(np.mean(each)) for text, each in of_text.items()}
     return values
 
 

@@ -50,22 +50,22 @@ def main(
     settings = load(Config, config, override)
     dataset = read_dataset(settings.data)
     split = training_split(dataset, settings)
-    found: dict[str, list[Values]] = {}
+    results: dict[str, list[Values]] = {}
     for seed in map(int, seeds.split(",")):
         changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)
         context = ExperimentContext(config, changes, dataset, split)
         tested, sold = sampled(context, users), bought(context)
         for name, overrides in VARIANTS.items():
             for system, values in measured(context, name, overrides, tested, sold).items():
-                found.setdefault(system, []).append(values)
-        found.setdefault(POPULAR, []).append(popularity(context, tested, sold))
-    print(shown(found, None))
+                results.setdefault(system, []).append(values)
+        results.setdefault(POPULAR, []).append(popularity(context, tested, sold))
+    print(rendered(results, None))
     matches = matching(dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
     size = np.array([len(rows) for rows in matches])
     for low, high in ((1, 5), (6, 20), (21, 80), (81, 10**9)):
         keys = {str(n) for n in np.flatnonzero((size >= low) & (size <= high))}
         print(f"\n{low} to {'more' if high == 10**9 else high} matching titles: {len(keys)} users\n")
-        print(shown(found, keys))
+        print(rendered(results, keys))
 
 
 def sampled(context: ExperimentContext, users: int) -> Requests:
@@ -122,8 +122,8 @@ def hits(
         items = items[~np.isin(items, tested.recent[n])]
         for measure in MEASURES:
             kind, _, first = measure.partition("@")
-            found = same if kind == "SID" else items == target
-            values[measure][str(n)] = float(found[: int(first)].any())
+            hit = same if kind == "SID" else items == target
+            values[measure][str(n)] = float(hit[: int(first)].any())
     return values
 
 
@@ -162,7 +162,7 @@ def matching(titles: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
     ]
 
 
-def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
+def rendered(results: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
     """A table of shares, and of differences to the query alone in points; `keys`: the requests that count."""
 
     def part(seeds: Sequence[Values]) -> list[Values]:
@@ -171,7 +171,7 @@ def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
             for values in seeds
         ]
 
-    chosen = {name: part(seeds) for name, seeds in found.items()}
+    chosen = {name: part(seeds) for name, seeds in results.items()}
     rows: list[list[object]] = []
     for name, seeds in chosen.items():
         known = [m for m in MEASURES if m in seeds[0]]

@@ -56,7 +56,7 @@ class Stage:
 
 
 class StepBatches(Dataset[Batch]):
-    """Item `n` is the whole batch of step `n`, made when asked for."""
+    """Item `n` is the whole batch of step `n`, made on access."""
 
     def __init__(self, steps: int, batch: Callable[[int], Batch]) -> None:
         self.steps = steps
@@ -156,8 +156,8 @@ def log_every(section: StageSection) -> int:
 
     What is averaged over the steps since the last point would otherwise differ in a run that was interrupted.
     """
-    wanted = max(1, min(section.evaluate_every, section.steps // 20))
-    return next(steps for steps in range(wanted, 0, -1) if section.evaluate_every % steps == 0)
+    most = max(1, min(section.evaluate_every, section.steps // 20))
+    return next(steps for steps in range(most, 0, -1) if section.evaluate_every % steps == 0)
 
 
 def last_checkpoint(work: Path) -> Path | None:

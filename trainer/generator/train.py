@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from genrecall import files
-from trainer.alignment import align
 from trainer.generator.context import TrainingContext, TrainingData, TrainingSettings
 from trainer.generator.stages import Learner, text_stage, user_stage
 
@@ -58,5 +57,7 @@ def run_stages(learner: Learner, work: Path) -> dict[str, dict[str, Any]]:
     if context.user:
         outcomes["user"] = user_stage(learner, work / f"user-{user_key}")
     if context.requests is not None and section.alignment.steps:
+        from trainer.alignment import align  # which imports this package
+
         outcomes["alignment"] = align(learner, work / f"alignment-{alignment_key}")
     return outcomes

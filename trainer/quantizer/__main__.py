@@ -56,8 +56,8 @@ def measure(kind: QuantizerKind, settings: Config, data: Dataset, splits: list[S
         started = time.perf_counter()
         fitted = fit(kind, vectors, categories, train, settings.quantizer, settings.run.seed, False)
         seconds = time.perf_counter() - started
-        found = probe(fitted.codes, vectors, queries, (dev.query_idx, dev.item_idx))
-        results.append({**fitted.report["sids"], **found, "seconds": seconds})
+        recalls = probe(fitted.codes, vectors, queries, (dev.query_idx, dev.item_idx))
+        results.append({**fitted.report["sids"], **recalls, "seconds": seconds})
     return results
 
 

@@ -1,4 +1,4 @@
-"""Items -> SIDs by the quantizer asked for, behind one interface.
+"""Items -> SIDs by the chosen quantizer, behind one interface.
 
 Owns the order of things: categories -> codes (one file a kind) -> split of oversize SIDs -> arrays for new
 items -> report.

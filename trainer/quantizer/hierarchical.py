@@ -63,30 +63,30 @@ def grow(
     codes, centroids = [labels], {}
     for level in (2, 3):
         parents = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        split, found = np.empty(len(vectors), dtype=np.int64), []
+        split, of_level = np.empty(len(vectors), dtype=np.int64), []
         members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
         for node, rows in enumerate(members):
             children = min(branching(len(rows), leaf, level), section.max_children)
             own, split[rows] = kmeans(vectors[rows], children, np.random.default_rng((seed, level, node)))
-            found.append(own)
+            of_level.append(own)
             bar.advance(task)
         codes.append(split)
-        centroids[f"centroids{level}"] = np.concatenate(found)
+        centroids[f"centroids{level}"] = np.concatenate(of_level)
     return np.stack(codes, axis=1).astype(np.int32), centroids
 
 
-def level1_size(asked: int | str, items: int, leaf: float) -> int:
-    """Clusters of level 1: as asked, or the power of two nearest sqrt(items / leaf)."""
-    if asked != "auto":
-        return int(asked)
+def level1_size(size: int | str, items: int, leaf: float) -> int:
+    """Clusters of level 1: `size`, or for "auto" the power of two nearest sqrt(items / leaf)."""
+    if size != "auto":
+        return int(size)
     return 2 ** max(0, round(math.log2(max(1.0, items / leaf)) / 2))
 
 
 def branching(items: int, leaf: float, level: int) -> int:
     """Children of a node at level 1 (level=2) or level 2 (level=3)."""
-    wanted = items / leaf
-    return max(1, round(math.sqrt(wanted) if level == 2 else wanted))
+    leaves = items / leaf
+    return max(1, round(math.sqrt(leaves) if level == 2 else leaves))
 
 
 def _by_category(vectors: np.ndarray, forced: np.ndarray, categories: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,8 +27,8 @@ from genrecall.config.data import DataSection
 from genrecall.config.evaluation import EvaluationSection
 from genrecall.data.readers import read_dataset
 from genrecall.evaluation.channels_offline import bm25
-from genrecall.evaluation.metrics import Interval, Judge, bootstrap
-from genrecall.evaluation.protocol import ask, asked, splits
+from genrecall.evaluation.metrics import Evaluator, Interval, bootstrap
+from genrecall.evaluation.protocol import held_out_queries, retrieve, splits
 from genrecall.evaluation.runs import Ranking, Run
 from genrecall.records import Dataset, Split
 
@@ -117,11 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             regime, split = split_of(opened, dataset, section, data.relevant)
             # what training knows of a recurring query is taken out of its list, as in every evaluation here
             channel = bm25(dataset.items, config["opensearch"]["bm25_fields"], section.bm25)
-            run = ask(dataset, split, {"bm25": channel}, DEPTH)["bm25"]
+            run = retrieve(dataset, split, {"bm25": channel}, DEPTH)["bm25"]
             reranker = Reranker(client, opened)
-            runs = reranker(asked(dataset, split), run)
+            runs = reranker(held_out_queries(dataset, split), run)
 
-            dev, test = (Judge(part, data.relevant, MEASURES) for part in (split.dev, split.test))
+            dev, test = (Evaluator(part, data.relevant, MEASURES) for part in (split.dev, split.test))
             on_dev = np.stack([dev.values(of)["nDCG@10"] for of in runs])
             best, tuned = int(on_dev.mean(axis=1).argmax()), careful(on_dev)
             systems = {"BM25": 0, "reranked": tuned, "best on dev": best, "half and half": HALF, "generator alone": -1}

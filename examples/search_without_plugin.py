@@ -25,23 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--index", default="products", help="index or alias")
     parser.add_argument("--url", default="http://127.0.0.1:9200", help="of OpenSearch")
     parser.add_argument("--endpoint", default="127.0.0.1:50051", help="of the inference server")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     clause = {
-        "query_text": given.text,
+        "query_text": options.text,
         "k": 20,
         "on_failure": "match_none",  # without the server, BM25 is left
         "boost": 50,  # probabilities are small beside BM25's scores
         "_name": "generative",
     }
     body = {
-        "query": {"bool": {"should": [{"match": {"title": given.text}}, {"generative": {"sid": clause}}]}},
+        "query": {"bool": {"should": [{"match": {"title": options.text}}, {"generative": {"sid": clause}}]}},
         "_source": ["title"],
     }
-    client = OpenSearch(given.url)
-    with Client(given.endpoint) as server:
+    client = OpenSearch(options.url)
+    with Client(options.endpoint) as server:
         composer = Composer(client, server)
-        answer = client.search(index=given.index, body=composer.compose(body, given.index))
+        answer = client.search(index=options.index, body=composer.compose(body, options.index))
     for kind, count in composer.failures.items():
         print(f"no SIDs ({kind}, {count}): these hits are BM25's alone", file=sys.stderr)
     for hit in answer["hits"]["hits"]:

@@ -29,7 +29,7 @@ from genrecall.data.readers import read_dataset
 from genrecall.data.splits import kfold_splits, training_split
 from genrecall.decoding import Generator
 from genrecall.evaluation.channels_offline import generative
-from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.metrics import Evaluator
 from genrecall.files import write_json
 from trainer.generator.requests import CLICKED, EXPOSED, PURCHASED, Requests
 
@@ -67,7 +67,7 @@ def main(
     config: Path = typer.Option(Path("configs/experiments/alignment-esci.yaml"), "--config", "-c"),
     seeds: str = typer.Option("13,14,15"),
     folds: int = typer.Option(2, help="of the five folds by query; a dataset with its own splits.json has one"),
-    dev: bool = typer.Option(False, "--dev", help="judge on the queries that choices are made on"),
+    dev: bool = typer.Option(False, "--dev", help="evaluate on the queries that choices are made on"),
     sweep: bool = typer.Option(False, help="the sweep of rewards and KL, with --dev"),
     variant: list[str] = typer.Option([], "--variant", "-v", help="overrides of another variant, with --dev"),
     override: list[str] = typer.Option([], "--set", help="of the configuration, for all"),
@@ -129,12 +129,12 @@ def measured(context: ExperimentContext, name: str, overrides: tuple[str, ...], 
 def graded(context: ExperimentContext, generator: Generator, judgments: pa.Table) -> Values:
     """measure -> query -> value of the generative channel alone."""
     dataset, section = context.dataset, context.config.evaluation
-    judge = Judge(judgments, context.config.data.relevant, GRADED)
-    judged = pa.array(judge.query_ids, pa.string())
+    evaluator = Evaluator(judgments, context.config.data.relevant, GRADED)
+    judged = pa.array(evaluator.query_ids, pa.string())
     queries = dataset.queries.filter(pa.compute.is_in(dataset.queries["query_id"], value_set=judged))
     channel = generative(generator.generate, dataset.items["item_id"].to_pylist(), context.fitted.codes, section.sids)
-    values = judge.values(channel(queries, section.depth))
-    return {measure: dict(zip(judge.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
+    values = evaluator.values(channel(queries, section.depth))
+    return {measure: dict(zip(evaluator.query_ids, of.tolist(), strict=True)) for measure, of in values.items()}
 
 
 def hits(context: ExperimentContext, generator: Generator, part: str) -> Values:

@@ -43,7 +43,7 @@ ATTACHMENTS = ("onnx/*", "tensorrt/*/*")  # folders in a bundle that its own man
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder and its manifest. Cheap to hold; tables are read when asked for."""
+    """An opened bundle: its folder and its manifest. Small in memory: tables are read on demand."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Bundle:
 
     @cached_property
     def space(self) -> SidSpace:
-        """The valid SIDs: those that some item has. Mapped from disk; sorted here in a bundle that has no such file."""
+        """The valid SIDs: those that some item has. Mapped from disk; sorted here where an older bundle has no file."""
         if CONSTRAINT in self.manifest["files"]:
             return SidSpace.load(self.path / CONSTRAINT, self.level_sizes)
         return SidSpace.of(codes_of(self.items()), self.level_sizes)
@@ -100,7 +100,7 @@ def codes_of(assignments: pa.Table) -> np.ndarray:
 
 
 def assignments_table(item_ids: Sequence[str], codes: np.ndarray) -> pa.Table:
-    """An ASSIGNMENTS table of `item_ids` and `codes` int [n, 3], which must be as long."""
+    """An ASSIGNMENTS table of n `item_ids` and `codes` int [n, 3]."""
     codes = np.ascontiguousarray(codes, dtype=np.int32)
     if codes.shape != (len(item_ids), 3):
         raise ValueError(f"codes must have shape [{len(item_ids)}, 3], found {codes.shape}")
@@ -333,10 +333,10 @@ def _require_intact(path: Path, manifest: Mapping[str, Any]) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for package in ("genrecall", "numpy", "pyarrow", "torch", "transformers"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,8 +1,8 @@
-"""The two ways a command fails: by the user's mistake (exit code 2) or by ours (exit code 1)."""
+"""Errors that the user can correct (exit code 2); every other exception is a bug (exit code 1)."""
 
 
 class UserError(Exception):
-    """Something the user can mend. The message names the field, the value found and the remedy."""
+    """A mistake that the user can correct. The message names the field, its value and the remedy."""
 
 
 class BundleError(UserError):
@@ -10,4 +10,4 @@ class BundleError(UserError):
 
 
 class BadRow(ValueError):
-    """A row that is not kept. The message is the reason, the same words for every row with the same fault."""
+    """A row or value that cannot be used. The message is the reason, the same for each row with the same fault."""

@@ -18,9 +18,9 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write to, which becomes `path` when the block ends well and is removed when it does not.
+    """A path beside `path` to write to; renamed to `path` when the block succeeds, removed when it raises.
 
-    Folders above are made. durable: what was written reaches the disk before the rename (fsync), the rename after it.
+    Parent folders are made. durable: fsync the file before the rename and its folder afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
@@ -37,10 +37,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path, *, replace: bool = False, durable: bool = False) -> Iterator[Path]:
-    """A folder beside `path` to fill, which becomes `path` when the block ends well and is removed when it does not.
+    """A folder beside `path` to fill; renamed to `path` when the block succeeds, removed when it raises.
 
-    Folders above are made. FileExistsError where `path` holds something already, unless `replace`. durable: all files
-    reach the disk before the rename (fsync), the rename after it.
+    Parent folders are made. FileExistsError where `path` is occupied, unless `replace`. durable: fsync all files before
+    the rename and the parent folder afterwards.
     """
     if not replace and occupied(path):
         raise FileExistsError(f"{path} exists and is not an empty folder")
@@ -109,7 +109,7 @@ def sha256_of(parts: Iterable[bytes | str]) -> str:
 
 
 def key_of(value: Any) -> str:
-    """sha256 of a JSON value, the same whatever the order of its keys: names what was made from these settings."""
+    """sha256 of a JSON value, independent of the order of its keys: a name for what was made from these settings."""
     return sha256_of([json.dumps(value, sort_keys=True, default=str)])
 
 

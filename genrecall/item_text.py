@@ -1,6 +1,6 @@
 """The text of an item that is embedded, and the checks of its fields, shared by training and serving.
 
-Imports no reader of datasets, so that a server can read an item as training did.
+Imports no reader of datasets, so that a server can use it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ TEXT_CATEGORIES = 2  # how many names of the category path, from its specific en
 
 
 def item_text(items: pa.Table) -> list[str]:
-    """What of each item is embedded. items: ITEMS."""
+    """The text of each item that is embedded. items: ITEMS."""
     columns = (items[name].to_pylist() for name in ("title", "brand", "category"))
     return [embedded_text(*parts) for parts in zip(*columns, strict=True)]
 
 
 def embedded_text(title: str, brand: str, category: Sequence[str]) -> str:
-    """What of one item is embedded: "title . brand . last categories", absent parts left out."""
+    """The text of one item that is embedded: "title . brand . last categories", absent parts left out."""
     return " . ".join(part for part in (title, brand, " ".join(category[-TEXT_CATEGORIES:])) if part)
 
 

@@ -1,6 +1,6 @@
-"""The records that every part agrees on: items, queries, requests, judgments, assignments, as pyarrow schemas.
+"""The records that all parts share: items, queries, requests, judgments, assignments, as pyarrow schemas.
 
-Owns the shapes, not the reading: `genrecall.data.readers` turns files and indices into these tables.
+Owns the schemas, not the reading: `genrecall.data.readers` turns files and indices into these tables.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ JUDGMENTS = pa.schema(
     ]
 )
 
-# One logged query with all that came of it: what stages 3 and 4 learn from, derived from the logs by `trainer.logs`.
-# Items are those of the catalogue alone; each list holds an item once.
+# One logged query with its exposures, clicks and purchases: the training data of stages 3 and 4, derived from the logs
+# by `trainer.logs`. All items are in the catalogue; each list holds an item once.
 REQUESTS = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
@@ -89,10 +89,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Which judgments may be trained on, tuned on and tested on. All three are JUDGMENTS tables.
+    """Judgments to train on, to tune on and to test on. All three are JUDGMENTS tables.
 
     With unseen queries the three share no query (nor a reordering of one). With recurring queries a test query has some
-    of its items in `train`: those are to be taken out of every list before it is judged.
+    of its items in `train`: remove those from each result list before it is evaluated.
     """
 
     name: str

@@ -20,12 +20,11 @@ LEVELS = 3
 _CODEBOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TERM = re.compile(rf"({_CODEBOOK.pattern})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})")
 
-
 T = TypeVar("T")
 
 
 def by_level(values: Iterable[T]) -> tuple[T, T, T]:
-    """What stands for the three levels, as the tuple that it is."""
+    """Values of the three levels as a tuple of that length."""
     one, two, three = values
     return one, two, three
 
@@ -71,7 +70,7 @@ class Sid:
 
 @dataclass(frozen=True)
 class Prefixes:
-    """The prefixes of sorted SIDs, as numbered nodes. The children of a node are neighbours, so a range says them.
+    """The prefixes of sorted SIDs as a tree in CSR form: the children of a node have consecutive numbers.
 
     Attributes:
         code: of each level, int32 [nodes], the code that leads to each node. Level 3's nodes are the SIDs, in order.
@@ -85,7 +84,7 @@ class Prefixes:
     def of(cls, sids: np.ndarray) -> Prefixes:
         """From int32 [n, 3], sorted and unique: 0.1 s for five million."""
         sids = np.asarray(sids, dtype=np.int32)
-        new = np.ones((2, len(sids)), dtype=bool)  # at which rows a node of level 1, of level 2 begins
+        new = np.ones((2, len(sids)), dtype=bool)  # rows at which a node of level 1, of level 2 begins
         new[0, 1:] = sids[1:, 0] != sids[:-1, 0]
         new[1, 1:] = new[0, 1:] | (sids[1:, 1] != sids[:-1, 1])
         first, second = (np.flatnonzero(level).astype(np.int32) for level in new)
@@ -123,13 +122,13 @@ class SidSpace:
                 raise ValueError("level_sizes are needed for a space without SIDs")
             top = codes.max(axis=0) + 1
             level_sizes = by_level(top.tolist())
-        _check_range(codes, level_sizes)  # before they are packed: a code too large would pass for another SID
+        _check_range(codes, level_sizes)  # before they are packed: a code too large would become another SID
         keys = np.sort(_pack(codes, level_sizes))
         keys = keys[np.diff(keys, prepend=-1) > 0]  # np.unique hashes integers, which takes fifty times as long
         return cls(level_sizes, np.stack(np.unravel_index(keys, level_sizes), axis=1, dtype=np.int32, casting="unsafe"))
 
     def save(self, path: Path) -> None:
-        """Write the SIDs and their prefixes, so that `load` neither sorts nor derives anything."""
+        """Write the SIDs and their prefixes, so that `load` need not sort or derive anything."""
         from safetensors.numpy import save_file
 
         arrays = {"sids": np.ascontiguousarray(self.sids, dtype=np.int32)}
@@ -139,7 +138,7 @@ class SidSpace:
 
     @classmethod
     def load(cls, path: Path, level_sizes: tuple[int, int, int]) -> SidSpace:
-        """What `save` wrote, mapped into memory: pages are read when touched, and shared by all who map them.
+        """Map a file of `save` into memory: pages are read on first use and shared between processes.
 
         Raises ValueError for SIDs that are not sorted, not unique or outside the levels.
         """

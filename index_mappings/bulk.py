@@ -1,14 +1,12 @@
-"""Sends documents to an index: in batches, again after a failure that passes, and from where it stopped when run again.
+"""Sends documents to an index, in batches, and again after a transient failure.
 
-Owns what a document looks like, the batches, the retries, the journal and the reject file. Every document is written
-under its item id, so sending one twice changes nothing: a batch that was sent but not yet noted when the process was
-killed is sent again.
+Owns what a document looks like, the batches, the retries and the reject file. Every document is written under its item
+id, so that sending one twice changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +20,12 @@ from opensearchpy.exceptions import TransportError
 
 from genrecall.config.opensearch import BulkSection
 from genrecall.errors import UserError
-from index_mappings.client import PASSING, backoff, passes, reason_of, remedy
+from genrecall.opensearch import TRANSIENT, backoff, is_transient, reason_of, remedy
 
 MAX_ID_BYTES = 512  # of OpenSearch; a longer id fails the whole request, so it never gets into one
 PIPELINE = {"pipeline": "_none"}  # what is sent has its SID already; the index's default pipeline is for others
-READ_ROWS = 1000  # of the items table at a time, to keep memory bounded
+READ_ROWS = 1000  # of the items table at a time, to bound memory
+DECIMALS = 6  # of a vector's components; a float32 below 1 has 7 digits
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,18 @@ class Reject:
     reason: str
 
 
-def documents(
-    items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, decimals: int, start: int = 0
-) -> Iterator[Document]:
+def documents(items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, start: int = 0) -> Iterator[Document]:
     """The documents of `items` (ITEMS) from row `start` on.
 
     Args:
         terms: item id -> SID term; an item that is not in it gets no `sid` and the clause never finds it.
         vectors: float32 [len(items), dim], in the order of `items`.
-        decimals: digits kept of each component: what a float32 of a unit vector holds is 7.
     """
     if len(vectors) != len(items):
         raise ValueError(f"vectors must have {len(items)} rows, found {len(vectors)}")
     for first in range(start, len(items), READ_ROWS):
         rows = items.slice(first, READ_ROWS).to_pylist()
-        for row, vector in zip(rows, components(vectors[first : first + READ_ROWS], decimals), strict=True):
+        for row, vector in zip(rows, components(vectors[first : first + READ_ROWS]), strict=True):
             term = terms.get(row["item_id"])
             source = {**row, "vector": vector} if term is None else {**row, "sid": term, "vector": vector}
             yield Document(row["item_id"], to_json(source))
@@ -106,79 +102,38 @@ def send(
     section: BulkSection,
     wait: Callable[[float], None] = time.sleep,
 ) -> list[Reject]:
-    """Index `batch`; the documents that were refused.
+    """Index `batch`; returns the documents that were rejected.
 
-    A lost connection, and what the cluster turned away for now, is sent again after a doubling, slightly random wait.
-    Raises UserError after `section.attempts`, and the client's error for what no repetition mends.
+    After a lost connection or a transient refusal it sends again, `section.attempts` times at most, with exponential
+    backoff. Raises UserError after the last, and the client's error for one that is not transient.
     """
     rejects = [Reject(d.id, 400, f"id of more than {MAX_ID_BYTES} bytes") for d in batch if not _fits(d.id)]
     pending = [document for document in batch if _fits(document.id)]
-    trouble = ""
+    reason = ""
     for attempt in range(section.attempts):
         if not pending:
             return rejects
         if attempt:
             wait(backoff(section, attempt))
         try:
-            answer = client.bulk(index=index, body="".join(document.lines for document in pending), params=PIPELINE)
+            response = client.bulk(index=index, body="".join(document.lines for document in pending), params=PIPELINE)
         except TransportError as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
-            trouble = f"{error.status_code} {reason_of(error.info) or error.error}"
+            reason = f"{error.status_code} {reason_of(error.info) or error.error}"
             continue
-        pending, refused, trouble = _sort(pending, answer)
-        rejects += refused
+        pending, rejected, reason = _sort(pending, response)
+        rejects += rejected
     if pending:
         raise UserError(
             f"index {index!r}: {len(pending)} documents could not be sent in {section.attempts} attempts, the last "
-            f"with {trouble!r}{remedy(trouble)}. What was sent is kept: run the same command again to go on"
+            f"with {reason!r}{remedy(reason)}. What was sent is kept: run the same command again to go on"
         )
     return rejects
 
 
-class Journal:
-    """How far a load has come: a small file, replaced as a whole after each batch.
-
-    Attributes:
-        done: rows of the catalogue that are behind us, rejected ones included.
-        rejected: how many of them were rejected.
-        rejects: the reject file, beside the journal; absent when nothing was rejected.
-    """
-
-    def __init__(self, path: Path, load: Mapping[str, Any]) -> None:
-        """Take up the journal at `path` when it is of the same `load`; begin anew otherwise."""
-        self.path, self.load = path, dict(load)
-        self.rejects = path.with_suffix(".rejects.jsonl")
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        self.done, self.rejected = known.get("done", 0), known.get("rejected", 0)
-        if known.get("load") != self.load:
-            self.begin()
-
-    def begin(self) -> None:
-        """Forget what was done."""
-        self.done, self.rejected = 0, 0
-        self.rejects.unlink(missing_ok=True)
-        self._write()
-
-    def advance(self, rows: int, rejects: Sequence[Reject]) -> None:
-        """Note that `rows` more are behind us. Rejects are written first: killed between, they are listed twice."""
-        append_rejects(self.rejects, rejects)
-        self.done += rows
-        self.rejected += len(rejects)
-        self._write()
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({"load": self.load, "done": self.done, "rejected": self.rejected}, indent=2) + "\n",
-            encoding="utf-8",
-        )
-        os.replace(temporary, self.path)
-
-
 def append_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    """Add to a reject file, one JSON line each; the file is made with its first."""
+    """Append to a reject file, one JSON line each; the file is made with its first."""
     if rejects:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
@@ -190,9 +145,9 @@ def to_json(source: Mapping[str, Any]) -> str:
     return json.dumps(source, ensure_ascii=False, separators=(",", ":"))
 
 
-def components(vectors: np.ndarray, decimals: int) -> list[Any]:
-    """float32 [..., dim] as sent: lists of floats with `decimals` digits."""
-    rounded: list[Any] = np.round(vectors.astype(np.float64), decimals).tolist()
+def components(vectors: np.ndarray) -> list[Any]:
+    """float32 [..., dim] as sent: lists of floats, rounded to DECIMALS."""
+    rounded: list[Any] = np.round(vectors.astype(np.float64), DECIMALS).tolist()
     return rounded
 
 
@@ -200,15 +155,15 @@ def _fits(item_id: str) -> bool:
     return len(item_id.encode()) <= MAX_ID_BYTES
 
 
-def _sort(batch: Sequence[Document], answer: Mapping[str, Any]) -> tuple[list[Document], list[Reject], str]:
-    """Of an answer: what to send again, what was refused, and the last reason for sending again."""
-    again, refused, trouble = [], [], ""
-    for document, result in zip(batch, answer["items"], strict=True):
+def _sort(batch: Sequence[Document], response: Mapping[str, Any]) -> tuple[list[Document], list[Reject], str]:
+    """Of a response: the documents to send again, the rejected ones, and the last reason for sending again."""
+    again, rejected, reason = [], [], ""
+    for document, result in zip(batch, response["items"], strict=True):
         (outcome,) = result.values()
         status = outcome["status"]
-        if status in PASSING:
+        if status in TRANSIENT:
             again.append(document)
-            trouble = f"{status} {reason_of(outcome)}"
-        elif status >= 300 and not (document.action == "delete" and status == 404):  # gone already
-            refused.append(Reject(document.id, status, reason_of(outcome)))
-    return again, refused, trouble
+            reason = f"{status} {reason_of(outcome)}"
+        elif status >= 300 and not (document.action == "delete" and status == 404):  # deleted already
+            rejected.append(Reject(document.id, status, reason_of(outcome)))
+    return again, rejected, reason

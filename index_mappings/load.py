@@ -1,14 +1,15 @@
 """Fills the index of a codebook with a catalogue: the steps of `genrecall index load`.
 
-Owns their order: settings for a load, documents from where the journal stands, settings for searching, the count, the
-alias. Killed at any step, the same call goes on from there.
+Owns their order: settings for loading, documents from where an interrupted load stopped, settings for searching, the
+count, the alias. It holds the lease of the alias (`lease`), whose document also keeps how far the load is: so
+it runs alone, and killed at any step, the same call goes on from there on any machine. A batch that was sent but not
+noted is sent again, which changes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,35 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import bulk, lifecycle
+from index_mappings import bulk
+from index_mappings.alias import aliased, point_alias
+from index_mappings.create import create
+from index_mappings.index_settings import LOADING, put_settings, uuid_of
+from index_mappings.lease import JobLease
+from index_mappings.meta import IndexMeta
+from index_mappings.progress import Progress
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadInput:
+    """What an index is filled with.
+
+    Attributes:
+        items: ITEMS.
+        terms: item id -> SID term. Items without one are indexed without SID, and counted.
+        vectors: float32 [len(items), dim].
+        fingerprints: of what the items were read from: a load of other items is not resumed.
+    """
+
+    meta: IndexMeta
+    items: pa.Table
+    terms: Mapping[str, str]
+    vectors: np.ndarray
+    fingerprints: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LoadReport:
     """What a load did. `resumed_at`: rows that an earlier, interrupted load had done."""
 
     index: str
@@ -40,109 +65,124 @@ class Report:
         return (self.rows - self.resumed_at) / self.seconds if self.seconds else 0.0
 
 
+class LoadProgress:
+    """How far a load is, kept in the lease's document.
+
+    Attributes:
+        done: rows of the catalogue that are done, rejected ones included.
+        rejected: how many of them were rejected.
+        rejects: the reject file; absent when nothing was rejected.
+    """
+
+    def __init__(self, lease: JobLease, load: Mapping[str, object], rejects: Path) -> None:
+        """Resumes what the lease's document says when it is of the same `load`; starts over otherwise."""
+        self._lease, self._load, self.rejects = lease, dict(load), rejects
+        self.done, self.rejected = lease.load.get("done", 0), lease.load.get("rejected", 0)
+        if lease.load != self._document():
+            self.restart()
+
+    def restart(self) -> None:
+        self.done, self.rejected = 0, 0
+        self.rejects.unlink(missing_ok=True)
+        self._store()
+
+    def advance(self, rows: int, rejects: Sequence[bulk.Reject]) -> None:
+        """Note that `rows` more are done. Rejects are written first: killed in between, they are listed twice."""
+        bulk.append_rejects(self.rejects, rejects)
+        self.done += rows
+        self.rejected += len(rejects)
+        self._store()
+
+    def _store(self) -> None:
+        self._lease.note_load(self._document())
+
+    def _document(self) -> dict[str, object]:
+        return {**self._load, "done": self.done, "rejected": self.rejected}
+
+
 def terms_of(assignments: pa.Table, codebook: str) -> dict[str, str]:
     """Item id -> SID term, of an ASSIGNMENTS table."""
     paths = zip(assignments["item_id"].to_pylist(), assignments["path"].to_pylist(), strict=True)
     return {item: f"{codebook}/{path}" for item, path in paths}
 
 
-def fingerprint(items: pa.Table) -> str:
-    """sha256 of a table's rows, read in the same order."""
-    digest = hashlib.sha256()
-    for batch in items.to_batches(max_chunksize=65_536):
-        digest.update(batch.serialize())
-    return digest.hexdigest()
-
-
 def load(
     client: OpenSearch,
     section: OpenSearchSection,
-    meta: lifecycle.Meta,
-    items: pa.Table,
-    terms: Mapping[str, str],
-    vectors: np.ndarray,
-    source: Mapping[str, str],
+    source: LoadInput,
     folder: Path,
     switch: bool = False,
-    advance: Callable[[int, int], None] = lambda done, rows: None,
-) -> Report:
-    """Index `items`, each with its SID and vector, into the index of `meta.codebook`, created when it is not there.
+    progress: Progress = Progress(),
+) -> LoadReport:
+    """Index `source` into the index of its codebook, which is created when it does not exist.
 
     Args:
-        items: ITEMS.
-        terms: item id -> SID term. Items without one are indexed without SID, and counted.
-        vectors: float32 [len(items), dim].
-        source: fingerprints of what the items were read from: a journal of other items is not taken up.
-        folder: where the journal and the reject file go.
+        folder: of the reject file.
         switch: point the alias here when the load is complete, also where it points to another codebook's index.
-        advance: called with (rows done, rows) after each batch.
 
-    Raises UserError for an index of something else, too many rejects, and an index that does not hold in the end what
-    was sent. The alias is never moved to an index that is not complete.
+    Raises UserError while another job of this alias runs, for an index of something else, too many rejects, and an
+    index that does not hold in the end what was sent. The alias is never moved to an index that is not complete.
     """
-    began = time.monotonic()
-    index, _ = lifecycle.create(client, section, meta, vectors.shape[1])
-    identity = {
-        "index": index,
-        "uuid": client.indices.get_settings(index=index)[index]["settings"]["index"]["uuid"],
-        "rows": len(items),
-        "source": dict(source),
-    }
-    journal = bulk.Journal(folder / f"{index}.json", identity)
-    if journal.done == len(items) and _count(client, index) < journal.done - journal.rejected:
-        journal.begin()  # complete once, but documents were deleted since
-    resumed_at = journal.done
-    advance(journal.done, len(items))
-    if journal.done < len(items):
-        lifecycle.put_settings(client, index, {"refresh_interval": "-1", "number_of_replicas": 0})
-        stream = bulk.documents(items, terms, vectors, section.vector.decimals, start=journal.done)
-        for batch in bulk.batches(stream, section.bulk.docs, section.bulk.megabytes * 1e6):
-            journal.advance(len(batch), bulk.send(client, index, batch, section.bulk))
-            advance(journal.done, len(items))
-    lifecycle.put_settings(
-        client, index, {"refresh_interval": section.refresh_interval, "number_of_replicas": section.replicas}
-    )
-    documents = _count(client, index)
-    _verify(section, index, journal, documents)
+    began, items = time.monotonic(), source.items
+    with JobLease.take(client, section.index, section.lease_s, progress.message) as lease:
+        index, _ = create(client, section, source.meta, source.vectors.shape[1])
+        uuid, fingerprints = uuid_of(client, index), dict(source.fingerprints)
+        load = {"index": index, "uuid": uuid, "rows": len(items), "fingerprints": fingerprints}
+        state = LoadProgress(lease, load, folder / f"{index}.rejects.jsonl")
+        if state.done == len(items) and _count(client, index) < state.done - state.rejected:
+            state.restart()  # complete once, but documents were deleted since
+        resumed_at = state.done
+        progress.advance(state.done, len(items))
+        if state.done < len(items):
+            put_settings(client, index, LOADING)
+            stream = bulk.documents(items, source.terms, source.vectors, start=state.done)
+            for batch in bulk.batches(stream, section.bulk.docs, section.bulk.megabytes * 1e6):
+                state.advance(len(batch), bulk.send(client, index, batch, section.bulk))
+                progress.advance(state.done, len(items))
+        searching = {"refresh_interval": section.refresh_interval, "number_of_replicas": section.replicas}
+        put_settings(client, index, searching)
+        documents = _count(client, index)
+        _verify(section, index, state, documents)
+        alias = _publish(client, section.index, index, switch)
     ids = set(items["item_id"].to_pylist())
-    return Report(
+    return LoadReport(
         index=index,
         rows=len(items),
         resumed_at=resumed_at,
-        rejected=journal.rejected,
-        without_sid=len(ids - terms.keys()),
-        not_in_catalogue=len(terms.keys() - ids),
+        rejected=state.rejected,
+        without_sid=len(ids - source.terms.keys()),
+        not_in_catalogue=len(source.terms.keys() - ids),
         documents=documents,
         seconds=time.monotonic() - began,
-        alias=_publish(client, section, index, switch),
+        alias=alias,
     )
 
 
-def _verify(section: OpenSearchSection, index: str, journal: bulk.Journal, documents: int) -> None:
+def _verify(section: OpenSearchSection, index: str, state: LoadProgress, documents: int) -> None:
     """UserError when too much was rejected, or the index does not hold the rest."""
-    expected = journal.done - journal.rejected
-    if journal.rejected > section.bulk.max_reject_share * journal.done:
+    expected = state.done - state.rejected
+    if state.rejected > section.bulk.max_reject_share * state.done:
         raise UserError(
-            f"index {index!r}: {journal.rejected} of {journal.done} documents were rejected "
+            f"index {index!r}: {state.rejected} of {state.done} documents were rejected "
             f"(opensearch.bulk.max_reject_share is {section.bulk.max_reject_share:.1%}); reasons are in "
-            f"{journal.rejects}. The alias was not moved"
+            f"{state.rejects}. The alias was not moved"
         )
     if documents != expected:
         raise UserError(
             f"index {index!r} holds {documents} documents, but {expected} were expected: others write to it, or items "
-            "left the catalogue; make it anew with `genrecall index create --replace`. The alias was not moved"
+            "left the catalogue; rebuild it with `genrecall index create --replace`. The alias was not moved"
         )
 
 
-def _publish(client: OpenSearch, section: OpenSearchSection, index: str, switch: bool) -> str:
+def _publish(client: OpenSearch, alias: str, index: str, switch: bool) -> str:
     """Point the alias here if it points nowhere yet, or `switch`; a sentence about where it points."""
-    before = lifecycle.aliased(client, section)
+    before = aliased(client, alias)
     if before == [index]:
-        return f"{section.index} points to {index}"
+        return f"{alias} points to {index}"
     if before and not switch:
-        return f"{section.index} still points to {', '.join(before)}; move it with --switch"
-    lifecycle.point_alias(client, section, index)
-    return f"{section.index} now points to {index}" + (f", before to {', '.join(before)}" if before else "")
+        return f"{alias} still points to {', '.join(before)}; move it with --switch"
+    point_alias(client, alias, index)
+    return f"{alias} now points to {index}" + (f", before to {', '.join(before)}" if before else "")
 
 
 def _count(client: OpenSearch, index: str) -> int:

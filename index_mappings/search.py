@@ -14,7 +14,7 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings.client import reason_of
+from genrecall.opensearch import reason_of
 
 Clause = dict[str, Any]
 Hits = tuple[np.ndarray, np.ndarray]

@@ -1,7 +1,7 @@
-"""Which SID a document gets in a codebook: the bundle's, or for an item that the bundle does not know, the server's.
+"""Which SID a document gets in a codebook: the bundle's, or for an item that the bundle lacks, the server's.
 
-A new item joins the index before it joins a bundle. Leaving it without SID would lose it to the generative clause until
-the next training, so the inference server is asked where such an item belongs (`Encode`).
+A new item joins the index before it joins a bundle. Without a SID the generative clause would not find it until the
+next training, so the inference server assigns one (`Encode`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Sids:
 
     Args:
         terms: item id -> SID term, of the bundle.
-        encode: for items that are not in `terms`; None: they go without a SID.
+        encode: for items that are not in `terms`; None: they get no SID.
     """
 
     def __init__(self, terms: Mapping[str, str], encode: Encode | None) -> None:
@@ -36,7 +36,7 @@ class Sids:
         self._encode = encode
 
     def of(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str | None]:
-        """The term of each (id, source); None for an item that neither the bundle nor a server can place.
+        """The term of each (id, source); None for an item to which neither the bundle nor the server assigns one.
 
         Raises UserError where the server does not answer or refuses.
         """
@@ -48,15 +48,15 @@ class Sids:
         return found
 
 
-def server(client: Client, codebook: str) -> Encode:
-    """Asks an inference server. Raises UserError with the remedy where it cannot."""
+def encoder_of(client: Client, codebook: str) -> Encode:
+    """Asks an inference server. Raises UserError with the remedy where it fails."""
 
     def encode(items: Sequence[Mapping[str, Any]]) -> list[str]:
         try:
             codes = client.encode(items, codebook=codebook)
         except ServerError as error:
             raise UserError(
-                f"{len(items)} items are not in bundle {codebook!r}, and the inference server was to place them: "
+                f"{len(items)} items are not in bundle {codebook!r}, and the inference server could not assign SIDs: "
                 f"{error}. Serve that bundle there, or leave such items without SID by opensearch.refresh.endpoint=null"
             ) from None
         return [Sid(*code).term(codebook) for code in codes.tolist()]
@@ -65,21 +65,20 @@ def server(client: Client, codebook: str) -> Encode:
 
 
 def reassigned(path: Path, bundle: Bundle) -> dict[str, str]:
-    """Item id -> SID term of a Parquet file with `item_id` and `codes`, as a job writes it that places items anew.
+    """Item id -> SID term of a Parquet file with `item_id` and `codes`.
 
-    Raises UserError for a file that is none, and for codes that no item of the bundle has: its generator cannot write
-    them.
+    Raises UserError for another file, and for codes that no item of the bundle has: its generator cannot write them.
     """
     try:
         table = pq.read_table(path, columns=["item_id", "codes"])
         codes = np.array(table["codes"].to_pylist(), dtype=np.int64).reshape(-1, 3)
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no table of item_id and three codes each: {error}") from None
-    foreign = np.flatnonzero(bundle.space.index_of(codes) < 0)
-    if len(foreign):
-        first = foreign[0]
+        raise UserError(f"{path} is not a table of item_id and three codes each: {error}") from None
+    unknown = np.flatnonzero(bundle.space.index_of(codes) < 0)
+    if len(unknown):
+        first = unknown[0]
         raise UserError(
-            f"{path}: {len(foreign):,} SIDs are none of codebook {bundle.codebook!r}, such as "
+            f"{path}: {len(unknown):,} SIDs are none of codebook {bundle.codebook!r}, such as "
             f"{codes[first].tolist()} of {table['item_id'][first].as_py()!r}: its generator cannot write them; train a "
             "bundle with these assignments and refresh the index"
         )

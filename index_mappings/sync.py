@@ -1,13 +1,13 @@
-"""The serving index follows the catalogue and its SIDs, document by document: what `genrecall index sync` runs.
+"""Updates the serving index from the catalogue, document by document: what `genrecall index sync` runs.
 
-For small changes between two codebooks: items that came, went or changed, and SIDs that moved within a codebook. A
-whole new codebook moves every term, and is a refresh. Each document is compared with what it should be, and only what
-differs is written: by partial updates that name the `_seq_no` they were compared at, so a writer in between is never
-overwritten but seen, and the document compared again.
+For small changes between two codebooks: items that were added, removed or changed, and SIDs that moved within a
+codebook. A whole new codebook moves every term, and is a refresh. Each document is compared with what it should be, and
+only differences are written: by partial updates that name the `_seq_no` they were compared at, so that a concurrent
+write is never overwritten but causes a conflict, and the document is compared again.
 
 What a document should be: the fields of its item; the vector of its text; as SID the one of the bundle, or for an item
-that the bundle does not know, the server's when it comes or its text changes, and until then the one it has. Fields
-that the catalogue does not know are left alone.
+that the bundle lacks, the server's when it is new or its text changes, and otherwise the one it has. Fields that the
+catalogue does not have are left alone.
 """
 
 from __future__ import annotations
@@ -24,22 +24,39 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import bulk, lifecycle
+from index_mappings import bulk
+from index_mappings.alias import serving
 from index_mappings.bulk import Document, Reject
-from index_mappings.lifecycle import Meta
+from index_mappings.lease import JobLease
+from index_mappings.meta import IndexMeta, read_meta
 from index_mappings.migration import changes
 from index_mappings.migration.changes import Written
-from index_mappings.migration.lease import Job
+from index_mappings.progress import Progress
 from index_mappings.sids import Sids
 
 CONFLICT, FORBIDDEN = 409, 403
-Vectors = Callable[[Sequence[int]], np.ndarray]
-"""rows of the catalogue -> float32 [rows, dim]; asked only for items that are new or changed."""
+Embed = Callable[[Sequence[int]], np.ndarray]
+"""rows of the catalogue -> float32 [rows, dim]; called only for items that are new or changed."""
+
+
+@dataclass(frozen=True)
+class SyncInput:
+    """What the index should hold.
+
+    Attributes:
+        meta: of the bundle; its codebook must be that of the index.
+        items: ITEMS.
+    """
+
+    meta: IndexMeta
+    items: pa.Table
+    embed: Embed
+    sids: Sids
 
 
 @dataclass
-class Report:
-    """What a run wrote. `conflicts`: documents that somebody else wrote meanwhile, and that were compared again."""
+class SyncReport:
+    """What a run wrote. `conflicts`: documents that others wrote meanwhile, and that were compared again."""
 
     index: str
     compared: int = 0
@@ -56,19 +73,13 @@ class Report:
         return self.added + self.changed + self.moved + self.deleted
 
 
-class Catalogue:
-    """What the index should hold.
+class CatalogueDiff:
+    """Compares documents with the catalogue."""
 
-    Args:
-        items: ITEMS.
-        decimals: digits sent of each component of a vector.
-    """
-
-    def __init__(self, items: pa.Table, vectors: Vectors, sids: Sids, codebook: str, decimals: int) -> None:
-        self._items, self._vectors, self._sids = items, vectors, sids
-        self._codebook, self._decimals = codebook, decimals
-        self.fields = [name for name in items.column_names if name != "item_id"]
-        self.rows = {id: row for row, id in enumerate(items["item_id"].to_pylist())}
+    def __init__(self, source: SyncInput) -> None:
+        self._source = source
+        self.fields = [name for name in source.items.column_names if name != "item_id"]
+        self.rows = {id: row for row, id in enumerate(source.items["item_id"].to_pylist())}
 
     def differences(self, found: Sequence[Written]) -> Iterator[tuple[str, Document]]:
         """(added | changed | moved | deleted, the write that makes it so) for the documents that differ.
@@ -79,7 +90,7 @@ class Catalogue:
         known = [row for row in wanted if row is not None]
         items = {
             row: item
-            for row, item in zip(known, self._items.take(pa.array(known, pa.int64())).to_pylist(), strict=True)
+            for row, item in zip(known, self._source.items.take(pa.array(known, pa.int64())).to_pylist(), strict=True)
         }
         kinds: list[str] = []
         for document, row in zip(found, wanted, strict=True):
@@ -91,7 +102,7 @@ class Catalogue:
                 kinds.append("changed" if self._changed(document.source, items[row]) else "same")
         terms = self._terms(found, wanted, items, kinds)
         new = [row for row, kind in zip(wanted, kinds, strict=True) if row is not None and kind in ("added", "changed")]
-        vectors = dict(zip(new, self._vectors(new), strict=True)) if new else {}
+        vectors = dict(zip(new, self._source.embed(new), strict=True)) if new else {}
         for document, row, kind, term in zip(found, wanted, kinds, terms, strict=True):
             guard = (document.seq_no, document.primary_term)
             if row is None:
@@ -101,7 +112,7 @@ class Catalogue:
                 if term != (document.source or {}).get("sid"):
                     yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
             else:
-                vector = bulk.components(vectors[row], self._decimals)
+                vector = bulk.components(vectors[row])
                 source = {**items[row], "vector": vector, **({"sid": term} if term or kind == "changed" else {})}
                 write = ("create", None) if kind == "added" else ("update", guard)
                 yield kind, Document(document.id, bulk.to_json(source), *write)
@@ -118,18 +129,18 @@ class Catalogue:
     ) -> list[str | None]:
         """The SID that each document should have; None also for those to be deleted."""
         terms: list[str | None] = []
-        unplaced: list[int] = []
+        unassigned: list[int] = []
         for at, (document, row, kind) in enumerate(zip(found, wanted, kinds, strict=True)):
             has = (document.source or {}).get("sid")
-            term = self._sids.terms.get(document.id) if row is not None else None
+            term = self._source.sids.terms.get(document.id) if row is not None else None
             if term is None and row is not None:
-                if kind == "same" and isinstance(has, str) and has.startswith(f"{self._codebook}/"):
+                if kind == "same" and isinstance(has, str) and has.startswith(f"{self._source.meta.codebook}/"):
                     term = has
                 else:
-                    unplaced.append(at)
+                    unassigned.append(at)
             terms.append(term)
-        asked = [(found[at].id, items[row]) for at in unplaced if (row := wanted[at]) is not None]
-        for at, term in zip(unplaced, self._sids.of(asked), strict=True):
+        documents = [(found[at].id, items[row]) for at in unassigned if (row := wanted[at]) is not None]
+        for at, term in zip(unassigned, self._source.sids.of(documents), strict=True):
             terms[at] = term
         return terms
 
@@ -137,71 +148,64 @@ class Catalogue:
 def sync(
     client: OpenSearch,
     section: OpenSearchSection,
-    meta: Meta,
-    items: pa.Table,
-    vectors: Vectors,
-    sids: Sids,
+    source: SyncInput,
     rejects: Path,
-    tell: Callable[[str], None] = lambda line: None,
-    advance: Callable[[int, int], None] = lambda done, documents: None,
-) -> Report:
+    progress: Progress = Progress(),
+) -> SyncReport:
     """Write what differs between the index behind the alias and the catalogue.
 
     Args:
-        meta: of the bundle; its codebook must be that of the index.
         rejects: file for what could not be written, with the reasons; made anew.
-        advance: called with (documents compared, documents).
 
     Raises UserError while another job of this alias runs, for an index of another codebook or encoder, for more
     deletions than `opensearch.sync.max_delete_share` (a truncated catalogue must not empty a shop; nothing is deleted
     then), and for too many rejects. What was written is kept: the next run writes the rest.
     """
-    began = time.monotonic()
-    with Job.take(client, section.index, section.refresh.lease_s, tell):
-        index = _serving(client, section, meta)
-        report = Report(index)
-        catalogue = Catalogue(items, vectors, sids, meta.codebook, section.vector.decimals)
-        writer = _Writer(client, section, catalogue, report)
+    began, items = time.monotonic(), source.items
+    with JobLease.take(client, section.index, section.lease_s, progress.message):
+        index = _serving(client, section, source.meta)
+        report, diff = SyncReport(index), CatalogueDiff(source)
+        writer = _Writer(client, section, diff, report)
         documents = max(client.count(index=index)["count"], len(items))
         seen: set[str] = set()
         deletions: list[Document] = []
         until = changes.now(client, index)
         stream = changes.pages(
-            client, index, changes.start(client, index), until, section.bulk.docs, [*catalogue.fields, "sid"]
+            client, index, changes.start(client, index), until, section.bulk.docs, [*diff.fields, "sid"]
         )
         for _, page in stream:
             seen.update(document.id for document in page)
             deletions += writer.write(page)
             report.compared += len(page)
-            advance(report.compared, documents)
-        missing = [id for id in catalogue.rows if id not in seen]
+            progress.advance(report.compared, documents)
+        missing = [id for id in diff.rows if id not in seen]
         for some in _parts(missing, section.bulk.docs):
-            writer.write(writer.read(some))  # what others wrote since is read, what is not there is added
-            advance(report.compared + len(some), documents)
+            writer.write(writer.read(some))  # what others wrote since is read, what does not exist is added
+            progress.advance(report.compared + len(some), documents)
         if len(deletions) > section.sync.max_delete_share * documents:
             raise UserError(
                 f"{len(deletions):,} of {documents:,} documents of {index!r} are not in the catalogue, more than "
-                f"opensearch.sync.max_delete_share = {section.sync.max_delete_share:.1%}: is it whole? Nothing was "
+                f"opensearch.sync.max_delete_share = {section.sync.max_delete_share:.1%}: is it complete? Nothing was "
                 "deleted; raise the limit if so many items are gone"
             )
         for batch in bulk.batches(deletions, section.bulk.docs, section.bulk.megabytes * 1e6):
             writer.send([("deleted", document) for document in batch])
         client.indices.refresh(index=index)
     report.seconds = time.monotonic() - began
-    _tell_rejects(writer.rejects, rejects, report, section)
+    _write_rejects(writer.rejects, rejects, report, section)
     return report
 
 
 class _Writer:
-    """Sends differences, and compares again where somebody else wrote in between."""
+    """Sends differences, and compares again after a conflict."""
 
-    def __init__(self, client: OpenSearch, section: OpenSearchSection, catalogue: Catalogue, report: Report) -> None:
-        self._client, self._section, self._catalogue, self._report = client, section, catalogue, report
+    def __init__(self, client: OpenSearch, section: OpenSearchSection, diff: CatalogueDiff, report: SyncReport) -> None:
+        self._client, self._section, self._diff, self._report = client, section, diff, report
         self.rejects: list[Reject] = []
 
     def write(self, found: Sequence[Written]) -> list[Document]:
         """Write what differs of `found`, deletions aside, which are returned."""
-        differences = list(self._catalogue.differences(found))
+        differences = list(self._diff.differences(found))
         self.send([(kind, document) for kind, document in differences if kind != "deleted"])
         return [document for kind, document in differences if kind == "deleted"]
 
@@ -211,16 +215,16 @@ class _Writer:
             if not differences:
                 return
             kinds = {document.id: kind for kind, document in differences}
-            refused: dict[str, Reject] = {}
+            rejected: dict[str, Reject] = {}
             for batch in bulk.batches([d for _, d in differences], section.docs, section.megabytes * 1e6):
-                refused |= {
+                rejected |= {
                     reject.item_id: reject for reject in bulk.send(self._client, self._report.index, batch, section)
                 }
             for id, kind in kinds.items():
-                if id not in refused:
+                if id not in rejected:
                     setattr(self._report, kind, getattr(self._report, kind) + 1)
-            conflicts = [id for id, reject in refused.items() if reject.status == CONFLICT]
-            final = [reject for reject in refused.values() if reject.status != CONFLICT]
+            conflicts = [id for id, reject in rejected.items() if reject.status == CONFLICT]
+            final = [reject for reject in rejected.values() if reject.status != CONFLICT]
             for reject in final:
                 if reject.status == FORBIDDEN:
                     raise UserError(
@@ -229,7 +233,7 @@ class _Writer:
                     )
             self.rejects += final
             self._report.conflicts += len(conflicts)
-            differences = list(self._catalogue.differences(self.read(conflicts))) if conflicts else []
+            differences = list(self._diff.differences(self.read(conflicts))) if conflicts else []
         self.rejects += [
             Reject(document.id, CONFLICT, f"written by others in each of {section.attempts} attempts")
             for _, document in differences
@@ -239,7 +243,7 @@ class _Writer:
         """The documents of these ids as they are now; `source` None for those that are not there."""
         if not ids:
             return []
-        fields = [*self._catalogue.fields, "sid"]
+        fields = [*self._diff.fields, "sid"]
         docs = self._client.mget(
             index=self._report.index, body={"ids": list(ids)}, params={"_source": ",".join(fields)}
         )
@@ -249,13 +253,13 @@ class _Writer:
         ]
 
 
-def _serving(client: OpenSearch, section: OpenSearchSection, meta: Meta) -> str:
-    index = lifecycle.serving(client, section)
-    found = lifecycle.read_meta(client, index)
+def _serving(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta) -> str:
+    index = serving(client, section.index)
+    found = read_meta(client, index)
     if found.codebook != meta.codebook:
         raise UserError(
             f"{section.index} serves codebook {found.codebook!r}, and the bundle is {meta.codebook!r}: name that one "
-            f"by --bundle {found.codebook}, or go over to the new one by `genrecall index refresh`"
+            f"by --bundle {found.codebook}, or move to the new one by `genrecall index refresh`"
         )
     if found.encoder != meta.encoder:
         raise UserError(
@@ -265,7 +269,7 @@ def _serving(client: OpenSearch, section: OpenSearchSection, meta: Meta) -> str:
     return index
 
 
-def _tell_rejects(rejects: Sequence[Reject], file: Path, report: Report, section: OpenSearchSection) -> None:
+def _write_rejects(rejects: Sequence[Reject], file: Path, report: SyncReport, section: OpenSearchSection) -> None:
     """Write the reject file; UserError for too many."""
     report.rejected = len(rejects)
     file.unlink(missing_ok=True)

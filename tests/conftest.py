@@ -20,11 +20,12 @@ CACHE = ROOT / ".cache" / "genrecall"
 settings.register_profile("genrecall", deadline=None, derandomize=True)
 settings.load_profile("genrecall")
 PORT = 9250 + zlib.crc32(str(ROOT).encode()) % 600  # of this checkout: another one may test at the same time
+ZIPS = str(ROOT / "plugin/target/releases/genrecall-*.zip")
 NODE = NodeSection(
     port=PORT,
     heap="512m",
     jvm_options=("-XX:TieredStopAtLevel=1",),  # halves the processor time of a start; a session is too short for more
-    plugins=(str(ROOT / "plugin/target/releases/genrecall-*.zip"),),
+    plugins=(ZIPS,) if local.plugin_zips([ZIPS]) else (),  # `plugin_node` fails without it
 )
 
 

@@ -40,9 +40,9 @@ def demo(
     """
     from genrecall.cli import evaluate, index, node, train
     from genrecall.evaluation import sample
-    from genrecall.evaluation.folds import asking
+    from genrecall.evaluation.folds_node import plugin_endpoint
     from genrecall.evaluation.server_process import inference_server
-    from index_mappings.client import connect
+    from genrecall.opensearch import connect
 
     began = time.monotonic()
     changes = list(overrides or [])
@@ -62,7 +62,7 @@ def demo(
         with (
             step("5/6 a hybrid search with a generative clause", f"genrecall serve {typed}"),
             inference_server(settings, ["current"], log) as endpoint,
-            asking(connect(settings.opensearch), endpoint),
+            plugin_endpoint(connect(settings.opensearch), endpoint),
         ):
             sample.show(settings, endpoint, query, console)
         with step("6/6 evaluation through the node", f"genrecall evaluate {typed}"):

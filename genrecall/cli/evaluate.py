@@ -34,7 +34,7 @@ def evaluate(
     from genrecall.reports import evaluation_report, summary, verdict
 
     settings = read_config(config, overrides, {"run.name": run, "evaluation.folds": folds, "opensearch.url": url})
-    result = pipeline.evaluate_run(settings, offline, tell=console.print)
+    result = pipeline.evaluate_run(settings, offline, log=console.print)
     files = evaluation_report(result).write(settings.run.dir)
     if as_json:
         print_json(result)

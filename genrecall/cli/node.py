@@ -1,71 +1,79 @@
 """`genrecall node`: a real OpenSearch on this machine, for trials and tests."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config
 
 if TYPE_CHECKING:
-    from genrecall.config import Config
+    from genrecall.local_node.node import Node
 
 app = typer.Typer(help="Start, stop and look at a local OpenSearch node, without containers.", no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Such as opensearch.node.version=3.8.0", show_default=False)
+Port = Annotated[
+    int | None, typer.Option(help="HTTP port; the transport takes the one 100 above.", show_default="9200")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML; without it the built-in values.")]
-Port = Annotated[int | None, typer.Option(help="HTTP port; the transport takes the one 100 above. [default: 9200]")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()
 def start(
     overrides: Overrides = None,
-    config: ConfigFile = None,
+    config: ConfigFile = DEMO,
     port: Port = None,
-    data: Annotated[Path | None, typer.Option(help="Keep indices here. [default: the node's own folder]")] = None,
-    plugin: Annotated[
-        list[str] | None, typer.Option(help="Zip to install, may be repeated. [default: the newest built here]")
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep indices here.", show_default="the node's own folder")
     ] = None,
-    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m. [default: 1g]")] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ZIP", help="Plugin to install, may be repeated.", show_default="the newest built one"),
+    ] = None,
+    without_plugin: Annotated[
+        bool, typer.Option("--without-plugin", help="Install no plugin: no `generative` clause.")
+    ] = False,
+    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m.", show_default="1g")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Assemble a distribution with k-NN, neural-search and our plugin, run it on loopback, wait until it answers.
 
-    A node that runs already is left alone, unless its plugin, heap or version changed: then it starts anew.
+    A node that runs already is left alone, unless its plugin, heap or version changed: then it is restarted.
 
     Example: `genrecall node start --port 9201 --heap 512m`
     """
     from genrecall.local_node import node as local
+    from genrecall.progress import console
 
-    given = {"port": port, "data": data and str(data), "plugins": plugin, "heap": heap}
-    settings = _settings(config, overrides, given)
-    node = local.start(settings.opensearch.node, settings.run.cache_dir, Console(stderr=True, soft_wrap=True))
+    options = {"port": port, "data": data, "plugins": [] if without_plugin else plugin or None, "heap": heap}
+    settings = read_config(config, overrides, {f"opensearch.node.{key}": value for key, value in options.items()})
+    node = local.start(settings.opensearch.node, settings.run.cache_dir, console)
     if as_json:
-        print(json.dumps(_facts(node)))
+        print_json(_facts(node))
 
 
 @app.command()
 def stop(
     overrides: Overrides = None,
-    config: ConfigFile = None,
+    config: ConfigFile = DEMO,
     port: Port = None,
     purge: Annotated[bool, typer.Option(help="Also remove the node's folder, with its indices and logs.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Stop the node of a port: only the process that `node start` began.
+    """Stop the node of a port: only a process that `node start` started.
 
     Example: `genrecall node stop --port 9201 --purge`
     """
     from genrecall.local_node import node as local
+    from genrecall.progress import console
 
-    settings = _settings(config, overrides, {"port": port})
+    settings = read_config(config, overrides, {"opensearch.node.port": port})
     section = settings.opensearch.node
-    node = local.stop(section, settings.run.cache_dir, Console(stderr=True, soft_wrap=True), purge)
+    node = local.stop(section, settings.run.cache_dir, console, purge)
     if as_json:
-        print(json.dumps({"stopped": node is not None, "purged": bool(node and purge)}))
+        print_json({"stopped": node is not None, "purged": bool(node and purge)})
     elif node is None:
         print(f"no node was started on port {section.port}")
     elif not purge:
@@ -76,7 +84,13 @@ def stop(
 
 
 @app.command()
-def status(overrides: Overrides = None, config: ConfigFile = None, port: Port = None, as_json: Json = False) -> None:
+def status(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    port: Port = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show the nodes of this machine. With --port, exit code 1 unless that one answers.
 
     Example: `genrecall node status`
@@ -84,12 +98,12 @@ def status(overrides: Overrides = None, config: ConfigFile = None, port: Port = 
     from genrecall.local_node import node as local
     from genrecall.local_node.account import node_account
 
-    settings = _settings(config, overrides, {"port": port})
+    settings = read_config(config, overrides, {"opensearch.node.port": port})
     section = settings.opensearch.node
     root = local.node_root(section, settings.run.cache_dir, node_account(section.user))
     facts = [_facts(node) for node in local.nodes(root) if port in (None, node.port)]
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         for row in facts:
             print(f"{row['url']}  {row['state']}: OpenSearch {row['version']} with {row['plugins'] or 'no plugin'}")
@@ -100,19 +114,10 @@ def status(overrides: Overrides = None, config: ConfigFile = None, port: Port = 
         raise typer.Exit(1)
 
 
-def _settings(config: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> "Config":
-    from genrecall.config import Config, load
+def _facts(node: "Node") -> dict[str, Any]:
+    from genrecall.local_node.node import answer
 
-    options = [f"opensearch.node.{key}={json.dumps(value)}" for key, value in given.items() if value]
-    return load(Config, config, [*(overrides or []), *options])
-
-
-def _facts(node: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from genrecall.local_node import node as local
-
-    health = local.answer(node, "/_cluster/health") if node.running else None
+    health = answer(node, "/_cluster/health") if node.running else None
     state = "answers" if health else "starting or stuck" if node.running else "stopped"
     plugins = ", ".join(node.plugins)
     return {**asdict(node), "url": node.url, "state": state, "plugins": plugins, "health": health and health["status"]}

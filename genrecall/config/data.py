@@ -1,7 +1,7 @@
 """The dataset of a run: which folder, and, where it is not in the standard layout, which file and field holds what.
 
 A folder in the standard layout, or one whose `dataset.json` describes it (as those of `genrecall data fetch` and
-`genrecall data synthesize` do), needs `data.folder` and nothing else. A source named here goes before both.
+`genrecall data synthesize` do), needs `data.folder` and nothing else. A source named here overrides both.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from genrecall.config.base import Section
+from genrecall.config.opensearch import ClusterSection
 from genrecall.data.field_mapping import getter
 
 
@@ -67,7 +68,7 @@ class LoggedEventFields(Section):
 
 
 class Source(Section):
-    """A file (or several: `part-*.jsonl.gz`) in the folder, or an OpenSearch index; neither: found by standard name."""
+    """A file or several (`part-*.jsonl.gz`) in the folder, or an OpenSearch index; else a file of a standard name."""
 
     path: str = Field("", description=".jsonl, .json.gz, .parquet, .tsv, TREC .txt or a judgment list .json")
     index: str = Field("", description="an OpenSearch index or alias of data.cluster, read by a point in time")
@@ -121,15 +122,12 @@ class Description(Sources):
 class DataSection(Sources):
     folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
     name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
-    cluster: str = Field(
-        "http://127.0.0.1:9200",
-        description="OpenSearch of the sources with an index; secrets: GENRECALL_OPENSEARCH_USER and _PASSWORD",
-    )
-    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed that cluster's certificate")
-    page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
+    cluster: ClusterSection = Field(ClusterSection(), description="OpenSearch of the sources with an index")
     actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
         {"click": "click", "purchase": "purchase"},
         description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",
     )
-    relevant: float = Field(1.0, gt=0, le=1, description="judgments of at least this normalised grade are relevant")
-    max_reject_share: float = Field(0.01, ge=0, le=1, description="more bad rows in a source stop the run")
+    relevant: float = Field(1.0, gt=0, le=1, description="smallest normalised grade that counts as relevant")
+    max_reject_share: float = Field(
+        0.01, ge=0, le=1, description="a larger share of bad rows in a source stops the run"
+    )

@@ -38,15 +38,15 @@ class AdapterSection(Section):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     max_steps: int = Field(600, ge=1)
-    check_every: int = Field(20, ge=1, description="steps between looks at dev")
-    patience: int = Field(6, ge=1, description="looks at dev without a gain before training stops")
+    check_every: int = Field(20, ge=1, description="steps between evaluations on dev")
+    patience: int = Field(6, ge=1, description="evaluations on dev without a gain before training stops")
 
 
 class EvaluationSection(Section):
     regimes: list[Literal["unseen", "recurring"]] = Field(["unseen", "recurring"], min_length=1)
     folds: int = Field(5, ge=2, description="folds over queries in the unseen regime; a generator is trained for each")
     depth: int = Field(200, ge=10, description="items taken from every channel")
-    sids: int = Field(100, ge=1, description="SIDs asked of the generator a query")
+    sids: int = Field(100, ge=1, description="SIDs generated for each query")
     budget: int = Field(300, ge=6, description="candidates of the union, shared equally by its channels")
     rank_constant: int = Field(60, ge=1, description="of reciprocal rank fusion")
     weights: list[float] = Field(

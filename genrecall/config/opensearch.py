@@ -1,34 +1,43 @@
 """OpenSearch: the cluster and its index, how documents are sent, how lists are fused, and the local node."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
 from genrecall.config.base import Section
 
 
-class BulkSection(Section):
-    docs: int = Field(500, ge=1, description="documents a request, at most")
-    megabytes: float = Field(10.0, gt=0, le=95, description="size of a request, at most; OpenSearch refuses 100 MB")
+class ClusterSection(Section):
+    """How to reach a cluster. Credentials: GENRECALL_OPENSEARCH_USER and _PASSWORD in the environment."""
+
+    url: str = Field("http://127.0.0.1:9200", pattern=r"^https?://[^/?#\s]+/?$")
+    verify_certs: bool = True
+    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the cluster's certificate")
+    timeout_s: float = Field(30.0, gt=0, description="of one request")
+
+
+class RetrySection(Section):
     attempts: int = Field(
         10,
         ge=1,
-        description="for a lost connection, or what the cluster turned away (429, 502 to 504): one to two "
-        "minutes with the waits below, in which a node restarts",
+        description="on a lost connection and on 429, 502, 503 and 504: with the waits below one to two minutes, in "
+        "which a node restarts",
     )
     backoff_s: float = Field(0.5, gt=0, description="first wait between attempts; doubles each time")
     max_backoff_s: float = Field(30.0, gt=0)
-    max_reject_share: float = Field(0.01, ge=0, le=1, description="more rejected documents than this fail the load")
+
+
+class BulkSection(RetrySection):
+    docs: int = Field(500, ge=1, le=10_000, description="documents in a request, at most")
+    megabytes: float = Field(10.0, gt=0, le=95, description="size of a request, at most; OpenSearch refuses 100 MB")
+    max_reject_share: float = Field(0.01, ge=0, le=1, description="a larger share of rejected documents is an error")
 
 
 class VectorSection(Section):
-    """Lucene's HNSW graph: the engine that needs no native library."""
+    """Lucene's HNSW graph, the engine without a native library, by cosine similarity."""
 
-    space: Literal["cosinesimil", "innerproduct"] = Field("cosinesimil", description="the same order for unit vectors")
-    m: int = Field(16, ge=2, le=512, description="links a node of the graph")
+    m: int = Field(16, ge=2, le=512, description="links per node of the graph")
     ef_construction: int = Field(100, ge=2)
-    decimals: int = Field(6, ge=3, le=9, description="digits sent for each component")
 
 
 class FusionSection(Section):
@@ -54,38 +63,36 @@ class RefreshSection(Section):
 
     endpoint: str | None = Field(
         "127.0.0.1:50051",
-        description="inference server that places items which the bundle does not know; null: they go without SID",
+        description="inference server that assigns SIDs to items that the bundle lacks; null: they get no SID",
     )
-    docs: int = Field(500, ge=1, le=10_000, description="documents a bulk request")
     slices: int = Field(2, ge=1, le=64, description="bulk requests at the same time")
-    docs_per_s: float | None = Field(None, gt=0, description="no more than this, to spare the cluster; null: no limit")
-    settled: int = Field(1000, ge=0, description="writes are stopped for the last reading once so few are behind")
-    drain_s: float = Field(
+    docs_per_s: float | None = Field(None, gt=0, description="throttle, to spare the cluster; null: no limit")
+    catch_up_threshold: int = Field(
+        1000, ge=0, description="copying ends, and the switch begins, once at most this many writes are left to copy"
+    )
+    drain_timeout_s: float = Field(
         6.0,
         ge=0,
         description="clauses ask in both codebooks for this long before the switch: longer than searches take, and "
-        "than composers without the plugin keep a mapping (5 s)",
+        "longer than composers without the plugin cache a mapping (5 s)",
     )
-    replicas_s: float = Field(1800.0, gt=0, description="replicas of the new index are waited for, at most so long")
+    replica_timeout_s: float = Field(1800.0, gt=0, description="longest wait for the replicas of the new index")
     max_without_sid: float = Field(0.05, ge=0, le=1, description="a larger share of documents without SID is an error")
-    sample_sids: int = Field(200, ge=1, le=10_000, description="documents whose SID is looked up before the switch")
     sample_queries: int = Field(
         50,
         ge=0,
         le=1000,
-        description="queries asked of both indices before the switch; 0: none, though the servers may lack the bundle",
+        description="queries sent to both indices before the switch; 0: no check that the servers hold the bundle",
     )
-    sample_hits: int = Field(20, ge=1, le=1000, description="hits of a query that are compared")
     min_overlap: float = Field(0.0, ge=0, le=1, description="mean share of a query's hits that must stay")
     keep: int = Field(1, ge=1, description="indices of earlier codebooks kept for `genrecall index rollback`")
-    lease_s: float = Field(15.0, ge=1, description="a job that does not report for so long counts as dead")
 
 
 class SyncSection(Section):
-    """The serving index following the catalogue."""
+    """Updating the serving index from the catalogue."""
 
     max_delete_share: float = Field(
-        0.1, ge=0, le=1, description="more documents without an item than this are an error: a truncated catalogue"
+        0.1, ge=0, le=1, description="a larger share of deletions is an error: the catalogue may be truncated"
     )
 
 
@@ -94,38 +101,30 @@ class NodeSection(Section):
 
     version: str = Field("3.6.0", description="one of those in genrecall/local_node/distribution.py")
     port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
-    heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM: 512m, 1g, ...")
+    heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM, such as 512m or 1g")
     jvm_options: tuple[str, ...] = Field((), description="further options of the JVM, such as -XX:TieredStopAtLevel=1")
     data: Path | None = Field(None, description="where indices are kept; by default in the node's own folder")
     plugins: tuple[str, ...] = Field(
-        ("plugin/target/releases/genrecall-*.zip",), description="zips to install; of a pattern, the newest file"
+        ("plugin/target/releases/genrecall-*.zip",),
+        description="zips to install; of a pattern, the newest file, in the working directory or in genrecall's own",
     )
     dir: Path | None = Field(None, description="downloads and nodes; by default <run.cache_dir>/node")
     user: str = Field("nobody", description="account that runs the node when the command is run as root")
-    start_s: float = Field(180.0, gt=0, description="a node that does not answer in this time has failed")
-    stop_s: float = Field(30.0, gt=0, description="a node that does not leave in this time is killed")
-    jvm_overhead_mb: int = Field(400, ge=0, description="memory needed beside the heap")
-    min_free_disk_mb: int = Field(1500, ge=0, description="free space below this is an error")
+    start_timeout_s: float = Field(180.0, gt=0, description="a node that does not answer in this time has failed")
+    stop_timeout_s: float = Field(30.0, gt=0, description="a node that does not exit in this time is killed")
 
 
-class OpenSearchSection(Section):
-    url: str = Field(
-        "http://127.0.0.1:9200",
-        pattern=r"^https?://[^/?#\s]+/?$",
-        description="credentials: GENRECALL_OPENSEARCH_USER and _PASSWORD in the environment",
-    )
+class OpenSearchSection(ClusterSection):
     index: str = Field(
         "products",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
         description="the alias; each codebook's index is <index>-<codebook>",
     )
-    verify_certs: bool = True
-    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the cluster's certificate")
-    timeout_s: float = Field(30.0, gt=0, description="of one request")
     shards: int = Field(1, ge=1)
     replicas: int = Field(0, ge=0)
     refresh_interval: str = Field("1s", description="once loaded; during a load it is off")
     bm25_fields: tuple[str, ...] = Field(("title", "brand", "category"), min_length=1, description="such as title^2")
+    lease_s: float = Field(15.0, ge=1, description="a load, refresh or sync that does not report for so long is dead")
     bulk: BulkSection = BulkSection()
     vector: VectorSection = VectorSection()
     fusion: FusionSection = FusionSection()

@@ -1,4 +1,4 @@
-"""The name of a run, its folders and its seed."""
+"""The name, folders and seed of a run."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Where a field of a record is found in a row of foreign data: `category[:2]`, `event_attributes.object.object_id`.
+"""Field paths: where a field is in a row of a user's data, as in `category[:2]` or `event_attributes.object.object_id`.
 
-Owns the little path language. What a value must look like to be kept is decided by the readers.
+Owns the path language. Whether a value can be used is decided by `genrecall.data.parse`.
 """
 
 from __future__ import annotations

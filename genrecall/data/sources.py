@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genrecall.config.data import DataSection, Description, Source, Sources
-from genrecall.data.rows import Row, read_files, scan_index
+from genrecall.data.index_rows import scan_index
+from genrecall.data.rows import Row, read_files
 from genrecall.errors import UserError
 
 STANDARD_FILES = {
@@ -23,8 +24,8 @@ STANDARD_FILES = {
 def resolve_sources(section: DataSection) -> tuple[DataSection, bool]:
     """`section` completed by its folder's `dataset.json`, and whether the dataset is simulated.
 
-    A source whose path or index `section` names replaces the described one; otherwise the fields that `section` maps
-    differently from the standard go before those described. Resolving twice changes nothing.
+    A source whose path or index `section` names replaces the described one; otherwise its fields override the described
+    ones where they differ from the standard. Resolving twice changes nothing.
     """
     if not section.items.index and not section.folder.is_dir():
         raise UserError(

@@ -77,8 +77,8 @@ def recurring_split(dataset: Dataset, seed: int, dev_share: float = 0.3, relevan
     """Recurring queries: half of the relevant items of each query are known (train), the other half is to be found.
 
     The half to be found, with the query's other judgments, is in dev or in test, by query. A query with nothing left to
-    find (it has one relevant item) is only in train. Queries of one group are halved together, so no item that one of
-    them has to find is given away by another.
+    find (it has one relevant item) is only in train. Queries of one group are halved together, so none has in train
+    what another has to find.
     """
     judgments = dataset.judgments
     random = np.random.default_rng(seed)

@@ -8,8 +8,8 @@ stopped by recall on dev queries; the untrained state is among the candidates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from genrecall.config.evaluation import AdapterSection
 DEV_DEPTH = 50  # training stops by recall at this depth
 
 
-class Pairs(NamedTuple):
-    """Which items answer which queries: int64 [p] rows of the query vectors and of the item vectors."""
+@dataclass(frozen=True)
+class Positives:
+    """Pairs of a query and a relevant item: int64 [p] rows of the query vectors and of the item vectors."""
 
     query: np.ndarray
     item: np.ndarray
@@ -46,18 +47,18 @@ class QueryAdapter(nn.Module):
 
 
 def train_adapter(
-    sources: Sequence[Pairs],
-    dev: Pairs,
+    sources: Sequence[Positives],
+    dev: Positives,
     item_vectors: np.ndarray,
     query_vectors: np.ndarray,
     section: AdapterSection,
     seed: int,
-    given: Mapping[int, np.ndarray] | None = None,
+    known: Mapping[int, np.ndarray] | None = None,
 ) -> QueryAdapter:
     """Fit an adapter. item_vectors, query_vectors: float32 [n, dim], unit norm.
 
     sources: what to learn from, such as judged pairs and synthetic queries; a batch takes as much of each that is not
-    empty. given: query row -> item rows taken out of its list before dev recall is measured (recurring queries).
+    empty. known: query row -> item rows taken out of its list before dev recall is measured (recurring queries).
     Without sources the adapter comes back untrained; without dev pairs it trains for `max_steps`.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -68,10 +69,11 @@ def train_adapter(
     if not sources:
         return adapter
     items, queries = torch.from_numpy(item_vectors), torch.from_numpy(query_vectors)
-    query, item = (torch.from_numpy(np.concatenate(column)) for column in zip(*sources, strict=True))
+    query = torch.from_numpy(np.concatenate([source.query for source in sources]))
+    item = torch.from_numpy(np.concatenate([source.item for source in sources]))
     ends = np.cumsum([len(source.query) for source in sources]).tolist()
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
-    best, kept, waited = dev_recall(adapter, dev, item_vectors, query_vectors, given), _copy(adapter), 0
+    best, kept, waited = dev_recall(adapter, dev, item_vectors, query_vectors, known), _copy(adapter), 0
     for step in range(1, section.max_steps + 1):
         pick = torch.cat(
             [
@@ -89,7 +91,7 @@ def train_adapter(
         loss.backward()
         optimizer.step()
         if len(dev.query) and step % section.check_every == 0:
-            recall = dev_recall(adapter, dev, item_vectors, query_vectors, given)
+            recall = dev_recall(adapter, dev, item_vectors, query_vectors, known)
             if recall > best:
                 best, kept, waited = recall, _copy(adapter), 0
             elif (waited := waited + 1) >= section.patience:
@@ -101,18 +103,18 @@ def train_adapter(
 
 def dev_recall(
     adapter: QueryAdapter,
-    dev: Pairs,
+    dev: Positives,
     item_vectors: np.ndarray,
     query_vectors: np.ndarray,
-    given: Mapping[int, np.ndarray] | None = None,
+    known: Mapping[int, np.ndarray] | None = None,
 ) -> float:
     """Mean over dev queries of the share of their items among the first `DEV_DEPTH`; 0 without dev queries."""
     if not len(dev.query):
         return 0.0
-    asked, row = np.unique(dev.query, return_inverse=True)
-    scores = adapter.apply_to(query_vectors[asked]) @ item_vectors.T
-    for n, query in enumerate(asked.tolist()):
-        scores[n, (given or {}).get(query, np.empty(0, dtype=np.int64))] = -np.inf
+    queries, row = np.unique(dev.query, return_inverse=True)
+    scores = adapter.apply_to(query_vectors[queries]) @ item_vectors.T
+    for n, query in enumerate(queries.tolist()):
+        scores[n, (known or {}).get(query, np.empty(0, dtype=np.int64))] = -np.inf
     depth = min(DEV_DEPTH, scores.shape[1])
     edge = np.partition(scores, -depth, axis=1)[:, -depth]
     hits = np.bincount(row, weights=scores[row, dev.item] >= edge[row])
@@ -122,7 +124,7 @@ def dev_recall(
 def _other_answers(
     query: Tensor, item: Tensor, batch: Tensor, candidates: Tensor, target: Tensor, queries: int, items: int
 ) -> Tensor:
-    """bool [batch, candidates]: candidates, other than a row's own item, that answer its query too, so are no
+    """bool [batch, candidates]: candidates, other than a row's own item, that are relevant to its query too, and so no
     negatives.
 
     query, item: int64 [p], all training pairs. batch: int64 [b] query of each row. target: int64 [b] column of its

@@ -1,4 +1,4 @@
-"""The channels asked of a real OpenSearch node: query bodies out, lists back.
+"""The channels of a real OpenSearch node: query bodies out, rankings back.
 
 Owns batching and the check that every query was answered. The bodies themselves, and how they are sent, are those of
 the index and come from the caller, so that what is measured is what a search application would send.
@@ -26,7 +26,7 @@ Bodies = Callable[[list[str], int], list[Body]]
 """(query texts, depth) -> their search requests."""
 
 
-def asked_of(search: Search, bodies: Bodies) -> Channel:
+def node_channel(search: Search, bodies: Bodies) -> Channel:
     """A channel that sends one search request a query."""
 
     def channel(queries: pa.Table, depth: int) -> Run:

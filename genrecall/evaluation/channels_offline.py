@@ -19,7 +19,7 @@ from genrecall.evaluation.runs import EMPTY, Channel, Run, ranking, top
 from genrecall.expansion import SidItems
 from genrecall.sid import SidSpace
 
-BATCH = 64  # queries asked at once
+BATCH = 64  # queries a call
 
 
 class GeneratedSids(Protocol):
@@ -41,7 +41,7 @@ Vectors = Callable[[list[str]], np.ndarray]
 
 
 def bm25(items: pa.Table, fields: Sequence[str], section: Bm25Section) -> Channel:
-    """BM25 in Lucene's form, stemmed, over the given fields of records.ITEMS joined to one.
+    """BM25 in Lucene's form, stemmed, over `fields` of records.ITEMS joined to one.
 
     Items that share no word with the query are not ranked. A node scores its fields apart and may boost them: its
     figures are near these, not the same.
@@ -98,8 +98,11 @@ def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids:
     """The generator's SIDs expanded to their items.
 
     An item is ranked by log p(SID) - log(items in the SID): the probability its SID has, shared among the items that
-    claim it. Items of one SID tie and keep the order of the catalogue. assignments: records.ASSIGNMENTS. sids: asked
-    a query.
+    claim it. Items of one SID tie and keep the order of the catalogue.
+
+    Args:
+        codes: int [items, 3] of `item_ids`.
+        sids: generated for each query.
     """
     ids, space = np.array(item_ids, dtype=object), SidSpace.of(codes)
     items = SidItems.of(space.index_of(codes), len(space))

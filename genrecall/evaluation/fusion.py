@@ -1,7 +1,7 @@
 """Putting channels together: weighted reciprocal rank fusion, its weights from dev queries, and the union at equal
 budget.
 
-Pure functions over runs. Which systems are compared is said in `results`.
+Pure functions over runs. Which systems are compared is in `results`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.metrics import Evaluator
 from genrecall.evaluation.runs import Ranking, Run
 
 Weights = dict[str, float]
@@ -35,10 +35,10 @@ def rrf(runs: Mapping[str, Run], weights: Mapping[str, float], rank_constant: in
     return out
 
 
-def tune(runs: Mapping[str, Run], dev: Judge, grid: Sequence[float], rank_constant: int) -> Weights:
+def tune(runs: Mapping[str, Run], dev: Evaluator, grid: Sequence[float], rank_constant: int) -> Weights:
     """The weights for `rrf` that do best on the dev queries, careful where these are few.
 
-    Every point of the grid whose largest weight is 1 is tried; the objective is the mean of the judge's measures.
+    Every point of the grid whose largest weight is 1 is tried; the objective is the mean of the evaluator's measures.
     Among the points within one standard error of the best one (of the difference, query by query) the one nearest to
     equal weights is taken: a few dozen dev queries cannot tell more than that apart (the one-standard-error rule,
     Breiman et al. 1984).
@@ -81,20 +81,22 @@ def union(runs: Sequence[Run], budget: int) -> dict[str, set[str]]:
     }
 
 
-def found(candidates: Mapping[str, set[str]], judge: Judge) -> np.ndarray:
+def found(candidates: Mapping[str, set[str]], evaluator: Evaluator) -> np.ndarray:
     """float64 [queries] relevant items among the candidates of each judged query."""
-    return np.array([len(judge.relevant[q] & candidates[q]) for q in judge.query_ids], dtype=float)
+    return np.array([len(evaluator.relevant[q] & candidates[q]) for q in evaluator.query_ids], dtype=float)
 
 
-def recall(candidates: Mapping[str, set[str]], judge: Judge) -> np.ndarray:
+def recall(candidates: Mapping[str, set[str]], evaluator: Evaluator) -> np.ndarray:
     """float64 [queries] share of each judged query's relevant items among its candidates."""
-    return found(candidates, judge) / np.array([len(judge.relevant[q]) for q in judge.query_ids], dtype=float)
+    return found(candidates, evaluator) / np.array(
+        [len(evaluator.relevant[q]) for q in evaluator.query_ids], dtype=float
+    )
 
 
-def unique(runs: Mapping[str, Run], name: str, depth: int, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+def unique(runs: Mapping[str, Run], name: str, depth: int, evaluator: Evaluator) -> tuple[np.ndarray, np.ndarray]:
     """(finds, missed), float64 [queries] each: what channel `name` finds of what all the others miss, at `depth`."""
     others = union([run for other, run in runs.items() if other != name], depth * (len(runs) - 1))
     mine = union([runs[name]], depth)
-    missed = {q: judge.relevant[q] - others[q] for q in judge.query_ids}
-    finds = np.array([len(missed[q] & mine[q]) for q in judge.query_ids], dtype=float)
-    return finds, np.array([len(missed[q]) for q in judge.query_ids], dtype=float)
+    missed = {q: evaluator.relevant[q] - others[q] for q in evaluator.query_ids}
+    finds = np.array([len(missed[q] & mine[q]) for q in evaluator.query_ids], dtype=float)
+    return finds, np.array([len(missed[q]) for q in evaluator.query_ids], dtype=float)

@@ -33,7 +33,7 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-class Judge:
+class Evaluator:
     """The judgments of some queries, ready to measure many runs.
 
     Attributes:

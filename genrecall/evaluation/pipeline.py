@@ -1,6 +1,6 @@
-"""The evaluation on one page: regimes -> folds -> channels asked -> figures.
+"""The evaluation on one page: regimes -> folds -> runs of every channel -> figures.
 
-What a fold's channels are, and how a generator is trained for it, is in `folds`.
+What a fold's channels are, and how a generator is trained for it, is in `folds` and `folds_node`.
 """
 
 from __future__ import annotations
@@ -12,57 +12,59 @@ from typing import Any, Literal
 from genrecall.config import Config
 from genrecall.data.readers import read_dataset
 from genrecall.evaluation import folds
-from genrecall.evaluation.catalogue import Catalogue
-from genrecall.evaluation.protocol import OpenChannels, Opened, fold_key, run_fold, splits
+from genrecall.evaluation.collection import Collection
+from genrecall.evaluation.protocol import FoldChannels, OpenFold, fold_key, run_fold, splits
 from genrecall.evaluation.results import analyse
 from genrecall.records import Dataset, Split
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
+"""Takes one line of progress."""
 
 
-def evaluate_run(
-    config: Config, offline: bool, progress: bool = True, tell: Tell = lambda text: None
-) -> dict[str, Any]:
-    """What `genrecall evaluate` reports: the configured dataset, a generator trained for each fold, channels asked.
+def evaluate_run(config: Config, offline: bool, log: Log = lambda line: None) -> dict[str, Any]:
+    """What `genrecall evaluate` reports: the configured dataset, a generator trained for each fold, every channel run.
 
     Raises UserError, before anything is trained, where no node answers or one lacks the plugins (unless `offline`).
     """
+    open_channels = folds.open_offline
     if not offline:
-        folds.check_node(config)
+        from genrecall.evaluation import folds_node  # needs opensearch-py
+
+        folds_node.check_node(config)
+        open_channels = folds_node.open_node
     dataset = read_dataset(config.data, config.run.dir / "rejects.jsonl")
-    catalogue = Catalogue.of(dataset, config, folds.synthetic(dataset, config), progress)
+    collection = Collection.of(dataset, config, folds.synthetic_queries(dataset, config))
 
     @contextmanager
-    def channels(split: Split) -> Iterator[Opened]:
-        bundle = folds.train(dataset, split, config, progress)
-        with (folds.open_offline if offline else folds.open_node)(catalogue, split, bundle) as opened:
-            yield opened
+    def open_fold(split: Split) -> Iterator[FoldChannels]:
+        bundle = folds.train_fold(dataset, split, config)
+        with open_channels(collection, split, bundle) as channels:
+            yield channels
 
-    return evaluate(dataset, config, "offline" if offline else "node", channels, tell)
+    return evaluate(dataset, config, "offline" if offline else "node", open_fold, log)
 
 
 def evaluate(
     dataset: Dataset,
     config: Config,
     mode: Literal["offline", "node"],
-    open_channels: OpenChannels,
-    tell: Tell = lambda text: None,
+    open_fold: OpenFold,
+    log: Log = lambda line: None,
 ) -> dict[str, Any]:
-    """Every figure of a run, ready for `report.write`.
+    """Every figure of a run, ready for `genrecall.reports.evaluation_report`.
 
-    open_channels: enters the channels of a split; skipped for a fold whose lists of an earlier run still hold.
-    tell: takes one line of progress.
+    open_fold: enters the channels of a split; skipped for a fold whose runs of an earlier evaluation still hold.
     """
     section, seed, relevant = config.evaluation, config.run.seed, config.data.relevant
     regimes = {}
     for regime in section.regimes:
         done = []
         for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder / "splits.json"):
-            tell(f"{regime} queries, {split.name}")
+            log(f"{regime} queries, {split.name}")
             key = fold_key(settings(config, mode), dataset, split)
             folder = config.run.dir / "evaluation" / mode / regime / split.name
-            done.append(run_fold(dataset, split, open_channels, section.depth, folder, key))
-        tell(f"{regime} queries, figures")
+            done.append(run_fold(dataset, split, open_fold, section.depth, folder, key))
+        log(f"{regime} queries, figures")
         regimes[regime] = analyse(regime, done, dataset, section, relevant, seed)
     return {
         "dataset": dataset.name,
@@ -76,7 +78,7 @@ def evaluate(
 
 
 def settings(config: Config, mode: str) -> dict[str, Any]:
-    """What of a configuration decides the lists of a fold, how they are fused and told apart left out."""
+    """What of a configuration decides the runs of a fold: all but how they are fused and compared."""
     sections: dict[str, Any] = {
         "mode": mode,
         "seed": config.run.seed,

@@ -4,17 +4,15 @@ hold.
 - unseen: k-fold over queries; a generator and an adapter are trained for each fold, and no judgment of a test query
   reaches training or tuning.
 - recurring: half of a query's relevant items are known from the past, the other half is to be found. Known items are
-  taken out of every list before it is judged, so nothing is gained by repeating them.
+  removed from every ranking before it is evaluated, so nothing is gained by repeating them.
 
 A split decides its regime alone: known items are the training judgments of the query itself, and unseen queries have
-none. Training belongs to the caller (`open_channels`), measuring to `results`.
+none. Training belongs to the caller (`open_fold`), measuring to `results`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,34 +23,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import genrecall
+from genrecall import files
 from genrecall.data import splits as splitting
 from genrecall.errors import UserError
-from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.metrics import Evaluator
 from genrecall.evaluation.runs import Channel, Run, read_trec, without, write_trec
 from genrecall.records import Dataset, Split
 
-VERSION = 1  # of what a fold's channels answer for the same settings and data; part of the fold's key
+VERSION = 1  # of the rankings that the same settings and data give; part of the fold's key
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The channels of a fold, and what is worth telling of how they were made (JSON-ready, kept with their runs)."""
+class FoldChannels:
+    """The channels of a fold, and notes on how they were made (JSON-ready, kept with their runs)."""
 
     channels: Mapping[str, Channel]
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-OpenChannels = Callable[[Split], AbstractContextManager[Opened]]
-"""Trains what the fold needs and opens its channels; entered only where their runs are not on disk already."""
+OpenFold = Callable[[Split], AbstractContextManager[FoldChannels]]
+"""Trains what the fold needs and opens its channels; entered only where their runs are not on disk."""
 
 
-class Leak(AssertionError):
+class JudgmentLeakError(AssertionError):
     """A judgment of a test query would have reached training: the figures would be worthless."""
 
 
 @dataclass(frozen=True)
 class FoldRuns:
-    """The lists of every channel for the dev and test queries of one split, given items taken out."""
+    """The run of every channel for the dev and test queries of one split, known items removed."""
 
     split: Split
     runs: dict[str, Run]
@@ -75,7 +74,7 @@ def splits(
         made = splitting.kfold_splits(dataset, folds, seed)
     for split in made:
         check_no_leak(dataset, split, unseen=regime == "unseen")
-    if not any(Judge(split.test, relevant).query_ids for split in made):
+    if not any(Evaluator(split.test, relevant).query_ids for split in made):
         raise UserError(
             f"{regime} queries of {dataset.name}: no test query has an item of grade {relevant:g} or more to find: "
             "lower data.relevant, or bring more judgments (recurring queries need two relevant items each)"
@@ -84,7 +83,7 @@ def splits(
 
 
 def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
-    """Raise Leak when the split would train or tune on what it tests.
+    """Raise JudgmentLeakError when the split would train or tune on what it tests.
 
     Always: no (query, item) pair in two parts, and no query in both dev and test. Unseen: no query of dev or test,
     nor one with the same stems, in train.
@@ -100,16 +99,16 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
     }
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
         if shared := pairs[one] & pairs[other]:
-            raise Leak(f"{split.name}: judgment {sorted(shared)[0]} is in {one} and in {other}")
+            raise JudgmentLeakError(f"{split.name}: judgment {sorted(shared)[0]} is in {one} and in {other}")
         if (unseen or one == "dev") and (shared := stems[one] & stems[other]):
             example = sorted(text[query] for query in queries[one] if group[query] in shared)[0]
-            raise Leak(
+            raise JudgmentLeakError(
                 f"{split.name}: query {example!r} of {one} is in {other}, as it is or in other words of the same stems"
             )
 
 
-def given(split: Split) -> dict[str, set[str]]:
-    """query_id of dev and test -> the items that training knows for it: to be taken out of its lists."""
+def known_items(split: Split) -> dict[str, set[str]]:
+    """query_id of dev and test -> the items that training knows for it: to be removed from its rankings."""
     ids = [*split.dev["query_id"].to_pylist(), *split.test["query_id"].to_pylist()]
     known = split.train.filter(pc.is_in(split.train["query_id"], value_set=pa.array(ids, pa.string())))
     out: dict[str, set[str]] = {}
@@ -118,54 +117,48 @@ def given(split: Split) -> dict[str, set[str]]:
     return out
 
 
-def asked(dataset: Dataset, split: Split) -> pa.Table:
+def held_out_queries(dataset: Dataset, split: Split) -> pa.Table:
     """QUERIES of dev and test, in the order of the dataset."""
     wanted = set(split.dev["query_id"].to_pylist()) | set(split.test["query_id"].to_pylist())
     keep = [query in wanted for query in dataset.queries["query_id"].to_pylist()]
     return dataset.queries.filter(pa.array(keep, pa.bool_()))
 
 
-def ask(dataset: Dataset, split: Split, channels: Mapping[str, Channel], depth: int) -> dict[str, Run]:
-    """Every channel's lists for the dev and test queries, `depth` long after the given items are taken out.
+def retrieve(dataset: Dataset, split: Split, channels: Mapping[str, Channel], depth: int) -> dict[str, Run]:
+    """Every channel's run for the dev and test queries, `depth` long after known items are removed.
 
-    Lists are asked deeper by the most items that are given for a query, so that taking them out leaves enough.
+    Channels retrieve more by the most items known for a query, so that enough are left.
     """
-    queries, known = asked(dataset, split), given(split)
+    queries, known = held_out_queries(dataset, split), known_items(split)
     deepest = depth + max((len(items) for items in known.values()), default=0)
     return {name: without(channel(queries, deepest), known, depth) for name, channel in channels.items()}
 
 
-def run_fold(
-    dataset: Dataset, split: Split, open_channels: OpenChannels, depth: int, folder: Path, key: str
-) -> FoldRuns:
-    """Ask every channel of one fold, or read what an earlier run of the same `key` left in `folder`.
+def run_fold(dataset: Dataset, split: Split, open_fold: OpenFold, depth: int, folder: Path, key: str) -> FoldRuns:
+    """Run every channel of one fold, or read what an earlier evaluation of the same `key` left in `folder`.
 
     The runs are written channel by channel and the key last, so that an interrupted fold is never taken for a whole
     one.
     """
     marker = folder / "fold.json"
     if marker.exists() and (kept := json.loads(marker.read_text(encoding="utf-8")))["key"] == key:
-        query_ids = asked(dataset, split)["query_id"].to_pylist()
+        query_ids = held_out_queries(dataset, split)["query_id"].to_pylist()
         runs = {name: read_trec(folder / f"{name}.trec", query_ids) for name in kept["channels"]}
         return FoldRuns(split, runs, kept["notes"])
-    with open_channels(split) as opened:
-        runs = ask(dataset, split, opened.channels, depth)
+    with open_fold(split) as opened:
+        runs = retrieve(dataset, split, opened.channels, depth)
     marker.unlink(missing_ok=True)
     for name, run in runs.items():
         write_trec(run, folder / f"{name}.trec", tag=f"{split.name}-{name}")
-    partial = marker.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": key, "channels": list(runs), "notes": opened.notes}), encoding="utf-8")
-    os.replace(partial, marker)
+    files.write_json(marker, {"key": key, "channels": list(runs), "notes": opened.notes})
     return FoldRuns(split, runs, opened.notes)
 
 
 def fold_key(settings: Mapping[str, object], dataset: Dataset, split: Split) -> str:
     """sha256 of what decides the runs of a fold: settings, data, the judgments of the split, the version of genrecall.
 
-    `VERSION` stands for the code: it is raised by hand where channels would answer otherwise.
+    `VERSION` stands for the code: it is raised by hand where channels would retrieve otherwise.
     """
     about = [genrecall.__version__, VERSION, settings, dataset.fingerprints]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
-    for part in (split.train, split.dev, split.test):
-        digest.update(repr(part.to_pylist()).encode())
-    return digest.hexdigest()
+    judgments = (repr(part.to_pylist()) for part in (split.train, split.dev, split.test))
+    return files.sha256_of([json.dumps(about, sort_keys=True, default=str), *judgments])

@@ -1,7 +1,7 @@
 """What is compared with what: from the runs of all folds to the figures of one regime, as a JSON-ready dict.
 
 Owns the list of systems and of the differences that the tables claim. Arithmetic is in `metrics` and `fusion`, words
-and drawings in `report` and `plots`.
+and plots in `genrecall.reports`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from genrecall.config.evaluation import EvaluationSection
 from genrecall.evaluation.fusion import Weights, found, recall, rrf, tune, union, unique
-from genrecall.evaluation.metrics import Interval, Judge, bootstrap, bootstrap_ratio
+from genrecall.evaluation.metrics import Evaluator, Interval, bootstrap, bootstrap_ratio
 from genrecall.evaluation.protocol import FoldRuns
 from genrecall.evaluation.runs import Run
 from genrecall.records import Dataset
@@ -45,35 +45,35 @@ def analyse(
     regime: str, folds: Sequence[FoldRuns], dataset: Dataset, section: EvaluationSection, relevant: float, seed: int
 ) -> dict[str, Any]:
     """Every figure of one regime, over the test queries of all its folds together."""
-    judge = Judge(pa.concat_tables([fold.split.test for fold in folds]), relevant)
+    evaluator = Evaluator(pa.concat_tables([fold.split.test for fold in folds]), relevant)
     channels = list(folds[0].runs)
     fusions = [f for f in FUSIONS if set(f) <= set(channels)]
     weights = {fold.split.name: tune_fold(fold, fusions, section, relevant) for fold in folds}
     runs = _pooled([_test_runs(fold, fusions, weights[fold.split.name], section) for fold in folds])
-    values = {name: judge.values(run) for name, run in runs.items()}
+    values = {name: evaluator.values(run) for name, run in runs.items()}
     interval = _Intervals(section.resamples, seed)
     return {
         "regime": regime,
         "folds": len(folds),
-        "queries": len(judge.query_ids),
-        "skipped": judge.skipped,
-        "relevant_items": sum(map(len, judge.relevant.values())),
+        "queries": len(evaluator.query_ids),
+        "skipped": evaluator.skipped,
+        "relevant_items": sum(map(len, evaluator.relevant.values())),
         "weights": weights,
         "systems": {
-            name: {measure: interval(v) for measure, v in of.items()} | {"listed": _mean_length(runs[name], judge)}
+            name: {measure: interval(v) for measure, v in of.items()} | {"listed": _mean_length(runs[name], evaluator)}
             for name, of in values.items()
         },
         "differences": [
             {"system": one, "against": other, "measure": measure}
             | interval(values[one][measure] - values[other][measure])
             for one, other in claims(channels)
-            for measure in judge.measures
+            for measure in evaluator.measures
         ],
-        "union": _unions(runs, judge, channels, section.budget, interval),
-        "curve": _curves(runs, judge, channels, section.depth),
-        "unique": _uniques(runs, judge, channels, section.depth, interval),
+        "union": _unions(runs, evaluator, channels, section.budget, interval),
+        "curve": _curves(runs, evaluator, channels, section.depth),
+        "unique": _uniques(runs, evaluator, channels, section.depth, interval),
         "notes": {fold.split.name: fold.notes for fold in folds},
-        "examples": _examples(runs, values, judge, dataset, section.examples),
+        "examples": _examples(runs, values, evaluator, dataset, section.examples),
     }
 
 
@@ -92,8 +92,8 @@ def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
 def tune_fold(
     fold: FoldRuns, fusions: Sequence[tuple[str, ...]], section: EvaluationSection, relevant: float
 ) -> dict[str, Weights]:
-    """Fused system -> its weights. Looks at the dev part of the split, and at nothing else of it."""
-    dev = Judge(fold.split.dev, relevant, tuple(section.tune_on))
+    """Fused system -> its weights, tuned on the dev part of the split and nothing else of it."""
+    dev = Evaluator(fold.split.dev, relevant, tuple(section.tune_on))
     return {
         join(fusion): tune(
             {name: {q: fold.runs[name][q] for q in dev.query_ids} for name in fusion},
@@ -114,8 +114,8 @@ def _test_runs(
     fused = {}
     for fusion in fusions:
         parts = {name: runs[name] for name in fusion}
-        for weighting, given in (("equal", dict.fromkeys(fusion, 1.0)), ("tuned", weights[join(fusion)])):
-            fused[join(fusion, weighting)] = rrf(parts, given, section.rank_constant, section.depth)
+        for weighting, fixed in (("equal", dict.fromkeys(fusion, 1.0)), ("tuned", weights[join(fusion)])):
+            fused[join(fusion, weighting)] = rrf(parts, fixed, section.rank_constant, section.depth)
     return runs | fused
 
 
@@ -148,17 +148,17 @@ def _rounded(interval: Interval) -> dict[str, float]:
 
 
 def _unions(
-    runs: Mapping[str, Run], judge: Judge, channels: Sequence[str], budget: int, interval: _Intervals
+    runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], budget: int, interval: _Intervals
 ) -> dict[str, Any]:
     """Recall of what the ranker would get of channels sharing the budget, and the difference a third channel makes."""
     combinations = [c for c in UNIONS if set(c) <= set(channels)]
     candidates = {join(c): union([runs[name] for name in c], budget) for c in combinations}
-    values = {name: recall(of, judge) for name, of in candidates.items()}
+    values = {name: recall(of, evaluator) for name, of in candidates.items()}
     rows = {
         name: interval(of)
         | {
-            "found": int(found(candidates[name], judge).sum()),
-            "distinct": round(float(np.mean([len(candidates[name][q]) for q in judge.query_ids])), 1),
+            "found": int(found(candidates[name], evaluator).sum()),
+            "distinct": round(float(np.mean([len(candidates[name][q]) for q in evaluator.query_ids])), 1),
         }
         for name, of in values.items()
     }
@@ -170,11 +170,11 @@ def _unions(
     return {"budget": budget, "systems": rows, "differences": differences}
 
 
-def _curves(runs: Mapping[str, Run], judge: Judge, channels: Sequence[str], depth: int) -> dict[str, Any]:
+def _curves(runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], depth: int) -> dict[str, Any]:
     """Union recall by budget, as far as the depth of the lists allows."""
     return {
         join(c): {
-            str(budget): round(float(recall(union([runs[name] for name in c], budget), judge).mean()), 5)
+            str(budget): round(float(recall(union([runs[name] for name in c], budget), evaluator).mean()), 5)
             for budget in BUDGETS
             if budget <= depth * len(c)
         }
@@ -184,24 +184,28 @@ def _curves(runs: Mapping[str, Run], judge: Judge, channels: Sequence[str], dept
 
 
 def _uniques(
-    runs: Mapping[str, Run], judge: Judge, channels: Sequence[str], depth: int, interval: _Intervals
+    runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], depth: int, interval: _Intervals
 ) -> list[dict[str, Any]]:
     """For every trio: the relevant items that one channel alone finds, and their share of what the others miss."""
     rows = []
     for trio in (f for f in UNIONS if len(f) == 3 and set(f) <= set(channels)):
         for name in trio:
-            finds, missed = unique({n: runs[n] for n in trio}, name, depth, judge)
+            finds, missed = unique({n: runs[n] for n in trio}, name, depth, evaluator)
             counts = {"finds": int(finds.sum()), "missed_by_others": int(missed.sum())}
             rows.append({"channels": join(trio), "channel": name} | counts | interval.ratio(finds, missed))
     return rows
 
 
-def _mean_length(run: Run, judge: Judge) -> float:
-    return round(float(np.mean([len(run[q].item_ids) for q in judge.query_ids])), 1)
+def _mean_length(run: Run, evaluator: Evaluator) -> float:
+    return round(float(np.mean([len(run[q].item_ids) for q in evaluator.query_ids])), 1)
 
 
 def _examples(
-    runs: Mapping[str, Run], values: Mapping[str, dict[str, np.ndarray]], judge: Judge, dataset: Dataset, count: int
+    runs: Mapping[str, Run],
+    values: Mapping[str, dict[str, np.ndarray]],
+    evaluator: Evaluator,
+    dataset: Dataset,
+    count: int,
 ) -> dict[str, list[dict[str, Any]]]:
     """The queries where the generative channel changes R@50 of equal-weight RRF most, with what it brought and cost."""
     with_it, without = join((BM25, KNN, GENERATIVE), "equal"), join((BM25, KNN), "equal")
@@ -212,11 +216,11 @@ def _examples(
     change = values[with_it]["R@50"] - values[without]["R@50"]
 
     def example(row: int) -> dict[str, Any]:
-        query = judge.query_ids[row]
-        new, old = (set(runs[name][query].item_ids[:50]) & judge.relevant[query] for name in (with_it, without))
+        query = evaluator.query_ids[row]
+        new, old = (set(runs[name][query].item_ids[:50]) & evaluator.relevant[query] for name in (with_it, without))
         return {
             "query": text[query],
-            "relevant": len(judge.relevant[query]),
+            "relevant": len(evaluator.relevant[query]),
             "R@50": {name: round(float(values[name]["R@50"][row]), 3) for name in (without, with_it)},
             "gained": [title[item] for item in sorted(new - old)],
             "lost": [title[item] for item in sorted(old - new)],

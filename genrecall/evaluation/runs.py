@@ -1,18 +1,19 @@
 """A run: the ranked items of each query, in memory and as a TREC file.
 
-Owns the shape and what is done to a single list (cut, take given items out). Fusing several belongs to `fusion`,
-judging to `metrics`.
+Owns the shape and what is done to a single list (cut, remove known items). Fusing several belongs to `fusion`,
+measuring to `metrics`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+from genrecall.files import replacing
 
 
 class Ranking(NamedTuple):
@@ -39,12 +40,12 @@ def cut(run: Run, depth: int) -> Run:
     return {query_id: Ranking(r.item_ids[:depth], r.scores[:depth]) for query_id, r in run.items()}
 
 
-def without(run: Run, given: Mapping[str, set[str]], depth: int) -> Run:
-    """`run` with each query's given items taken out of its list, then cut to `depth`."""
+def without(run: Run, known: Mapping[str, set[str]], depth: int) -> Run:
+    """`run` with each query's known items removed from its ranking, then cut to `depth`."""
     out = {}
     for query_id, r in run.items():
-        taken = given.get(query_id, set())
-        keep = np.array([item not in taken for item in r.item_ids], dtype=bool)
+        removed = known.get(query_id, set())
+        keep = np.array([item not in removed for item in r.item_ids], dtype=bool)
         out[query_id] = Ranking(r.item_ids[keep][:depth], r.scores[keep][:depth])
     return out
 
@@ -64,16 +65,13 @@ def top(scores: np.ndarray, depth: int) -> np.ndarray:
 def write_trec(run: Run, path: Path, tag: str) -> None:
     """TREC run lines `query Q0 item rank score tag`, published atomically.
 
-    Ids hold no white space (the readers see to that). Queries with an empty ranking leave no line: `read_trec` is
-    told the queries it should find.
+    Ids hold no white space (the readers see to that). Queries with an empty ranking leave no line: `read_trec`
+    takes the queries that it should find.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for query_id, r in run.items():
             for rank, (item_id, score) in enumerate(zip(r.item_ids, r.scores.tolist(), strict=True), start=1):
                 file.write(f"{query_id} Q0 {item_id} {rank} {score:.9g} {tag}\n")
-    os.replace(partial, path)
 
 
 def read_trec(path: Path, query_ids: list[str]) -> Run:

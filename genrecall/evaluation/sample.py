@@ -21,9 +21,9 @@ def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
     """Ask the inference server, then OpenSearch for BM25, k-NN, `generative` and their hybrid; print both answers."""
     from genrecall.client import Client
     from genrecall.embeddings import embed
+    from genrecall.opensearch import connect
     from genrecall.sid import Sid
     from index_mappings import search
-    from index_mappings.client import connect
 
     section = settings.opensearch
     text = text or unseen_query(settings)

@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from genrecall.config import Config
-from genrecall.evaluation.catalogue import Catalogue
 from genrecall.evaluation.channels_offline import GeneratedSids, knn
+from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.fusion import recall, rrf, union
-from genrecall.evaluation.metrics import Judge
-from genrecall.evaluation.protocol import ask
+from genrecall.evaluation.metrics import Evaluator
+from genrecall.evaluation.protocol import retrieve
 from genrecall.evaluation.results import BM25, GENERATIVE, KNN
 from genrecall.records import Dataset, Split
 
@@ -33,27 +33,27 @@ def score_dev(dataset: Dataset, split: Split, config: Config) -> Score:
     equal-weight RRF with BM25 and k-NN; "union", the recall of the three at `evaluation.budget`.
     """
     section = config.evaluation
-    judge = Judge(split.dev, config.data.relevant, ("R@10", "R@50", "R@200", "nDCG@10"))
+    evaluator = Evaluator(split.dev, config.data.relevant, ("R@10", "R@50", "R@200", "nDCG@10"))
     dev = Split(split.name, split.train, split.dev, split.test.slice(0, 0))
 
     @cache
-    def ready() -> Catalogue:
+    def ready() -> Collection:
         """Made once for all candidates, and only where there is something to score."""
-        return Catalogue.of(dataset, config)
+        return Collection.of(dataset, config)
 
     def score(generator: Generator, item_ids: list[str], codes: np.ndarray) -> dict[str, float]:
-        if not judge.query_ids:
+        if not evaluator.query_ids:
             return {}
-        catalogue = ready()
+        collection = ready()
         channels = {
-            BM25: catalogue.bm25,
-            KNN: knn(catalogue.item_ids, catalogue.item_vectors, catalogue.vectors),
-            **catalogue.generative(generator.generate, item_ids, codes),
+            BM25: collection.bm25,
+            KNN: knn(collection.item_ids, collection.item_vectors, collection.vectors),
+            **collection.generative(generator.generate, item_ids, codes),
         }
-        runs = ask(dataset, dev, channels, section.depth)
-        alone = judge.values(runs[GENERATIVE])
-        fused = judge.values(rrf(runs, dict.fromkeys(runs, 1.0), section.rank_constant, section.depth))
-        together = recall(union(list(runs.values()), section.budget), judge)
+        runs = retrieve(dataset, dev, channels, section.depth)
+        alone = evaluator.values(runs[GENERATIVE])
+        fused = evaluator.values(rrf(runs, dict.fromkeys(runs, 1.0), section.rank_constant, section.depth))
+        together = recall(union(list(runs.values()), section.budget), evaluator)
         return {
             **{name: float(values.mean()) for name, values in alone.items()},
             "fused R@50": float(fused["R@50"].mean()),

@@ -1,4 +1,4 @@
-"""An inference server as a process of its own, for as long as an evaluation or a sample search asks it."""
+"""An inference server as a process of its own, for as long as an evaluation or a sample search needs it."""
 
 from __future__ import annotations
 

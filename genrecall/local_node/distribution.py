@@ -6,7 +6,6 @@ distribution and plugins, never changed once there. A changed plugin zip therefo
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from genrecall.errors import UserError
-from genrecall.local_node.maven import Artifact, fetch, sha256
+from genrecall.files import sha256, sha256_of
+from genrecall.local_node.maven import Artifact, fetch
 
 _PLUGIN = "org.opensearch.plugin"
 _WHOLE = "org.opensearch.distribution.integ-test-zip"
@@ -76,7 +76,7 @@ def home_of(version: str, plugins: Sequence[Path], root: Path) -> Path:
         if not plugin.is_file() or not zipfile.is_zipfile(plugin):
             raise UserError(f"plugin {plugin} is not a zip file: build it with `make plugin`, or name another")
     parts = [artifact.sha256 for artifact in DISTRIBUTIONS[version]] + [sha256(plugin) for plugin in plugins]
-    return root / "homes" / hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+    return root / "homes" / sha256_of(parts)[:16]
 
 
 def installed_plugins(home: Path) -> list[str]:

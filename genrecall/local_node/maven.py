@@ -1,8 +1,7 @@
-"""Fetches an artifact by its Maven coordinates through the machine's own Maven client, checked by sha256."""
+"""Fetches an artifact by its Maven coordinates with the installed `mvn`, checked by sha256."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from genrecall.errors import UserError
+from genrecall.files import sha256
 
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 
@@ -61,11 +61,6 @@ def fetch(artifact: Artifact, folder: Path, console: Console) -> Path:
     return target
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _copy(artifact: Artifact, folder: Path, target: Path) -> Path:
     by_hand = f"or put the file there by hand: {target} (sha256 {artifact.sha256})"
     maven = shutil.which("mvn")
@@ -78,5 +73,5 @@ def _copy(artifact: Artifact, folder: Path, target: Path) -> Path:
     answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if answer.returncode != 0:
         reason = "\n".join([line for line in answer.stdout.splitlines() if "[ERROR]" in line][:3])
-        raise UserError(f"Maven could not fetch {artifact.coordinates}; mend the network, {by_hand}\n{reason}")
+        raise UserError(f"Maven could not fetch {artifact.coordinates}; check the network, {by_hand}\n{reason}")
     return folder / artifact.file

@@ -26,16 +26,18 @@ from rich.console import Console
 
 from genrecall.config.opensearch import NodeSection
 from genrecall.errors import UserError
+from genrecall.files import write_json
 from genrecall.local_node import distribution, process
 from genrecall.local_node.account import Account, node_account
 from genrecall.local_node.jdk import find_jdk, java_on_path, java_version
+from genrecall.resources import ROOT
 
 SHARED = Path("/var/tmp/genrecall/node")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node as `node.json` keeps it. `home` tells distribution and plugins; `pid` is None when it was stopped."""
+    """A node as `node.json` keeps it. `home` holds distribution and plugins; `pid` is None when it was stopped."""
 
     port: int
     version: str
@@ -88,9 +90,9 @@ def start(section: NodeSection, cache_dir: Path, console: Console) -> Node:
 
 
 def stop(section: NodeSection, cache_dir: Path, console: Console, purge: bool = False) -> Node | None:
-    """End the node of `section.port`; with `purge` also remove its folder, data included. None when there was none.
+    """Stop the node of `section.port`; with `purge` also remove its folder, data included. None when there was none.
 
-    Only a process that `start` began is ended. A data folder that `start` was given elsewhere is left alone.
+    Only a process that `start` began is stopped. A data folder elsewhere is left alone.
     """
     root = node_root(section, cache_dir, node_account(section.user))
     with _locked(root):
@@ -151,19 +153,31 @@ def read(root: Path, port: int) -> Node | None:
 
 
 def plugin_zips(patterns: Sequence[str]) -> list[Path]:
-    """The zip of each entry: the path itself, or the newest file that matches the pattern, if any does."""
-    matches = [[Path(p)] if not glob.has_magic(p) else [Path(m) for m in glob.glob(p)] for p in patterns]
+    """The zip of each entry: the path itself, or the newest file that matches the pattern, if any does.
+
+    A relative pattern is looked up in the working directory, then where genrecall is installed.
+    """
+    matches = [
+        [Path(p)] if not glob.has_magic(p) else [Path(m) for m in glob.glob(p) or glob.glob(str(ROOT / p))]
+        for p in patterns
+    ]
     return [max(files, key=lambda file: file.stat().st_mtime if file.exists() else 0) for files in matches if files]
+
+
+def configured_plugins(section: NodeSection) -> list[Path]:
+    """The zips to install. UserError where plugins are configured and none is there: the clause would be missing."""
+    plugins = plugin_zips(section.plugins)
+    if section.plugins and not plugins:
+        raise UserError(
+            f"no plugin zip matches {', '.join(section.plugins)}: build it with `make plugin`, name one by --plugin "
+            "ZIP, or start a node without the `generative` clause by --without-plugin"
+        )
+    return plugins
 
 
 def _describe(section: NodeSection, root: Path, account: Account, console: Console) -> Node:
     java = find_jdk(os.environ, partial(java_version, run_as=account.run_as), java_on_path())
-    plugins = plugin_zips(section.plugins)
-    if section.plugins and not plugins:
-        console.print(
-            f"no plugin matches {', '.join(section.plugins)}: the node starts without the `generative` clause"
-        )
-    home = distribution.assemble(section.version, plugins, root, java, console)
+    home = distribution.assemble(section.version, configured_plugins(section), root, java, console)
     folder = root / "nodes" / str(section.port)
     data = section.data.absolute() if section.data else folder / "data"
     return Node(
@@ -183,7 +197,7 @@ def _launch(node: Node, section: NodeSection, account: Account) -> Node:
     process.check_ports(node.port)
     folder.mkdir(parents=True, exist_ok=True)
     size = int(node.heap[:-1]) * (1024 if node.heap.endswith("g") else 1)
-    process.check_room({"memory": size + section.jvm_overhead_mb, "disk": section.min_free_disk_mb}, folder)
+    process.check_resources({"memory": size + process.JVM_OVERHEAD_MB, "disk": process.MIN_DISK_MB}, folder)
     fresh = not data.exists()
     options = [f"-Xms{node.heap}", f"-Xmx{node.heap}", *node.jvm_options.split()]
     process.configure(folder, Path(node.home), node.port, options, data)
@@ -203,7 +217,7 @@ def _wait(node: Node, section: NodeSection, console: Console) -> None:
     """Until the node answers by its own name and its cluster is ready; UserError with the log's end otherwise."""
     began = time.monotonic()
     with console.status(f"{node.url}: starting") as status:
-        while (seconds := time.monotonic() - began) < section.start_s:
+        while (seconds := time.monotonic() - began) < section.start_timeout_s:
             status.update(f"{node.url}: starting, {seconds:.0f} s")
             health = answer(node, "/_cluster/health?wait_for_status=yellow&timeout=1s")
             if health and not health["timed_out"]:
@@ -217,24 +231,21 @@ def _wait(node: Node, section: NodeSection, console: Console) -> None:
             time.sleep(0.3)
     _end(node, section)
     raise UserError(
-        f"the node did not answer within opensearch.node.start_s = {section.start_s:.0f} s and was stopped; the end of "
-        f"{process.console_log(Path(node.folder))}:\n{process.tail(Path(node.folder))}"
+        f"the node did not answer within opensearch.node.start_timeout_s = {section.start_timeout_s:.0f} s and was "
+        f"stopped; the end of {process.console_log(Path(node.folder))}:\n{process.tail(Path(node.folder))}"
     )
 
 
 def _end(node: Node, section: NodeSection) -> Node:
     if node.pid is not None:
-        process.end(node.pid, Path(node.folder), section.stop_s)
+        process.end(node.pid, Path(node.folder), section.stop_timeout_s)
     node = replace(node, pid=None)
     _write(node)
     return node
 
 
 def _write(node: Node) -> None:
-    file = Path(node.folder) / "node.json"
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(node), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    write_json(Path(node.folder) / "node.json", asdict(node))
 
 
 def _difference(current: Node, wanted: Node) -> str:

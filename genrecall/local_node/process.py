@@ -1,4 +1,4 @@
-"""One OpenSearch process: its folder of settings, starting it, telling whether it lives, ending it and no other."""
+"""One OpenSearch process: its folder of settings, starting it, whether it is alive, stopping it and no other."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from genrecall.errors import UserError
 from genrecall.local_node.account import Account
 
 HOST = "127.0.0.1"
+JVM_OVERHEAD_MB = 400  # memory needed beside the heap
+MIN_DISK_MB = 1500  # free space below this is an error
 
 # Loopback only and without security: for trials and tests. Disk watermarks are off, because on a developer's nearly
-# full disk they would make every index read-only; `check_room` asks for free space instead.
+# full disk they would make every index read-only; `check_resources` asks for free space instead.
 SETTINGS = """\
 cluster.name: {name}
 node.name: {name}
@@ -94,14 +96,14 @@ def alive(pid: int, folder: Path) -> bool:
     return _mark(folder) in _command_line(pid)
 
 
-def end(pid: int, folder: Path, patience_s: float) -> None:
-    """Ask the node of `folder` to leave, and kill it when it has not after `patience_s`."""
-    for sign, patience in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10.0)):
+def end(pid: int, folder: Path, timeout_s: float) -> None:
+    """Ask the node of `folder` to exit, and kill it when it has not after `timeout_s`."""
+    for sign, limit_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 10.0)):
         if not alive(pid, folder):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sign)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + limit_s
         while alive(pid, folder) and time.monotonic() < deadline:
             time.sleep(0.1)
     if alive(pid, folder):
@@ -122,7 +124,7 @@ def check_ports(port: int) -> None:
                 ) from None
 
 
-def check_room(needed_mb: Mapping[str, float], folder: Path) -> None:
+def check_resources(needed_mb: Mapping[str, float], folder: Path) -> None:
     """UserError when there is less `memory` or `disk` (MiB, at `folder`) than needed."""
     memory, space = free_memory_mb(), os.statvfs(folder)
     disk = space.f_bavail * space.f_frsize / 2**20
@@ -139,14 +141,14 @@ def check_room(needed_mb: Mapping[str, float], folder: Path) -> None:
 
 
 def free_memory_mb(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Memory that can still be had, within the container's limit; None where the system tells nothing."""
+    """Available memory, within the container's limit; None where the system does not say."""
     found = []
     with contextlib.suppress(OSError):
         found.append(_numbers(meminfo)["MemAvailable:"] / 2**10)
     with contextlib.suppress(OSError, ValueError):
         limit = int((group / "memory.max").read_text(encoding="ascii"))  # "max": no limit
         used = int((group / "memory.current").read_text(encoding="ascii"))
-        cached = _numbers(group / "memory.stat").get("inactive_file", 0)  # given back when asked for
+        cached = _numbers(group / "memory.stat").get("inactive_file", 0)  # reclaimable
         found.append((limit - used + cached) / 2**20)
     return min(found, default=None)
 
@@ -158,7 +160,7 @@ def _numbers(file: Path) -> dict[str, int]:
 
 
 def _mark(folder: Path) -> str:
-    """An argument that both the starting script and the Java after it carry: it tells a node from any other process."""
+    """An argument that both the starting script and Java have: it tells a node from any other process."""
     return f"-Epath.logs={folder / 'logs'}"
 
 
@@ -172,5 +174,5 @@ def _command_line(pid: int) -> str:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
             if line or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return line.replace(b"\0", b" ").decode(errors="replace")
-            time.sleep(0.05)  # a process that is just becoming another program has no command for a moment
+            time.sleep(0.05)  # during exec a process has no command for a moment
     return ""

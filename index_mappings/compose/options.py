@@ -1,7 +1,8 @@
-"""The options of one `generative` clause, read from its JSON and refused as the plugin does.
+"""The options of one `generative` clause, read from its JSON and refused as the plugin refuses them.
 
-docs/clause.md documents them. What is refused here is a mistake of whoever wrote the clause: `on_failure` covers none
-of it. Everything is checked before anything is asked.
+docs/clause.md documents them. What is refused here is a mistake in the clause, which `on_failure` never covers.
+Everything is checked before the inference server is called. Types are strict: a number in quotes, which OpenSearch
+coerces, is refused.
 """
 
 from __future__ import annotations
@@ -12,33 +13,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from genrecall.errors import UserError
 from genrecall.sid import Sid, check_codebook
 
 DEFAULT_K = 50
 MAX_K = 1024  # Lucene's default limit of clauses in a query
-LARGEST_INT = 2**31 - 1  # of a code, and of what the plugin reads as a whole number
+MAX_INT = 2**31 - 1  # of a code and of `beam_width`, int32 in the contract
 MAX_TIMEOUT_S = 60.0
 MAX_RECENT = 100
 MAX_ATTRIBUTE_LENGTH = 64
 MAX_ID_LENGTH = 512  # that of a document's id
 FORM = 'write {"generative": {"FIELD": {"query_text": "..."}}}'
-_DURATION = re.compile(r"\s*(\d+)\s*(nanos|micros|ms|s|m|h|d)\s*", re.ASCII | re.IGNORECASE)
-_SECONDS = {"nanos": 1e-9, "micros": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+)(ms|s|m)", re.ASCII)
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0}
 
-Sids = Sequence[tuple[str, float]]
-"""(term, probability), likeliest first. Probabilities have the precision of float32, in which the engine scores."""
+ScoredSids = Sequence[tuple[str, float]]
+"""(term, probability), likeliest first."""
 
 
 class ClauseError(UserError):
-    """A clause that is wrong: the message names option, value and remedy. The plugin answers 400."""
+    """A mistake in a clause: the message names option, value and remedy. The plugin answers 400."""
 
 
 @dataclass(frozen=True)
 class UserContext:
-    """Who asks."""
+    """The user who searches."""
 
     gender: str = ""
     age_band: str = ""
@@ -46,12 +45,12 @@ class UserContext:
     recent_items: tuple[str, ...] = ()
 
 
-NOBODY = UserContext()
+ANONYMOUS = UserContext()
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What the model is asked, whichever the codebook. Equal ones get equal SIDs. beam_width 0: as wide as k needs."""
+class ModelQuery:
+    """What SIDs are generated for, whichever the codebook. beam_width 0: as wide as k needs."""
 
     text: str
     k: int
@@ -61,19 +60,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Clause:
-    """One clause, checked. It has either a `prompt` or `sids`.
+    """One clause, checked. It has either a `query` or `sids`.
 
     Attributes:
         sids: by codebook.
         codebook: asserted; None: that of the index.
         timeout_s: None: the composer's.
         on_failure: "fail", "match_none" or a query.
-        common: `boost` and `_name`, those that were given.
+        common: `boost` and `_name`, where they were set.
     """
 
     field: str
-    prompt: Prompt | None
-    sids: Mapping[str, Sids] | None
+    query: ModelQuery | None
+    sids: Mapping[str, ScoredSids] | None
     codebook: str | None
     timeout_s: float | None
     on_failure: str | dict[str, Any]
@@ -90,48 +89,48 @@ def parse(fields: Mapping[str, Any]) -> Clause:
         raise ClauseError(f"[generative] takes one field, found {[*fields]}: write a clause for each")
     ((field, options),) = fields.items()
     if not isinstance(options, dict):
-        raise ClauseError(f"[generative] [{field}] holds no object: {FORM}")
+        raise ClauseError(f"[generative] [{field}] is not an object: {FORM}")
     for name in options:
         if name not in _READERS:
             raise ClauseError(f"[generative] unknown option [{name}]: those known are {', '.join(_READERS)}")
-    given = {name: _READERS[name](name, value) for name, value in options.items()}
-    if ("query_text" in given) == ("sids" in given):
-        found = "has both query_text and sids" if "sids" in given else "has neither query_text nor sids"
+    values = {name: _READERS[name](name, value) for name, value in options.items()}
+    if ("query_text" in values) == ("sids" in values):
+        found = "has both query_text and sids" if "sids" in values else "has neither query_text nor sids"
         raise ClauseError(f"[generative] {found}: give one of them")
-    codebook = given.get("codebook")
+    codebook = values.get("codebook")
     return Clause(
         field=field,
-        prompt=_prompt(given) if "query_text" in given else None,
-        sids=_given_sids(given, codebook) if "sids" in given else None,
+        query=_model_query(values) if "query_text" in values else None,
+        sids=_sids_by_codebook(values, codebook) if "sids" in values else None,
         codebook=codebook,
-        timeout_s=given.get("timeout"),
-        on_failure=given.get("on_failure", "fail"),
-        min_score=given.get("min_score", 0.0),
-        ignore_unmapped=given.get("ignore_unmapped", False),
-        common={name: given[name] for name in ("boost", "_name") if name in given},
+        timeout_s=values.get("timeout"),
+        on_failure=values.get("on_failure", "fail"),
+        min_score=values.get("min_score", 0.0),
+        ignore_unmapped=values.get("ignore_unmapped", False),
+        common={name: values[name] for name in ("boost", "_name") if name in values},
     )
 
 
-def _prompt(given: Mapping[str, Any]) -> Prompt:
-    text, k, beam_width = given["query_text"], given.get("k", DEFAULT_K), given.get("beam_width", 0)
+def _model_query(values: Mapping[str, Any]) -> ModelQuery:
+    text, k, beam_width = values["query_text"], values.get("k", DEFAULT_K), values.get("beam_width", 0)
     if not text.strip():
         raise ClauseError("[generative] query_text is empty: give the words of the search")
     if not 1 <= k <= MAX_K:
         raise ClauseError(f"[generative] k [{k}] is out of range: choose 1 to {MAX_K}")
-    if beam_width and not k <= beam_width <= LARGEST_INT:
+    if beam_width and not k <= beam_width <= MAX_INT:
         where = f"below k [{k}]" if beam_width < k else "out of range"
         raise ClauseError(
             f"[generative] beam_width [{beam_width}] is {where}: choose at least k, or 0 to let the server choose"
         )
-    return Prompt(text, k, beam_width, given.get("user", NOBODY))
+    return ModelQuery(text, k, beam_width, values.get("user", ANONYMOUS))
 
 
-def _given_sids(given: Mapping[str, Any], codebook: str | None) -> dict[str, list[tuple[str, float]]]:
-    """The entries of `sids` by codebook, each in the order given."""
-    unfit = [name for name in ("k", "beam_width", "user", "timeout", "on_failure") if name in given]
+def _sids_by_codebook(values: Mapping[str, Any], codebook: str | None) -> dict[str, list[tuple[str, float]]]:
+    """The entries of `sids` by codebook, in their order."""
+    unfit = [name for name in ("k", "beam_width", "user", "timeout", "on_failure") if name in values]
     if unfit:
         raise ClauseError(f"[generative] [{', '.join(unfit)}] belong to query_text, not to sids: leave them out")
-    entries: list[tuple[str, str, float]] = given["sids"]
+    entries: list[tuple[str, str, float]] = values["sids"]
     if not entries and codebook is None:
         raise ClauseError("[generative] sids is empty: give at least one, such as v7/12/40/733")
     if len(entries) > MAX_K:
@@ -148,46 +147,37 @@ def _given_sids(given: Mapping[str, Any], codebook: str | None) -> dict[str, lis
     return {of: list(terms.items()) for of, terms in sorted(sids.items())}
 
 
-# --- one value each. Numbers in quotes are numbers, as they are to OpenSearch.
+# --- one value each
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ClauseError(f"[generative] {name} [{value}] is no text: write it in quotes")
+        raise ClauseError(f"[generative] {name} [{value}] is not text: write it in quotes")
     return value
 
 
 def _number(name: str, value: Any) -> float:
-    """As float32, in which the plugin compares and the engine scores."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not abs(number) <= np.finfo(np.float32).max:
-        raise ClauseError(f"[generative] {name} [{value}] is no number: write one such as 0.5")
-    return float(np.float32(number))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ClauseError(f"[generative] {name} [{value}] is not a number: write one such as 0.5")
+    return float(value)
 
 
-def _whole(name: str, value: Any) -> int:
-    """A fraction is cut off, as by the plugin."""
-    try:
-        return int(math.nan if isinstance(value, bool) else float(value))
-    except (TypeError, ValueError, OverflowError):
-        raise ClauseError(f"[generative] {name} [{value}] is no whole number: write one such as 50") from None
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ClauseError(f"[generative] {name} [{value}] is not an integer: write one such as 50")
+    return value
 
 
 def _flag(name: str, value: Any) -> bool:
-    if value is True or value == "true":
-        return True
-    if value is False or value == "false":
-        return False
-    raise ClauseError(f"[generative] {name} [{value}] is neither true nor false")
+    if not isinstance(value, bool):
+        raise ClauseError(f"[generative] {name} [{value}] is neither true nor false")
+    return value
 
 
 def _min_score(name: str, value: Any) -> float:
     score = _number(name, value)
     if score < 0:
-        raise ClauseError(f"[generative] {name} [{value}] is no probability: choose 0 to 1")
+        raise ClauseError(f"[generative] {name} [{value}] is not a probability: choose 0 to 1")
     return score
 
 
@@ -212,8 +202,8 @@ def _timeout(name: str, value: Any) -> float:
     """Seconds."""
     match = _DURATION.fullmatch(_text(name, value))
     if not match:
-        raise ClauseError(f"[generative] {name} [{value}] is no duration: write a number and a unit, such as 40ms")
-    seconds = int(match[1]) * _SECONDS[match[2].lower()]
+        raise ClauseError(f"[generative] {name} [{value}] is not a duration: write a number and a unit, such as 40ms")
+    seconds = int(match[1]) * _SECONDS[match[2]]
     if not 1e-3 <= seconds <= MAX_TIMEOUT_S:
         raise ClauseError(f"[generative] {name} [{value}] is out of range: choose 1ms to 60s")
     return seconds
@@ -230,17 +220,19 @@ def _on_failure(name: str, value: Any) -> str | dict[str, Any]:
 
 def _user(name: str, value: Any) -> UserContext:
     if not isinstance(value, dict):
-        raise ClauseError(f'[generative] {name} [{value}] is no object: write {{"gender": "f", "recent_sids": [...]}}')
+        raise ClauseError(
+            f'[generative] {name} [{value}] is not an object: write {{"gender": "f", "recent_sids": [...]}}'
+        )
     parts: dict[str, Any] = {}
-    for part, given in value.items():
+    for part, content in value.items():
         option = f"{name}.{part}"
         match part:
             case "gender" | "age_band":
-                parts[part] = _short(option, given, MAX_ATTRIBUTE_LENGTH)
+                parts[part] = _short(option, content, MAX_ATTRIBUTE_LENGTH)
             case "recent_items":
-                parts[part] = tuple(_short(option, item, MAX_ID_LENGTH) for item in _recent(option, given))
+                parts[part] = tuple(_short(option, item, MAX_ID_LENGTH) for item in _recent(option, content))
             case "recent_sids":
-                parts[part] = tuple(_term(option, term)[1] for term in _recent(option, given))
+                parts[part] = tuple(_term(option, term)[1] for term in _recent(option, content))
             case _:
                 raise ClauseError(
                     f"[generative] unknown option [{option}]: a user has gender, age_band, recent_sids, recent_items"
@@ -288,7 +280,7 @@ def _term(option: str, value: Any) -> tuple[str, str]:
         codebook, sid = Sid.parse(_text(option, value))
     except ValueError:
         sid = None
-    if sid is None or max(sid.codes) > LARGEST_INT:
+    if sid is None or max(sid.codes) > MAX_INT:
         raise ClauseError(
             f"[generative] {option}: [{value}] is not a SID term: write CODEBOOK/c1/c2/c3, such as v7/12/40/733"
         )
@@ -296,15 +288,15 @@ def _term(option: str, value: Any) -> tuple[str, str]:
 
 
 def _several(value: Any) -> Sequence[Any]:
-    """One value alone is a list of it, as to OpenSearch."""
+    """A single value is a list of it, as for OpenSearch."""
     return value if isinstance(value, list | tuple) else [value]
 
 
 _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "query_text": _text,
     "sids": _sids,
-    "k": _whole,
-    "beam_width": _whole,
+    "k": _integer,
+    "beam_width": _integer,
     "user": _user,
     "timeout": _timeout,
     "on_failure": _on_failure,

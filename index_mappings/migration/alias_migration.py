@@ -1,25 +1,24 @@
 """Moves an alias from one index to another that comes to hold the same documents with SIDs of another codebook.
 
-A refresh and a rollback are both such a move; they differ in where the reading begins. Its steps, noted in the job:
+A refresh and a rollback are both such a migration; they differ in where reading begins. Its steps, noted in the lease:
 
-    copy      read the source in the order of its writes and send each document with its new SID, until few are behind
+    copy      read the source in the order of its writes and send each document with its new SID, until few are left
     verify    SIDs, counts and answers of the target, while the source still serves and takes writes
-    switch    clauses ask in both codebooks; writes are stopped; the last ones are read; the alias moves in one step
+    switch    clauses ask in both codebooks; writes are blocked; the last ones are copied; the alias moves atomically
     finish    clauses ask in one codebook again; indices beyond those to keep are deleted
 
 Killed at any of them, the same call goes on from the last note. Writers are refused (403, `cluster_block_exception`)
-from the stop to the move, some tenths of a second: it is what makes "nothing is lost" exact. A document's `_version`
+from the block to the move, some tenths of a second: it is what makes "nothing is lost" exact. A document's `_version`
 begins anew in the target.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
@@ -27,15 +26,17 @@ from opensearchpy.exceptions import TransportError
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import bulk, lifecycle
+from genrecall.opensearch import reason_of
+from index_mappings import bulk
+from index_mappings.alias import aliased, point_alias
 from index_mappings.bulk import Document, Reject
-from index_mappings.client import reason_of
-from index_mappings.migration import changes
-from index_mappings.migration.lease import Job
-from index_mappings.sids import Sids
+from index_mappings.index_settings import LOADING, put_settings, settings_of
+from index_mappings.lease import JobLease
+from index_mappings.migration import changes, indices, verify
+from index_mappings.migration.context import IndexPair, MigrationContext
 
-MAX_REJECTED = 1000  # documents set aside before a move gives up
-MEND_S = 0.5  # between two looks for documents that a pipeline placed in the old codebook
+MAX_REJECTED = 1000  # documents set aside before a migration gives up
+REPAIR_INTERVAL_S = 0.5  # between two searches for documents with SIDs of the old codebook
 FORBIDDEN = 403
 
 
@@ -61,77 +62,62 @@ class Timing:
                 self.steps[name] = self.steps.get(name, 0.0) + time.monotonic() - began
 
 
-class Move:
-    """One move, described by `job.state`: source, target, codebook, position (see `begin`).
-
-    Args:
-        rejects: file for documents that the target refused, with their reasons.
-        verify: called before the switch; raises UserError where the target must not serve.
-        advance: called with (documents sent, documents of the source).
-    """
+class AliasMigration:
+    """One migration, described by `lease.state`: source, target, codebook, position."""
 
     def __init__(
-        self,
-        client: OpenSearch,
-        section: OpenSearchSection,
-        job: Job,
-        sids: Sids,
-        rejects: Path,
-        verify: Callable[[str, str], Mapping[str, Any]],
-        tell: Callable[[str], None] = lambda line: None,
-        advance: Callable[[int, int], None] = lambda done, documents: None,
+        self, client: OpenSearch, section: OpenSearchSection, lease: JobLease, context: MigrationContext
     ) -> None:
         self._client, self._section, self._settings = client, section, section.refresh
-        self._job, self._sids, self._rejects = job, sids, rejects
-        self._check, self._tell, self._advance = verify, tell, advance
-        self._source, self._target = str(job.state["source"]), str(job.state["target"])
+        self._lease, self._context = lease, context
+        self._source, self._target = str(lease.state["source"]), str(lease.state["target"])
+        self._rejects = context.folder / f"{self._target}.rejects.jsonl"
         self.timing = Timing()
         self.sent = 0
 
     def run(self) -> None:
-        """Raises UserError where the target must not serve; the alias is then untouched and writes go on."""
-        if self._job.state["step"] == "switch" and lifecycle.aliased(self._client, self._section) != [self._target]:
+        """Raises UserError where the target must not serve; the alias is then unchanged and writes go on."""
+        if self._lease.state["step"] == "switch" and not self._switched():
             self._back_out()  # an earlier run ended in it: servers and documents may have changed since
-            self._job.note(step="verify")
+            self._lease.note(step="verify")
         steps = {"copy": self._copy, "verify": self._verify, "switch": self._switch, "finish": self._finish}
-        for name, step in steps.items():
-            if self._job.state["step"] == name:
-                with self.timing.of(name):
-                    step()
+        with ThreadPoolExecutor(self._settings.slices) as self._pool:
+            for name, step in steps.items():
+                if self._lease.state["step"] == name:
+                    with self.timing.of(name):
+                        step()
+
+    def _switched(self) -> bool:
+        return aliased(self._client, self._section.index) == [self._target]
 
     # --- copy
 
     def _copy(self) -> None:
         client, source, target = self._client, self._source, self._target
-        lifecycle.block_writes(client, target, False)  # of an earlier move, in which it was the source
-        lifecycle.put_settings(client, target, {"refresh_interval": "-1", "number_of_replicas": 0})
+        indices.block_writes(client, target, False)  # from an earlier migration, in which it was the source
+        put_settings(client, target, LOADING)
         while True:
             until = changes.now(client, source)
             self._catch_up(until)
-            if changes.pending(client, source, until) <= self._settings.settled:
+            if changes.pending(client, source, until) <= self._settings.catch_up_threshold:
                 break
-        settings = lifecycle.settings_of(client, source)
-        lifecycle.put_settings(
-            client,
-            target,
-            {
-                "refresh_interval": settings.get("refresh_interval"),
-                "number_of_replicas": settings["number_of_replicas"],
-            },
-        )
+        settings = settings_of(client, source)
+        own = {name: settings.get(name) for name in ("refresh_interval", "number_of_replicas")}
+        put_settings(client, target, own)
         client.indices.refresh(index=target)
-        lifecycle.await_health(client, source, target, self._settings.replicas_s, self._tell)
-        self._job.note(step="verify")
+        timeout_s, message = self._settings.replica_timeout_s, self._context.progress.message
+        indices.await_health(client, source, target, timeout_s, message)
+        self._lease.note(step="verify")
 
     def _catch_up(self, until: changes.Position) -> None:
-        """Send what was written to the source up to `until`, and once more what the target refused before."""
-        lifecycle.follow_fields(self._client, self._source, self._target)
-        rejected = list(self._job.state.get("rejected", []))
+        """Send what was written to the source up to `until`, and once more what the target rejected before."""
+        indices.copy_new_fields(self._client, self._source, self._target)
+        rejected = list(self._lease.state.get("rejected", []))
         if rejected:
             self._rejects.unlink(missing_ok=True)
-            self._job.note(rejected=self._send(self._of_source(rejected)))
-        position = changes.from_json(self._job.state["position"])
-        page_size = min(self._settings.docs * self._settings.slices, changes.IDS_A_PAGE)
+            self._lease.note(rejected=self._send(self._of_source(rejected)))
+        position = changes.from_json(self._lease.state["position"])
+        page_size = min(self._section.bulk.docs * self._settings.slices, changes.IDS_A_PAGE)
         stream = changes.pages(self._client, self._source, position, until, page_size)
         total = self._client.count(index=self._source)["count"]
         began, sent = time.monotonic(), 0
@@ -140,49 +126,48 @@ class Move:
                 shard, page = next(stream, (0, []))
             if not page:
                 break
-            refused = self._send([(document.id, document.source or {}) for document in page])
+            rejected = self._send([(document.id, document.source or {}) for document in page])
             position[shard] = page[-1].seq_no
-            self._job.note(
+            self._lease.note(
                 position=dict(position),
-                copied=self._job.state.get("copied", 0) + len(page),
-                rejected=[*self._job.state.get("rejected", []), *refused],
+                copied=self._lease.state.get("copied", 0) + len(page),
+                rejected=[*self._lease.state.get("rejected", []), *rejected],
             )
-            self._advance(self._job.state["copied"], total)
+            self._context.progress.advance(self._lease.state["copied"], total)
             sent += len(page)
             if self._settings.docs_per_s:
                 time.sleep(max(0.0, sent / self._settings.docs_per_s - (time.monotonic() - began)))
-        self._job.note(position=until)
+        self._lease.note(position=until)
 
     def _send(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        """Write documents of the source to the target with their SIDs there; ids of those that it refused."""
+        """Write documents of the source to the target with their SIDs there; ids of those that it rejected."""
         with self.timing.of("place"):
-            terms = self._sids.of(documents)
+            terms = self._context.sids.of(documents)
             made = [with_sid(id, source, term) for (id, source), term in zip(documents, terms, strict=True)]
         with self.timing.of("send"):
             rejects = self._bulk(made)
         self.sent += len(documents)
         bulk.append_rejects(self._rejects, rejects)
-        if len(self._job.state.get("rejected", [])) + len(rejects) > MAX_REJECTED:
+        if len(self._lease.state.get("rejected", [])) + len(rejects) > MAX_REJECTED:
             raise UserError(f"more than {MAX_REJECTED} documents were refused by {self._target!r}; {self._remedy()}")
         return [reject.item_id for reject in rejects]
 
     def _bulk(self, documents: Sequence[Document]) -> list[Reject]:
         section = self._section.bulk
-        parts = list(bulk.batches(documents, self._settings.docs, section.megabytes * 1e6))
-        with ThreadPoolExecutor(self._settings.slices) as pool:
-            answers = pool.map(lambda part: bulk.send(self._client, self._target, part, section), parts)
-            rejects = [reject for some in answers for reject in some]
+        batches = bulk.batches(documents, section.docs, section.megabytes * 1e6)
+        results = self._pool.map(lambda batch: bulk.send(self._client, self._target, batch, section), list(batches))
+        rejects = [reject for some in results for reject in some]
         for reject in rejects:
             if reject.status == FORBIDDEN:
                 raise UserError(
-                    f"index {self._target!r} takes no writes: {reject.reason}. Nothing is lost: mend that and run the "
+                    f"index {self._target!r} takes no writes: {reject.reason}. Nothing is lost: fix that and run the "
                     "same command again"
                 )
         return rejects
 
     def _remedy(self) -> str:
         return (
-            f"reasons are in {self._rejects}. The alias was not moved; mend the documents in {self._source!r} or the "
+            f"reasons are in {self._rejects}. The alias was not moved; fix the documents in {self._source!r} or the "
             f"mapping of {self._target!r} and run the same command again, which sends them once more"
         )
 
@@ -192,32 +177,35 @@ class Move:
         self._catch_up(changes.now(self._client, self._source))
         self._client.indices.refresh(index=self._target)
         self._none_rejected()
-        self._job.note(verified=dict(self._check(self._source, self._target)), step="switch")
+        state = self._lease.state
+        pair = IndexPair(self._source, self._target, str(state["codebook"]), new=state["kind"] == "refresh")
+        drift = verify.check(self._client, self._settings, pair, self._context)
+        self._lease.note(verified=drift, step="switch")
 
     def _none_rejected(self) -> None:
-        if rejected := self._job.state.get("rejected"):
+        if rejected := self._lease.state.get("rejected"):
             raise UserError(f"{len(rejected)} documents were refused by {self._target!r}; {self._remedy()}")
 
     # --- switch
 
     def _switch(self) -> None:
         client, source, target = self._client, self._source, self._target
-        if lifecycle.aliased(client, self._section) != [target]:
+        if not self._switched():
             try:
-                lifecycle.announce(client, source, self._job.state["codebook"])
-                time.sleep(self._settings.drain_s)
+                indices.announce(client, source, self._lease.state["codebook"])
+                time.sleep(self._settings.drain_timeout_s)
                 self._catch_up(changes.now(client, source))
                 with self.timing.of("blocked"):
-                    lifecycle.block_writes(client, source, True)
+                    indices.block_writes(client, source, True)
                     self._catch_up(changes.now(client, source))
                     self._none_rejected()
                     self._reconcile()
-                    self._job.note(since=changes.now(client, target))
+                    self._lease.note(since=changes.now(client, target))
                     self._point()
             except BaseException:
                 self._back_out()
                 raise
-        self._job.note(step="finish")
+        self._lease.note(step="finish")
 
     def _reconcile(self) -> None:
         """Make the target hold exactly the documents of the source, which takes no writes now."""
@@ -229,13 +217,13 @@ class Move:
         have = set(changes.ids(client, target))
         self._bulk([Document(id, "", "delete") for id in sorted(have - wanted)])
         missing = sorted(wanted - have)  # somebody deleted in the target
-        for first in range(0, len(missing), self._settings.docs):
-            self._send(self._of_source(missing[first : first + self._settings.docs]))
+        for first in range(0, len(missing), self._section.bulk.docs):
+            self._send(self._of_source(missing[first : first + self._section.bulk.docs]))
         client.indices.refresh(index=target)
         ours, theirs = changes.count(client, target), changes.count(client, source)
         if ours != theirs:
             raise UserError(
-                f"{target!r} holds {ours} documents and {source!r} {theirs}, though writes stand still: does another "
+                f"{target!r} holds {ours} documents and {source!r} {theirs}, though writes are blocked: does another "
                 "program write to it? The alias was not moved; run this again"
             )
 
@@ -251,19 +239,19 @@ class Move:
 
     def _point(self) -> None:
         try:
-            lifecycle.point_alias(self._client, self._section, self._target)
-        except TransportError:  # the answer may have been lost, and the repetition then finds nothing to move
-            if lifecycle.aliased(self._client, self._section) != [self._target]:
+            point_alias(self._client, self._section.index, self._target)
+        except TransportError:  # the response may have been lost, and the repeated request then finds nothing to move
+            if not self._switched():
                 raise
 
     def _back_out(self) -> None:
         """Let writers and clauses go on with the source, unless the alias has moved."""
         try:
-            if lifecycle.aliased(self._client, self._section) != [self._target]:
-                lifecycle.block_writes(self._client, self._source, False)
-                lifecycle.announce(self._client, self._source, None)
+            if not self._switched():
+                indices.block_writes(self._client, self._source, False)
+                indices.announce(self._client, self._source, None)
         except TransportError as error:
-            self._tell(
+            self._context.progress.message(
                 f"the cluster did not let {self._source!r} take writes again ({reason_of(error.info) or error.error}): "
                 "it may still refuse them. Run the same command again to go on, or with --abandon to go back"
             )
@@ -271,19 +259,20 @@ class Move:
     # --- finish
 
     def _finish(self) -> None:
-        ends = time.monotonic() + self._settings.drain_s
+        ends = time.monotonic() + self._settings.drain_timeout_s
         while (left := ends - time.monotonic()) > 0:
-            self._mend()
-            time.sleep(min(left, MEND_S))
-        lifecycle.announce(self._client, self._source, None)
-        self._mend()
-        self._job.note(removed=lifecycle.retire(self._client, self._section, self._source), step="done")
+            self._repair()
+            time.sleep(min(left, REPAIR_INTERVAL_S))
+        indices.announce(self._client, self._source, None)
+        self._repair()
+        removed = indices.delete_old(self._client, self._section, self._source)
+        self._lease.note(removed=removed, step="done")
 
-    def _mend(self) -> None:
-        """Place documents anew that a pipeline gave a SID of the source's codebook just before the alias moved."""
+    def _repair(self) -> None:
+        """Reassign documents to which a pipeline gave a SID of the source's codebook just before the alias moved."""
         client, target = self._client, self._target
         client.indices.refresh(index=target)
-        ours = {"prefix": {"sid": f"{self._job.state['codebook']}/"}}
+        ours = {"prefix": {"sid": f"{self._lease.state['codebook']}/"}}
         body = {
             "query": {"bool": {"filter": [{"exists": {"field": "sid"}}], "must_not": [ours]}},
             "seq_no_primary_term": True,
@@ -291,12 +280,12 @@ class Move:
         }
         params = {"allow_partial_search_results": "false"}
         hits = client.search(index=target, body=body, params=params)["hits"]["hits"]
-        terms = self._sids.of([(hit["_id"], hit["_source"]) for hit in hits])
+        terms = self._context.sids.of([(hit["_id"], hit["_source"]) for hit in hits])
         made = [
             Document(hit["_id"], bulk.to_json({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
             for hit, term in zip(hits, terms, strict=True)
         ]
-        self._bulk(made)  # what was written in between is refused (409), and has its SID
+        self._bulk(made)  # what was written in between is a conflict (409), and has its SID
 
 
 def with_sid(id: str, source: Mapping[str, Any], term: str | None) -> Document:

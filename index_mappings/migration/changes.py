@@ -1,11 +1,11 @@
 """An index read in the order in which it was written.
 
-Each shard numbers its writes (`_seq_no`), and a document carries the number of its last one. So a copy is a reading
-from number -1 to now, what was written meanwhile is a reading from there on, and a reader that was killed goes on
-behind the last number that it noted. Numbers need no field that writers must keep up, and no clocks.
+Each shard numbers its writes (`_seq_no`), and a document carries the number of its last one. So a copy reads from
+number -1 to now, what was written meanwhile is read from there on, and a reader that was killed goes on after the last
+number that it noted. Writers need not maintain a field for that, and no clocks are compared.
 
 What numbers do not show is a deletion: the document is gone, and its number with it. Those are found by comparing ids
-(`ids`), once writes stand still.
+(`ids`), once writes are blocked.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from genrecall.errors import UserError
 Position = dict[int, int]
 """shard -> the highest number read, -1 where nothing was"""
 
-PATIENCE_S = 60.0  # for shards that are away
+SHARD_TIMEOUT_S = 60.0  # wait for unavailable shards
 SERVING = ("STARTED", "RELOCATING")
 IDS_A_PAGE = 10_000  # the most that OpenSearch returns at once by default
 
 
 @dataclass(frozen=True)
 class Written:
-    """A document as it is now. `source` is None where it was not asked for."""
+    """A document as it is now. `source` is None where it was not requested or the document does not exist."""
 
     id: str
     seq_no: int
@@ -106,25 +106,25 @@ def from_json(position: Mapping[str, int]) -> Position:
 
 
 def count(client: OpenSearch, index: str, query: Mapping[str, Any] | None = None, shard: int | None = None) -> int:
-    """Documents of `index`, or of one of its shards, that match. UserError where a shard did not answer: the client
-    would be told the sum of the others.
+    """Documents of `index`, or of one of its shards, that match. UserError where a shard did not answer, as the count
+    would lack its documents.
     """
     params = {} if shard is None else {"preference": f"_shards:{shard}|_primary"}
     answer = client.count(index=index, body={"query": query} if query else None, params=params)
     if answer["_shards"]["successful"] < answer["_shards"]["total"]:
-        raise UserError(_away(index, answer["_shards"]["successful"], answer["_shards"]["total"]))
+        raise UserError(_unavailable(index, answer["_shards"]["successful"], answer["_shards"]["total"]))
     found: int = answer["count"]
     return found
 
 
 def _primaries(client: OpenSearch, index: str) -> dict[int, dict[str, Any]]:
-    """Statistics of the primary of each shard. Waits for those that are away, as after the restart of a node.
+    """Statistics of the primary of each shard. Waits for unavailable ones, as after the restart of a node.
 
-    OpenSearch leaves a shard that is away out of its statistics, as if the index had fewer; a reading that believed it
-    would lose what that shard holds.
+    OpenSearch leaves unavailable shards out of its statistics, as if the index had fewer; a reader that relied on them
+    would lose what those shards hold.
     """
     wanted = int(client.indices.get_settings(index=index)[index]["settings"]["index"]["number_of_shards"])
-    ends = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + SHARD_TIMEOUT_S
     while True:
         stats = client.indices.stats(index=index, params={"level": "shards"})["indices"].get(index, {})
         found = {
@@ -135,13 +135,13 @@ def _primaries(client: OpenSearch, index: str) -> dict[int, dict[str, Any]]:
         }
         if len(found) == wanted:
             return found
-        if time.monotonic() > ends:
-            raise UserError(_away(index, len(found), wanted))
+        if time.monotonic() > deadline:
+            raise UserError(_unavailable(index, len(found), wanted))
         time.sleep(0.2)
 
 
-def _away(index: str, answering: int, shards: int) -> str:
+def _unavailable(index: str, answering: int, shards: int) -> str:
     return (
-        f"{answering} of {shards} shards of {index!r} answer: see `GET _cluster/allocation/explain` for what keeps the "
-        "others away, and run the same command again. Nothing is lost"
+        f"{answering} of {shards} shards of {index!r} answer: `GET _cluster/allocation/explain` says why the others do "
+        "not; then run the same command again. Nothing is lost"
     )

@@ -1,28 +1,27 @@
-"""Whether a filled index may take another's place, and how its answers differ: the drift report.
+"""Whether a filled index may replace another, and how its answers differ: the drift report.
 
-Codes of two codebooks have nothing to do with each other unless one was made from the other, so what moved is told by
-answers: the share of a query's hits that stay. `same_path` compares the codes themselves.
+Codes of two codebooks cannot be compared unless one was made from the other, so drift is measured on answers: the share
+of a query's hits that stay. `same_path` compares the codes themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from opensearchpy import OpenSearch
 
-from genrecall.config.opensearch import OpenSearchSection
+from genrecall.config.opensearch import RefreshSection
 from genrecall.errors import UserError
 from index_mappings.migration import changes
+from index_mappings.migration.context import IndexPair, MigrationContext, Search
 from index_mappings.search import Hits
 from index_mappings.sids import Sids
 
-Ask = Callable[[str, Sequence[str]], list[Hits]]
-"""(index, queries) -> what the generative clause alone finds for each; UserError where one fails."""
-
 SEED = 13
-PROBE = "shoes"  # asked where no query is given: the clause must answer, whatever it finds
+PROBE = "shoes"  # sent where there are no sample queries: the clause must answer, whatever it finds
+SAMPLE_SIZE = 200  # documents whose SID is checked
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,12 @@ class Drift:
 
     Attributes:
         documents, without_sid: of the new index.
-        not_in_bundle: documents whose SID the server gave, or that have none.
-        not_in_index: items of the bundle that no document is of.
+        not_in_bundle: documents whose SID the server assigned, or that have none.
+        not_in_index: items of the bundle without a document.
         sids, largest_sid: distinct SIDs of the documents (approximate above some thousands), documents of the largest.
-        sampled, same_path: documents looked up, and the share of them whose codes stay.
-        queries: asked of both indices.
-        overlap: mean share of a query's hits before that it finds after; None where no query found anything before.
+        sampled, same_path: documents checked, and the share of them whose codes stay.
+        queries: sent to both indices.
+        overlap: mean share of a query's hits before that it finds after; None where no query had hits before.
         empty_before, empty_after: queries without a hit.
     """
 
@@ -55,45 +54,32 @@ class Drift:
 
 
 def check(
-    client: OpenSearch,
-    section: OpenSearchSection,
-    source: str,
-    target: str,
-    codebook: str,
-    sids: Sids,
-    queries: Sequence[str],
-    ask: Ask | None,
-    made: bool,
+    client: OpenSearch, settings: RefreshSection, pair: IndexPair, context: MigrationContext
 ) -> dict[str, int | float | None]:
-    """The Drift from `source` to `target` as a mapping. UserError where `target` must not serve.
-
-    Args:
-        queries: asked of both indices; ask: None where neither the plugin nor a server is there to answer.
-        made: `target` was made for this move, so that its SIDs are the bundle's. An index that served before also holds
-            those that its pipeline gave to what was written then.
-    """
-    settings = section.refresh
+    """The Drift from `pair.source` to `pair.target` as a mapping. UserError where the target must not serve."""
+    target, sids = pair.target, context.sids
     documents = changes.count(client, target)
     without = documents - changes.count(client, target, {"exists": {"field": "sid"}})
     if without > settings.max_without_sid * documents:
         raise UserError(
             f"{without:,} of {documents:,} documents of {target!r} would have no SID and be lost to the generative "
             f"clause (opensearch.refresh.max_without_sid is {settings.max_without_sid:.1%}): train a bundle that knows "
-            "them, let the server place them (opensearch.refresh.endpoint), or raise the limit. The alias was not moved"
+            "them, let the server assign SIDs (opensearch.refresh.endpoint), or raise the limit. The alias was not "
+            "moved"
         )
     known = sum(id in sids.terms for id in changes.ids(client, target))
-    sampled, same = _sample(client, source, target, codebook, sids, settings.sample_sids, made)
+    sampled, same = _sample(client, pair, sids)
     before, after = [], []
-    if ask and settings.sample_queries:
-        after = _answers(ask, target, codebook, queries or [PROBE])[: len(queries)]
-        before = ask(source, queries)
+    if context.search and settings.sample_queries:
+        after = _search(context.search, pair, context.queries or [PROBE])[: len(context.queries)]
+        before = context.search(pair.source, context.queries)
     overlaps = [float(np.isin(old, new).mean()) for (old, _), (new, _) in zip(before, after, strict=True) if len(old)]
     overlap = round(float(np.mean(overlaps)), 4) if overlaps else None
     empty = [sum(len(ids) == 0 for ids, _ in answers) for answers in (before, after)]
     if overlap is not None and overlap < settings.min_overlap:
         raise UserError(
             f"queries keep {overlap:.1%} of their hits, but opensearch.refresh.min_overlap is "
-            f"{settings.min_overlap:.1%}: look at the new bundle, or lower the limit. The alias was not moved"
+            f"{settings.min_overlap:.1%}: check the new bundle, or lower the limit. The alias was not moved"
         )
     if after and empty[1] > empty[0] and empty[1] == len(after):
         raise UserError(f"no sample query finds anything in {target!r}. The alias was not moved")
@@ -116,36 +102,35 @@ def check(
     )
 
 
-def _answers(ask: Ask, target: str, codebook: str, queries: Sequence[str]) -> list[Hits]:
+def _search(search: Search, pair: IndexPair, queries: Sequence[str]) -> list[Hits]:
     """UserError where the clause gets no answer in the new codebook: once the alias moved, no search would."""
     try:
-        return ask(target, queries)
+        return search(pair.target, queries)
     except UserError as error:
         raise UserError(
-            f"the generative clause gets no answer in codebook {codebook!r}: {error}. Let the inference servers that "
-            "the clause asks load that bundle too, and run the same command again. The alias was not moved"
+            f"the generative clause gets no answer in codebook {pair.codebook!r}: {error}. Let the inference servers "
+            "that the clause asks load that bundle too, and run the same command again. The alias was not moved"
         ) from None
 
 
-def _sample(
-    client: OpenSearch, source: str, target: str, codebook: str, sids: Sids, size: int, made: bool
-) -> tuple[int, float | None]:
-    """(documents looked up, share whose codes are those of `source`). UserError for a SID that is not the bundle's."""
+def _sample(client: OpenSearch, pair: IndexPair, sids: Sids) -> tuple[int, float | None]:
+    """(documents checked, share whose codes are those of the source). UserError for a SID that is not the bundle's."""
     random = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": SEED, "field": "_seq_no"}}}
-    hits = client.search(index=target, body={"query": random, "size": size, "_source": ["sid"]})["hits"]["hits"]
+    body = {"query": random, "size": SAMPLE_SIZE, "_source": ["sid"]}
+    hits = client.search(index=pair.target, body=body)["hits"]["hits"]
     found = {hit["_id"]: hit["_source"].get("sid") for hit in hits}
     for id, term in found.items():
         wanted = sids.terms.get(id)
-        if (wanted is None or not made) and (term is None or term.startswith(f"{codebook}/")):
+        if (wanted is None or not pair.new) and (term is None or term.startswith(f"{pair.codebook}/")):
             continue  # the server's, or none
         if term != wanted:
             raise UserError(
-                f"document {id!r} of {target!r} has SID {term!r}, but the bundle says {wanted!r}: another program "
+                f"document {id!r} of {pair.target!r} has SID {term!r}, but the bundle has {wanted!r}: another program "
                 "writes to that index, or the bundle changed; `genrecall index refresh --abandon`, then begin again"
             )
     if not found:
         return 0, None
-    docs = client.mget(index=source, body={"ids": list(found)}, params={"_source": "sid"})["docs"]
+    docs = client.mget(index=pair.source, body={"ids": list(found)}, params={"_source": "sid"})["docs"]
     old = {doc["_id"]: path_of(doc.get("_source", {}).get("sid")) for doc in docs}
     return len(found), round(float(np.mean([path_of(term) == old.get(id) for id, term in found.items()])), 4)
 

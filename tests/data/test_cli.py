@@ -50,6 +50,15 @@ def test_check_lists_rejects_and_stops_with_code_2_when_there_are_too_many(
     assert (row["place"], row["line"], row["reason"]) == ("items.jsonl", 2, "title is empty")
 
 
+def test_simulating_without_a_checkout_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "simulation", None)  # as in an installed wheel
+    for arguments in (("synthesize", "--out", tmp_path / "shop"), ("simulate", tmp_path, "--out", tmp_path / "logs")):
+        assert run(monkeypatch, *arguments) == 2
+        assert "belong to the source checkout" in capsys.readouterr().err
+
+
 def test_mistakes_end_with_code_2_and_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,9 +19,11 @@ from genrecall.config.data import (
     QuerySource,
 )
 from genrecall.config.logs import LogsSection
+from genrecall.config.opensearch import ClusterSection
+from genrecall.data import index_rows
+from genrecall.data.index_rows import index_state
 from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
-from genrecall.data.rows import index_state
 from genrecall.errors import UserError
 from genrecall.local_node.node import Node
 from trainer.logs import build_requests, open_requests
@@ -53,8 +55,7 @@ def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
     yield DataSection(
         folder=tmp_path_factory.mktemp("empty"),
         name="shop",
-        cluster=node.url,
-        page_size=100,
+        cluster=ClusterSection(url=node.url),
         items=ItemSource(
             index=f"{PREFIX}-items", fields=ItemFields(id="_id", title="name", category="path[:1]", brand="maker.name")
         ),
@@ -68,7 +69,10 @@ def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
 
 
 @pytest.mark.node
-def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path: Path) -> None:
+def test_every_document_is_read_once_page_by_page(
+    section: DataSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_rows, "PAGE_ROWS", 100)
     data = read_dataset(section, tmp_path / "rejects.jsonl")
     assert sorted(data.items["item_id"].to_pylist()) == [f"p{n:04}" for n in range(COUNT)]
     row = next(row for row in data.items.to_pylist() if row["item_id"] == "p0007")
@@ -95,7 +99,7 @@ def test_logs_are_read_from_their_indices_again_only_when_those_change(section: 
     build_requests(section, LogsSection(partitions=2), items, tmp_path, Rejects(), progress=False)
     assert path.stat().st_mtime_ns == built
 
-    client = OpenSearch(section.cluster, timeout=60)
+    client = OpenSearch(section.cluster.url, timeout=60)
     shown: dict[str, Any] = {
         "query_id": "s2",
         "user_query": "shoes",
@@ -116,7 +120,9 @@ def test_missing_index_is_named(section: DataSection) -> None:
 
 
 def test_cluster_that_is_down_is_named(tmp_path: Path) -> None:
-    section = DataSection(folder=tmp_path, cluster="http://127.0.0.1:9", items=ItemSource(index="products"))
+    section = DataSection(
+        folder=tmp_path, cluster=ClusterSection(url="http://127.0.0.1:9"), items=ItemSource(index="products")
+    )
     with pytest.raises(
         UserError, match=r"data\.cluster http://127\.0\.0\.1:9 could not be read.*genrecall node status"
     ):

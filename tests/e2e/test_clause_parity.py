@@ -22,9 +22,9 @@ from opensearchpy.helpers import bulk
 
 from genrecall.client import AsyncClient, Client
 from genrecall.decoding.user import UserConfig
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from index_mappings.compose.composer import AsyncComposer, ClauseError, Composer, NoSids, Settings
-from index_mappings.lifecycle import normalization
+from index_mappings.pipelines import normalization
 from tests.faults import bundles, process
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
@@ -85,7 +85,7 @@ def shops(plugin_node, tmp_path_factory) -> Iterator[Shops]:
     client.search_pipeline.put(id=PIPELINE, body=normalization((0.3, 0.7)))
     server = process.start(root, tmp_path_factory.mktemp("server") / "server.log")
     try:
-        with asking(client, server.endpoint):
+        with plugin_endpoint(client, server.endpoint):
             yield Shops(client, plugin_node.url, server.endpoint, terms[0])
     finally:
         server.end()
@@ -131,7 +131,7 @@ def compose(kind, shops) -> Iterator[Compose]:
 @pytest.fixture
 def alone(kind, shops) -> Iterator[Compose]:
     """A composer, and the plugin, whose server is gone."""
-    with asking(shops.client, NOWHERE), composer(kind, shops.url, NOWHERE) as made:
+    with plugin_endpoint(shops.client, NOWHERE), composer(kind, shops.url, NOWHERE) as made:
         yield made
 
 
@@ -182,7 +182,6 @@ CASES = {
     "min_score": query(generative(min_score=0.002)),
     "min_score above all": query(generative(min_score=0.999), empty=True),
     "its codebook asserted": query(generative(codebook="v1")),
-    "numbers in quotes": query(generative(k="100", boost="2", min_score="0.001", ignore_unmapped="false")),
     "a user": query(generative(user={"gender": "f", "recent_sids": ["v1/1/1/1"], "recent_items": ["item-3", "?"]})),
     "nobody": query(generative(user={})),
     "bool with filter": query({"bool": {"must": [generative()], "filter": [CHEAP], "must_not": [MATCH]}}),

@@ -11,7 +11,7 @@ from opensearchpy.exceptions import TransportError
 
 from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
 from tests.e2e.commands import CONFIG, genrecall
@@ -84,7 +84,7 @@ def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     client = OpenSearch(plugin_node.url)
     with (
         inference_server(load(Config, CONFIG, overrides), ["v1"], work / "server.log") as endpoint,
-        asking(client, endpoint),
+        plugin_endpoint(client, endpoint),
     ):
         pipeline(client, "sids", {"sid": {}})
         client.indices.put_settings(index=INDEX, body={"index.default_pipeline": "sids"})
@@ -149,7 +149,7 @@ def test_a_bad_document_fails_alone(shop):
     )
     assert [item["status"] for item in done] == [201, 400, 400, 400, 201]
     reasons = [item["error"]["reason"] for item in done if "error" in item]
-    for reason, message in zip(reasons, ("is missing or empty", "has 20001 characters", "is no text"), strict=True):
+    for reason, message in zip(reasons, ("is missing or empty", "has 20001 characters", "is not text"), strict=True):
         assert f"[sid] field [title] {message}" in reason
 
 
@@ -227,7 +227,7 @@ def test_a_condition_spares_documents_that_bring_their_sid(shop):
 
 
 def test_without_the_server_writes_fail_and_say_so(shop):
-    with asking(shop.client, NOWHERE):
+    with plugin_endpoint(shop.client, NOWHERE):
         with pytest.raises(TransportError) as caught:
             shop.put("down", {"title": "red shoes"})
         assert caught.value.status_code == 503
@@ -240,7 +240,7 @@ def test_without_the_server_writes_fail_and_say_so(shop):
 def test_without_the_server_ignored_failures_are_indexed_without_sid_and_encoded_later(shop):
     pipeline(shop.client, "sids-ignoring", {"sid": {"ignore_failure": True}})
     batch = products(3, brand="Later")
-    with asking(shop.client, NOWHERE):
+    with plugin_endpoint(shop.client, NOWHERE):
         assert {item["status"] for item in shop.bulk(batch, pipeline="sids-ignoring", refresh="true")} == {201}
         assert shop.put("later", {"title": "alone"}, pipeline="sids-ignoring", refresh="true")["result"] == "created"
     lost = {"query": {"bool": {"must_not": {"exists": {"field": "sid"}}}}}
@@ -254,7 +254,7 @@ def test_without_the_server_ignored_failures_are_indexed_without_sid_and_encoded
 def test_without_the_server_on_failure_takes_over(shop):
     note = {"set": {"field": "text", "value": "{{ _ingest.on_failure_message }}"}}
     pipeline(shop.client, "sids-noting", {"sid": {"on_failure": [note]}})
-    with asking(shop.client, NOWHERE):
+    with plugin_endpoint(shop.client, NOWHERE):
         assert {item["status"] for item in shop.bulk(products(2, brand="Noted"), pipeline="sids-noting")} == {201}
     source = shop.source("bulk-Noted-1")
     assert "sid" not in source

@@ -16,7 +16,7 @@ from opensearchpy.exceptions import TransportError
 from genrecall import bundle
 from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
 from tests.e2e.commands import CONFIG, genrecall
@@ -68,7 +68,7 @@ def path(plugin_node, tmp_path_factory) -> Iterator[Built]:
     client = OpenSearch(plugin_node.url)
     with (
         inference_server(settings, ["v1", "tiny-lm"], work / "server.log") as endpoint,
-        asking(client, endpoint),
+        plugin_endpoint(client, endpoint),
     ):
         yield Built(settings, overrides, client, endpoint)
     client.indices.delete(index="e2e-*")
@@ -184,7 +184,7 @@ def test_any_text_of_reasonable_length_is_answered(path, text):
 
 
 def test_a_server_that_is_down_fails_or_falls_back_as_the_clause_says(path):
-    with asking(path.client, "127.0.0.1:1"):
+    with plugin_endpoint(path.client, "127.0.0.1:1"):
         status, text = path.failure(generative(query_text="never asked before"))
         assert status == 503
         assert "127.0.0.1:1" in text

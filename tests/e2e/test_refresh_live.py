@@ -22,12 +22,14 @@ from opensearchpy import OpenSearch
 from genrecall import bundle
 from genrecall.client import Client
 from genrecall.config import Config, load
-from genrecall.evaluation.folds import asking
+from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
-from index_mappings import lifecycle, search, sids
+from index_mappings import search, sids
+from index_mappings.alias import aliased
 from index_mappings.compose.composer import Composer
-from index_mappings.migration import refresh
+from index_mappings.index_settings import put_settings
+from index_mappings.lease import JobLease
 from tests.e2e.commands import CONFIG, genrecall
 from tests.e2e.live import Searches, Writer, everything, plain, table
 
@@ -65,7 +67,7 @@ class Shop:
         """An index of v1 under `alias`, with the processor `sid`; what to type for it, and its section."""
         overrides = [*self.overrides, f"opensearch.index={alias}"]
         genrecall("index", "load", "-c", CONFIG, "--bundle", "v1", *overrides)
-        lifecycle.put_settings(self.client, f"{alias}-v1", {"default_pipeline": PIPELINE})
+        put_settings(self.client, f"{alias}-v1", {"default_pipeline": PIPELINE})
         try:
             yield overrides, self.settings.opensearch.model_copy(update={"index": alias})
         finally:
@@ -90,7 +92,7 @@ def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     steps = ["generator.kind=lm", "generator.lm.item_stage.steps=10", "generator.lm.query_stage.steps=10"]
     genrecall("train", "-c", CONFIG, *overrides, *LEAN, *other, *steps)
     settings, client = load(Config, CONFIG, overrides), OpenSearch(plugin_node.url)
-    with inference_server(settings, ["v1", "v2"], work / "server.log") as endpoint, asking(client, endpoint):
+    with inference_server(settings, ["v1", "v2"], work / "server.log") as endpoint, plugin_endpoint(client, endpoint):
         client.ingest.put_pipeline(id=PIPELINE, body={"processors": [{"sid": {}}]})
         yield Shop(settings, overrides, client, lacking, endpoint, work)
     client.ingest.delete_pipeline(id=PIPELINE)
@@ -126,7 +128,7 @@ def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_l
                         reports[phase] = json.loads(told)
                     time.sleep(3)
                 stopped[phase], writer.refused = max(writer.refused, default=0.0), []
-                assert lifecycle.aliased(client, section) == [f"live-{codebook}"]
+                assert aliased(client, section.index) == [f"live-{codebook}"]
                 found = everything(client, "live")
                 assert {id: plain(source) for id, source in found.items()} == writer.documents
                 assert {source["sid"].partition("/")[0] for source in found.values()} == {codebook}
@@ -151,11 +153,11 @@ def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_l
 
 
 def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_it_the_same_command_goes_on(shop):
-    client, quick = shop.client, ["opensearch.refresh.drain_s=0"]
+    client, quick = shop.client, ["opensearch.refresh.drain_timeout_s=0"]
     with shop.indexed("unserved") as (overrides, section):
         with (
             inference_server(shop.settings, ["v1"], shop.work / "old.log") as old,
-            asking(client, old),
+            plugin_endpoint(client, old),
             Client(old) as server,
         ):
             command = ["index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *quick]
@@ -167,8 +169,8 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
             asked = genrecall(*command, "opensearch.refresh.endpoint=null", code=2)
             assert "the generative clause gets no answer in codebook 'v2'" in asked
             assert "Let the inference servers that the clause asks load that bundle too" in asked
-            assert refresh.state_of(client, section)["step"] == "verify"
-            assert lifecycle.aliased(client, section) == ["unserved-v1"]
+            assert JobLease.peek(client, section.index)[0]["step"] == "verify"
+            assert aliased(client, section.index) == ["unserved-v1"]
             searches, writer = Searches(section, Composer(client, server), ["red jumper"], RATE), Writer(section, 0.05)
             with searches.running(), writer.running():
                 time.sleep(1)
@@ -177,7 +179,7 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
             }
         report = json.loads(genrecall(*command, "--json", "opensearch.refresh.endpoint=null"))
         assert report["resumed"] is True
-        assert lifecycle.aliased(client, section) == ["unserved-v2"]
+        assert aliased(client, section.index) == ["unserved-v2"]
         found = everything(client, "unserved")
         assert {id: plain(source) for id, source in found.items()} == writer.documents
 
@@ -185,7 +187,7 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
 def test_items_that_the_bundle_lacks_are_placed_by_the_server_and_recalled_and_those_it_has_more_are_told(shop):
     client, terms = shop.client, shop.terms("v2")
     with shop.indexed("placed") as (overrides, _):
-        more = ["opensearch.refresh.drain_s=0", f"opensearch.refresh.endpoint={shop.endpoint}"]
+        more = ["opensearch.refresh.drain_timeout_s=0", f"opensearch.refresh.endpoint={shop.endpoint}"]
         told = genrecall("index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *more)
         assert f"  {len(shop.lacking)} documents are not in the bundle\n" in told
         assert f"  {NEW} items of the bundle are not in the index\n" in told

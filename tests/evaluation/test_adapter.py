@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genrecall.config.evaluation import AdapterSection
-from genrecall.evaluation.adapter import Pairs, QueryAdapter, _other_answers, dev_recall, train_adapter
+from genrecall.evaluation.adapter import Positives, QueryAdapter, _other_answers, dev_recall, train_adapter
 from genrecall.evaluation.channels_offline import knn
 from tests.evaluation.shop import shop
 
@@ -20,7 +20,7 @@ def one_thread() -> Iterator[None]:
 
 
 SMALL = AdapterSection(hidden=32, batch=16, random_items=20, max_steps=40, check_every=10)
-NONE = Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+NONE = Positives(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def unit(rows: int, dim: int, seed: int) -> np.ndarray:
@@ -28,12 +28,12 @@ def unit(rows: int, dim: int, seed: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def rotated(queries: int, seed: int) -> tuple[np.ndarray, np.ndarray, Pairs]:
+def rotated(queries: int, seed: int) -> tuple[np.ndarray, np.ndarray, Positives]:
     """Items, and queries that each point to one item after a rotation that the adapter has to learn."""
     items = unit(200, 16, seed)
     rotation, _ = np.linalg.qr(np.random.default_rng(seed + 1).normal(size=(16, 16)))
     rows = np.arange(queries) % len(items)
-    return items, (items[rows] @ rotation).astype(np.float32), Pairs(np.arange(queries), rows)
+    return items, (items[rows] @ rotation).astype(np.float32), Positives(np.arange(queries), rows)
 
 
 def test_an_untrained_adapter_leaves_knn_unchanged() -> None:
@@ -56,8 +56,8 @@ def test_vectors_keep_unit_norm() -> None:
 
 def test_training_finds_what_the_pairs_teach() -> None:
     items, queries, pairs = rotated(200, 3)
-    dev = Pairs(pairs.query[:100], pairs.item[:100])
-    train = Pairs(pairs.query[100:], pairs.item[100:])
+    dev = Positives(pairs.query[:100], pairs.item[:100])
+    train = Positives(pairs.query[100:], pairs.item[100:])
     before = dev_recall(QueryAdapter(16, 32), dev, items, queries)
     adapter = train_adapter([train], dev, items, queries, SMALL.model_copy(update={"max_steps": 200}), seed=0)
     assert dev_recall(adapter, dev, items, queries) > before + 0.2
@@ -71,8 +71,8 @@ def test_the_same_seed_trains_the_same_adapter() -> None:
 
 def test_training_that_only_harms_dev_is_undone() -> None:
     items = unit(200, 16, 6)
-    dev = Pairs(np.arange(50), np.arange(50))  # dev queries are their items: nothing can be better
-    wrong = Pairs(np.arange(50), np.arange(50)[::-1].copy())
+    dev = Positives(np.arange(50), np.arange(50))  # dev queries are their items: nothing can be better
+    wrong = Positives(np.arange(50), np.arange(50)[::-1].copy())
     adapter = train_adapter([wrong], dev, items, items[:50], SMALL, seed=0)
     np.testing.assert_allclose(adapter.apply_to(items), items, atol=1e-6)
 
@@ -82,10 +82,10 @@ def test_without_pairs_the_adapter_stays_untrained() -> None:
     np.testing.assert_allclose(train_adapter([NONE], NONE, items, items, SMALL, 0).apply_to(items), items, atol=1e-6)
 
 
-def test_dev_recall_ignores_given_items() -> None:
+def test_dev_recall_ignores_known_items() -> None:
     items = np.eye(60, 60, dtype=np.float32)
     query = items[:1] + np.linspace(0.5, 0, 60, dtype=np.float32)
-    dev = Pairs(np.array([0]), np.array([50]))  # ranked 51st
+    dev = Positives(np.array([0]), np.array([50]))  # ranked 51st
     plain = QueryAdapter(60, 4)
     assert dev_recall(plain, dev, items, query) == 0.0
     assert dev_recall(plain, dev, items, query, {0: np.array([0])}) == 1.0
@@ -101,6 +101,6 @@ def test_other_answers_of_a_query_are_no_negatives() -> None:
 @pytest.mark.parametrize("sources", [2, 3])
 def test_sources_of_unequal_size_are_all_learned_from(sources: int) -> None:
     items, queries, pairs = rotated(200, 8)
-    parts = [Pairs(pairs.query[:1], pairs.item[:1])] * (sources - 1) + [Pairs(pairs.query[1:], pairs.item[1:])]
+    parts = [Positives(pairs.query[:1], pairs.item[:1])] * (sources - 1) + [Positives(pairs.query[1:], pairs.item[1:])]
     adapter = train_adapter(parts, NONE, items, queries, SMALL, seed=0)
     assert not np.allclose(adapter.apply_to(queries), queries, atol=1e-3)

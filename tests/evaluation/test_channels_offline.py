@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.config.evaluation import Bm25Section
-from genrecall.evaluation.channels_node import asked_of
+from genrecall.evaluation.channels_node import node_channel
 from genrecall.evaluation.channels_offline import bm25, generative, knn
 from genrecall.expansion import SidItems
 from genrecall.records import QUERIES
@@ -96,7 +96,7 @@ def test_a_node_channel_sends_one_request_a_query_and_cuts_its_answer() -> None:
         sent.extend(body["text"] for body in bodies)
         return [(np.array(["a", "b", "c"]), np.array([3.0, 2.0, 1.0])) for _ in bodies]
 
-    channel = asked_of(search, lambda texts, depth: [{"text": text} for text in texts])
+    channel = node_channel(search, lambda texts, depth: [{"text": text} for text in texts])
     run = channel(queries(*(f"text {n}" for n in range(100))), 2)
     assert sent == [f"text {n}" for n in range(100)]
     assert len(run) == 100
@@ -104,6 +104,6 @@ def test_a_node_channel_sends_one_request_a_query_and_cuts_its_answer() -> None:
 
 
 def test_a_node_that_leaves_a_query_unanswered_is_an_error() -> None:
-    channel = asked_of(lambda bodies: [], lambda texts, depth: [{} for _ in texts])
+    channel = node_channel(lambda bodies: [], lambda texts, depth: [{} for _ in texts])
     with pytest.raises(ValueError, match="shorter"):
         channel(queries("x"), 2)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.evaluation.fusion import found, recall, rrf, shares, tune, union, unique
-from genrecall.evaluation.metrics import Judge
+from genrecall.evaluation.metrics import Evaluator
 from genrecall.evaluation.runs import EMPTY, Run, ranking
 from tests.evaluation.shop import judgments, run_of
 
@@ -42,7 +42,7 @@ def test_a_channel_that_only_harms_gets_weight_zero() -> None:
     queries = [f"q{n}" for n in range(30)]
     good = {q: _run(list("abcde"))["q"] for q in queries}
     bad = {q: _run(list("vwxyz"))["q"] for q in queries}
-    dev = Judge(judgments(**{q: dict.fromkeys("abcde", 1.0) for q in queries}), 1.0, ("R@5",))
+    dev = Evaluator(judgments(**{q: dict.fromkeys("abcde", 1.0) for q in queries}), 1.0, ("R@5",))
     weights = tune({"good": good, "bad": bad}, dev, [0.0, 1.0], 60)
     assert weights["good"] == 1.0
     assert weights["bad"] == 0.0
@@ -50,13 +50,13 @@ def test_a_channel_that_only_harms_gets_weight_zero() -> None:
 
 def test_weights_stay_equal_where_dev_cannot_tell() -> None:
     runs = {"one": run_of(q="a b"), "two": run_of(q="a c")}
-    dev = Judge(judgments(q={"a": 1.0}), 1.0, ("R@10",))
+    dev = Evaluator(judgments(q={"a": 1.0}), 1.0, ("R@10",))
     assert tune(runs, dev, [0.0, 0.5, 1.0], 60) == {"one": 1.0, "two": 1.0}
 
 
 def test_weights_stay_equal_without_dev_queries() -> None:
     runs: dict[str, Run] = {"one": {}, "two": {}}
-    assert tune(runs, Judge(judgments(), 1.0, ("R@10",)), [0.0, 1.0], 60) == {"one": 1.0, "two": 1.0}
+    assert tune(runs, Evaluator(judgments(), 1.0, ("R@10",)), [0.0, 1.0], 60) == {"one": 1.0, "two": 1.0}
 
 
 @given(st.integers(1, 500), st.integers(1, 5))
@@ -82,18 +82,18 @@ def test_a_union_never_exceeds_its_budget(one: list[str], two: list[str], three:
 
 
 def test_recall_of_a_union_by_hand() -> None:
-    judge = Judge(judgments(q={"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.1}), 1.0)
+    evaluator = Evaluator(judgments(q={"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.1}), 1.0)
     candidates = union([run_of(q="a x"), run_of(q="d b")], 4)
-    assert found(candidates, judge).tolist() == [2.0]
-    assert recall(candidates, judge).tolist() == pytest.approx([2 / 3])
+    assert found(candidates, evaluator).tolist() == [2.0]
+    assert recall(candidates, evaluator).tolist() == pytest.approx([2 / 3])
 
 
 def test_unique_finds_are_what_all_other_channels_miss() -> None:
-    judge = Judge(judgments(q=dict.fromkeys("abcd", 1.0)), 1.0)
+    evaluator = Evaluator(judgments(q=dict.fromkeys("abcd", 1.0)), 1.0)
     runs = {"one": run_of(q="a b"), "two": run_of(q="b x"), "three": run_of(q="c b")}
-    finds, missed = unique(runs, "three", depth=2, judge=judge)
+    finds, missed = unique(runs, "three", depth=2, evaluator=evaluator)
     assert (finds.tolist(), missed.tolist()) == ([1.0], [2.0])  # of c and d, which the others miss, it finds c
-    finds, missed = unique(runs, "two", depth=2, judge=judge)
+    finds, missed = unique(runs, "two", depth=2, evaluator=evaluator)
     assert (finds.tolist(), missed.tolist()) == ([0.0], [1.0])
 
 

@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.evaluation.metrics import Judge, bootstrap, bootstrap_ratio
+from genrecall.evaluation.metrics import Evaluator, bootstrap, bootstrap_ratio
 from genrecall.evaluation.runs import EMPTY, ranking
 from tests.evaluation.shop import judgments, run_of
 
 
 def test_recall_and_hit_rate_count_relevant_items_only() -> None:
-    judge = Judge(judgments(q={"a": 1.0, "b": 0.1, "c": 1.0, "d": 1.0}), 1.0, ("R@2", "R@10", "Success@1", "Success@2"))
-    values = judge.values(run_of(q="b a c x"))
+    evaluator = Evaluator(
+        judgments(q={"a": 1.0, "b": 0.1, "c": 1.0, "d": 1.0}), 1.0, ("R@2", "R@10", "Success@1", "Success@2")
+    )
+    values = evaluator.values(run_of(q="b a c x"))
     assert values["R@2"][0] == pytest.approx(1 / 3)
     assert values["R@10"][0] == pytest.approx(2 / 3)
     assert values["Success@1"][0] == 0  # b is no more than a substitute
@@ -20,42 +22,42 @@ def test_recall_and_hit_rate_count_relevant_items_only() -> None:
 
 
 def test_ndcg_uses_the_grades_with_linear_gain() -> None:
-    judge = Judge(judgments(q={"a": 1.0, "b": 0.1, "c": 0.01}), 1.0, ("nDCG@10",))
+    evaluator = Evaluator(judgments(q={"a": 1.0, "b": 0.1, "c": 0.01}), 1.0, ("nDCG@10",))
     ideal = 1.0 + 0.1 / math.log2(3) + 0.01 / math.log2(4)
     found = 0.1 + 1.0 / math.log2(3)
-    assert judge.values(run_of(q="b a"))["nDCG@10"][0] == pytest.approx(found / ideal)
+    assert evaluator.values(run_of(q="b a"))["nDCG@10"][0] == pytest.approx(found / ideal)
 
 
 def test_a_lower_threshold_makes_more_items_relevant() -> None:
-    judge = Judge(judgments(q={"a": 1.0, "b": 0.1}), 0.1, ("R@1",))
-    assert judge.relevant == {"q": {"a", "b"}}
-    assert judge.values(run_of(q="b"))["R@1"][0] == 0.5
+    evaluator = Evaluator(judgments(q={"a": 1.0, "b": 0.1}), 0.1, ("R@1",))
+    assert evaluator.relevant == {"q": {"a", "b"}}
+    assert evaluator.values(run_of(q="b"))["R@1"][0] == 0.5
 
 
 def test_queries_without_a_relevant_item_are_left_out_and_counted() -> None:
-    judge = Judge(judgments(q1={"a": 1.0}, q2={"a": 0.1}), 1.0)
-    assert judge.query_ids == ["q1"]
-    assert judge.skipped == 1
+    evaluator = Evaluator(judgments(q1={"a": 1.0}, q2={"a": 0.1}), 1.0)
+    assert evaluator.query_ids == ["q1"]
+    assert evaluator.skipped == 1
 
 
 def test_a_query_without_any_answer_counts_as_zero() -> None:
-    judge = Judge(judgments(q1={"a": 1.0}, q2={"a": 1.0}), 1.0, ("R@10", "nDCG@10"))
-    values = judge.values({"q1": EMPTY, **run_of(q2="a")})
+    evaluator = Evaluator(judgments(q1={"a": 1.0}, q2={"a": 1.0}), 1.0, ("R@10", "nDCG@10"))
+    values = evaluator.values({"q1": EMPTY, **run_of(q2="a")})
     assert values["R@10"].tolist() == [0.0, 1.0]
     assert values["nDCG@10"].tolist() == [0.0, 1.0]
 
 
 def test_a_query_missing_from_the_run_is_an_error() -> None:
     with pytest.raises(ValueError, match="no ranking for query 'q2'"):
-        Judge(judgments(q1={"a": 1.0}, q2={"a": 1.0}), 1.0).values(run_of(q1="a"))
+        Evaluator(judgments(q1={"a": 1.0}, q2={"a": 1.0}), 1.0).values(run_of(q1="a"))
 
 
 def test_the_order_of_a_ranking_decides_where_scores_tie() -> None:
-    judge = Judge(judgments(q={"a": 1.0}), 1.0, ("R@1",))
+    evaluator = Evaluator(judgments(q={"a": 1.0}), 1.0, ("R@1",))
     for first, expected in (("a", 1.0), ("z", 0.0)):
         items = [first, *sorted({"a", "z"} - {first})]
         run = {"q": ranking(np.array(items, dtype=object), np.ones(2))}
-        assert judge.values(run)["R@1"][0] == expected
+        assert evaluator.values(run)["R@1"][0] == expected
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

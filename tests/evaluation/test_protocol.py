@@ -10,7 +10,17 @@ import pytest
 
 from genrecall.errors import UserError
 from genrecall.evaluation import protocol
-from genrecall.evaluation.protocol import Leak, Opened, ask, asked, check_no_leak, fold_key, given, run_fold, splits
+from genrecall.evaluation.protocol import (
+    FoldChannels,
+    JudgmentLeakError,
+    check_no_leak,
+    fold_key,
+    held_out_queries,
+    known_items,
+    retrieve,
+    run_fold,
+    splits,
+)
 from genrecall.evaluation.runs import Run, ranking
 from genrecall.records import Dataset, Split
 from tests.evaluation.shop import judgments, shop
@@ -54,13 +64,13 @@ def test_splits_of_both_regimes_pass_their_own_leak_check() -> None:
 
 def test_a_test_query_in_train_is_a_leak() -> None:
     split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
-    with pytest.raises(Leak, match="is in train and in test"):
+    with pytest.raises(JudgmentLeakError, match="is in train and in test"):
         check_no_leak(shop(), replace(split, train=pa.concat_tables([split.train, split.test.slice(0, 1)])), True)
 
 
 def test_a_test_query_in_dev_is_a_leak() -> None:
     split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
-    with pytest.raises(Leak, match="dev"):
+    with pytest.raises(JudgmentLeakError, match="dev"):
         check_no_leak(shop(), replace(split, dev=pa.concat_tables([split.dev, split.test.slice(0, 1)])), True)
 
 
@@ -69,26 +79,26 @@ def test_a_test_query_in_other_words_is_a_leak() -> None:
     other = pa.table({"query_id": ["z"], "text": ["mugs red"]}, schema=dataset.queries.schema)
     dataset = replace(dataset, queries=pa.concat_tables([dataset.queries, other]))  # q00 is "red mug"
     split = Split("s", judgments(z={"i00": 1.0}), judgments(), judgments(q00={"i04": 1.0}))
-    with pytest.raises(Leak, match="same stems"):
+    with pytest.raises(JudgmentLeakError, match="same stems"):
         check_no_leak(dataset, split, unseen=True)
     check_no_leak(dataset, split, unseen=False)
 
 
 def test_an_item_to_be_found_that_is_known_already_is_a_leak() -> None:
     split = Split("s", judgments(q00={"i00": 1.0}), judgments(), judgments(q00={"i00": 1.0, "i04": 1.0}))
-    with pytest.raises(Leak, match="is in train and in test"):
+    with pytest.raises(JudgmentLeakError, match="is in train and in test"):
         check_no_leak(shop(), split, unseen=False)
 
 
-def test_unseen_queries_have_no_given_items() -> None:
-    assert all(given(split) == {} for split in splits(shop(), "unseen", 4, 1.0, seed=1))
+def test_unseen_queries_have_no_known_items() -> None:
+    assert all(known_items(split) == {} for split in splits(shop(), "unseen", 4, 1.0, seed=1))
 
 
 def test_recurring_queries_never_list_what_training_knows() -> None:
     split = splits(shop(), "recurring", 4, 1.0, seed=1)[0]
-    known = given(split)
+    known = known_items(split)
     assert known
-    runs = ask(shop(), split, {"all": channel}, depth=30)
+    runs = retrieve(shop(), split, {"all": channel}, depth=30)
     for query, r in runs["all"].items():
         assert not known.get(query, set()) & set(r.item_ids)
         assert len(r.item_ids) == 30  # asked deeper, so taking items out leaves enough
@@ -97,38 +107,38 @@ def test_recurring_queries_never_list_what_training_knows() -> None:
 def test_only_dev_and_test_queries_are_asked() -> None:
     split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
     wanted = set(split.dev["query_id"].to_pylist()) | set(split.test["query_id"].to_pylist())
-    assert set(asked(shop(), split)["query_id"].to_pylist()) == wanted
+    assert set(held_out_queries(shop(), split)["query_id"].to_pylist()) == wanted
     assert len(wanted) < 16
 
 
 def test_a_finished_fold_is_taken_from_disk(tmp_path: Path) -> None:
     split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
-    opened: list[str] = []
-    first = run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
-    again = run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
-    assert opened == ["fold0"]
-    assert again.notes == first.notes == {"told": 1}
+    entered: list[str] = []
+    first = run_fold(shop(), split, _opening(entered), 20, tmp_path, "key")
+    again = run_fold(shop(), split, _opening(entered), 20, tmp_path, "key")
+    assert entered == ["fold0"]
+    assert again.notes == first.notes == {"note": 1}
     for query, r in first.runs["all"].items():
         assert again.runs["all"][query].item_ids.tolist() == r.item_ids.tolist()
-    run_fold(shop(), split, _opening(opened), 20, tmp_path, "other key")
-    assert opened == ["fold0", "fold0"]
+    run_fold(shop(), split, _opening(entered), 20, tmp_path, "other key")
+    assert entered == ["fold0", "fold0"]
 
 
 def test_an_interrupted_fold_is_asked_again(tmp_path: Path) -> None:
     split = splits(shop(), "unseen", 4, 1.0, seed=1)[0]
 
     @contextmanager
-    def failing(split: Split) -> Iterator[Opened]:
+    def failing(split: Split) -> Iterator[FoldChannels]:
         def broken(queries: pa.Table, depth: int) -> Run:
             raise KeyboardInterrupt
 
-        yield Opened({"all": channel, "broken": broken})
+        yield FoldChannels({"all": channel, "broken": broken})
 
     with pytest.raises(KeyboardInterrupt):
         run_fold(shop(), split, failing, 20, tmp_path, "key")
-    opened: list[str] = []
-    run_fold(shop(), split, _opening(opened), 20, tmp_path, "key")
-    assert opened == ["fold0"]
+    entered: list[str] = []
+    run_fold(shop(), split, _opening(entered), 20, tmp_path, "key")
+    assert entered == ["fold0"]
 
 
 def test_a_key_changes_with_all_that_decides_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +156,10 @@ def test_a_key_changes_with_all_that_decides_a_fold(monkeypatch: pytest.MonkeyPa
     assert len(set(keys)) == len(keys)
 
 
-def _opening(opened: list[str]):  # type: ignore[no-untyped-def]
+def _opening(entered: list[str]):  # type: ignore[no-untyped-def]
     @contextmanager
-    def open_channels(split: Split) -> Iterator[Opened]:
-        opened.append(split.name)
-        yield Opened({"all": channel}, {"told": 1})
+    def open_fold(split: Split) -> Iterator[FoldChannels]:
+        entered.append(split.name)
+        yield FoldChannels({"all": channel}, {"note": 1})
 
-    return open_channels
+    return open_fold

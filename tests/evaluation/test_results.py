@@ -11,7 +11,7 @@ import pytest
 
 from genrecall.config.evaluation import EvaluationSection
 from genrecall.evaluation.metrics import MEASURES
-from genrecall.evaluation.protocol import FoldRuns, ask, splits
+from genrecall.evaluation.protocol import FoldRuns, retrieve, splits
 from genrecall.evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
 from genrecall.evaluation.runs import Channel, Run, ranking
 from genrecall.reports import evaluation_report, summary, verdict
@@ -46,7 +46,7 @@ CHANNELS = {BM25: noisy(1, 0.6), KNN: noisy(2, 0.6), ADAPTED: noisy(3, 0.5), GEN
 def folds(regime: str, channels: dict[str, Channel] = CHANNELS) -> list[FoldRuns]:
     notes = {"chosen": "hierarchical", "candidates": {"cq_sid": {"R@50": 0.5}, "hierarchical": {"R@50": 0.6}}}
     return [
-        FoldRuns(split, ask(shop(), split, channels, SECTION.depth), notes)
+        FoldRuns(split, retrieve(shop(), split, channels, SECTION.depth), notes)
         for split in splits(shop(), regime, 4, 1.0, seed=1)
     ]
 

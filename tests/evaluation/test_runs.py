@@ -20,7 +20,7 @@ def test_top_leaves_out_what_is_not_ranked() -> None:
     assert top(np.full(4, -np.inf), 3).tolist() == []
 
 
-def test_given_items_are_taken_out_before_the_cut() -> None:
+def test_known_items_are_taken_out_before_the_cut() -> None:
     run = without(run_of(q1="a b c d", q2="a b"), {"q1": {"a", "c"}}, depth=2)
     assert run["q1"].item_ids.tolist() == ["b", "d"]
     assert run["q2"].item_ids.tolist() == ["a", "b"]

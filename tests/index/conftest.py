@@ -4,9 +4,10 @@ import itertools
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -16,12 +17,14 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import BulkSection, OpenSearchSection
 from genrecall.local_node.node import Node
+from genrecall.opensearch import connect
 from genrecall.records import ITEMS
-from index_mappings.client import connect
-from index_mappings.lifecycle import Meta
+from index_mappings.load import LoadInput, LoadReport, load
+from index_mappings.meta import IndexMeta
+from index_mappings.progress import Progress
 
 DIMENSION = 8
-META = Meta(codebook="v1", assignments="a" * 64, encoder="minilm")
+META = IndexMeta(codebook="v1", assignments="a" * 64, encoder="minilm")
 _names = itertools.count()
 
 
@@ -47,6 +50,25 @@ class Shop:
         vectors = np.random.default_rng(0).normal(size=(count, DIMENSION)).astype(np.float32)
         terms = {row["item_id"]: f"v1/{i % 3}/{i % 4}/{i % 2}" for i, row in enumerate(rows)}
         return cls(pa.Table.from_pylist(rows, ITEMS), terms, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def fill(
+    section: OpenSearchSection,
+    shop: Shop,
+    folder: Path,
+    meta: IndexMeta = META,
+    switch: bool = False,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> LoadReport:
+    source = LoadInput(meta, shop.items, shop.terms, shop.vectors, {"items": "sha"})
+    return load(connect(section), section, source, folder, switch, Progress(advance=advance))
+
+
+def everything(client: OpenSearch, index: str) -> dict[str, dict]:
+    """Every document of an index of less than a thousand."""
+    client.indices.refresh(index=index)
+    hits = client.search(index=index, body={"size": 1000})["hits"]["hits"]
+    return {hit["_id"]: hit["_source"] for hit in hits}
 
 
 @dataclass

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from genrecall.config.opensearch import OpenSearchSection
-from index_mappings.client import connect
-from index_mappings.lifecycle import Meta
+from genrecall.opensearch import connect
+from index_mappings.meta import IndexMeta
 from index_mappings.migration import refresh
+from index_mappings.migration.context import MigrationContext
 from index_mappings.sids import Sids
 
 READING = ("_search", "_count", "_mget", "_refresh")
 
 
-def run(section: OpenSearchSection, meta: Meta, terms: dict[str, str], folder: Path, move: str, changes: int) -> None:
+def run(
+    section: OpenSearchSection, meta: IndexMeta, terms: dict[str, str], folder: Path, move: str, changes: int
+) -> None:
     client = connect(section)
     perform, done = client.transport.perform_request, 0
 
@@ -28,11 +31,10 @@ def run(section: OpenSearchSection, meta: Meta, terms: dict[str, str], folder: P
         return answer
 
     client.transport.perform_request = deadly  # type: ignore[method-assign]
-    section = section.model_copy(
-        update={"refresh": section.refresh.model_copy(update={"max_without_sid": 0.1, "lease_s": 60})}
-    )
-    tools = refresh.Tools(Sids(terms, None), None, (), folder)
+    settings = section.refresh.model_copy(update={"max_without_sid": 0.1})
+    section = section.model_copy(update={"refresh": settings, "lease_s": 60})
+    context = MigrationContext(Sids(terms, None), None, (), folder)
     if move == "refresh":
-        refresh.refresh(client, section, meta, tools)
+        refresh.refresh(client, section, meta, context)
     else:
-        refresh.rollback(client, section, tools)
+        refresh.rollback(client, section, context)

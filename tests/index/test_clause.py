@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genrecall.client import Reply, ServerError
-from index_mappings.compose.composer import Ask, ClauseError, NoSids, Settings, composing
-from index_mappings.compose.indices import Mappings, ReadMapping
+from index_mappings.compose.composer import ClauseError, GenerateCall, NoSids, Settings, compose_steps
+from index_mappings.compose.mappings import Mappings, ReadMapping
 
 TEXT = "red shoes"
 GONE = ServerError("no inference server answers", grpc.StatusCode.UNAVAILABLE)
@@ -30,15 +30,15 @@ def index(codebook, **types):
     return {"mappings": {**meta, "properties": properties}}
 
 
-def reply(ask: Ask) -> Reply:
+def reply(call: GenerateCall) -> Reply:
     """Two SIDs a prompt: the first code tells the length of its text, so that answers can be told apart."""
-    codes = [np.array([[len(p.text), 0, 1], [len(p.text), 0, 2]], np.int32) for p in ask.prompts]
+    codes = [np.array([[len(p.text), 0, 1], [len(p.text), 0, 2]], np.int32) for p in call.queries]
     scores = [np.log(np.array([0.5, 0.25], np.float32))] * len(codes)
-    return Reply(ask.codebook, "lm-0", codes, scores, {})
+    return Reply(call.codebook, "lm-0", codes, scores, {})
 
 
 class Run:
-    """`composing` with the answers of a table of mappings and of `server`; notes what it asked."""
+    """`compose_steps` with the answers of a table of mappings and of `server`; notes what it asked."""
 
     def __init__(self, mappings=None, server=reply, **settings):
         self.mappings = {"shop-v1": index("v1")} if mappings is None else mappings
@@ -47,7 +47,7 @@ class Run:
         self.reads, self.calls = [], []
 
     def __call__(self, body, index="shop"):
-        steps = composing(body, index, self.kept, self.settings, self.failures)
+        steps = compose_steps(body, index, self.kept, self.settings, self.failures)
         answer = None
         try:
             while True:
@@ -107,7 +107,7 @@ def test_min_score_leaves_out_what_is_less_likely():
 
 def test_given_sids_are_not_asked_for():
     run = Run()
-    body = given("v1/0/0/1", {"sid": "v1/0/0/2", "score": "0.5"}, {"sid": "v1/0/0/3"})
+    body = given("v1/0/0/1", {"sid": "v1/0/0/2", "score": 0.5}, {"sid": "v1/0/0/3"})
     assert run(body) == terms(**{"v1/0/0/1": 1.0, "v1/0/0/2": 0.5, "v1/0/0/3": 1.0})
     assert run(given(codebook="v1")) == {"match_none": {}}
     assert not run.calls
@@ -164,7 +164,7 @@ def test_prompts_of_one_codebook_are_one_call():
     words = [{"generative": {"sid": {"query_text": text, "user": {"gender": "f"}}}} for text in ("a", "bb", "a")]
     first, second, third = run({"hybrid": {"queries": words}})["hybrid"]["queries"]
     (call,) = run.calls
-    assert [p.text for p in call.prompts] == ["a", "bb"]
+    assert [p.text for p in call.queries] == ["a", "bb"]
     assert first == third == terms(**{"v1/1/0/1": 0.5, "v1/1/0/2": 0.25})
     assert second == terms(**{"v1/2/0/1": 0.5, "v1/2/0/2": 0.25})
 
@@ -172,7 +172,7 @@ def test_prompts_of_one_codebook_are_one_call():
 def test_a_call_says_what_the_clause_says_and_defaults_are_the_plugins():
     user = {"gender": "f", "recent_sids": "v1/0/0/0", "recent_items": ["B1"]}
     run = Run()
-    run({"bool": {"should": [generative(k="7", beam_width=9, timeout="40ms", user=user), generative()]}})
+    run({"bool": {"should": [generative(k=7, beam_width=9, timeout="40ms", user=user), generative()]}})
     chosen, default = (call.arguments for call in run.calls)
     assert chosen.pop("users") == [
         {"gender": "f", "age_band": "", "recent_sids": ("v1/0/0/0",), "recent_items": ("B1",)}
@@ -193,7 +193,7 @@ def test_two_indices_of_two_codebooks_are_asked_for_in_both():
 
 def test_one_bad_prompt_of_a_call_does_not_fail_the_others():
     def server(ask):
-        bad = any(p.text == "bad" for p in ask.prompts)
+        bad = any(p.text == "bad" for p in ask.queries)
         return ServerError("text is refused", grpc.StatusCode.INVALID_ARGUMENT) if bad else reply(ask)
 
     run = Run(server=server)
@@ -379,7 +379,7 @@ def test_a_fallback_may_be_a_clause_of_its_own_and_is_asked_only_then():
     run = Run()
     assert run(generative(on_failure=fallback)) == GENERATED
     assert len(run.calls) == 1
-    failed = Run(server=lambda ask: reply(ask) if ask.prompts[0].text == "a" else GONE)
+    failed = Run(server=lambda ask: reply(ask) if ask.queries[0].text == "a" else GONE)
     assert failed(generative(on_failure=fallback)) == {"bool": {"must": [terms(**{"v1/1/0/1": 0.5, "v1/1/0/2": 0.25})]}}
 
 
@@ -403,14 +403,14 @@ REFUSED = [
             ({"k": 0}, r"k \[0\] is out of range"),
             ({"k": 1025}, r"k \[1025\] is out of range"),
             ({"k": 513}, r"k \[513\] is too large.*Settings.max_k"),
-            ({"k": "many"}, r"k \[many\] is no whole number"),
+            ({"k": "many"}, r"k \[many\] is not an integer"),
             ({"k": True}, r"k \[True\]"),
             ({"beam_width": 49}, r"beam_width \[49\] is below k \[50\]"),
             ({"beam_width": -1}, r"beam_width \[-1\] is below"),
             ({"beam_width": 2**31}, "beam_width .* out of range"),
             ({"timeout": "0ms"}, r"timeout \[0ms\] is out of range"),
             ({"timeout": "61s"}, r"timeout \[61s\] is out of range"),
-            ({"timeout": "1.5s"}, r"timeout \[1.5s\] is no duration"),
+            ({"timeout": "1.5s"}, r"timeout \[1.5s\] is not a duration"),
             ({"timeout": 40}, r"timeout \[40\]"),
             ({"on_failure": "give_up"}, r"on_failure \[give_up\] is unknown"),
             ({"on_failure": {}}, "on_failure"),

@@ -13,8 +13,9 @@ from genrecall import bundle
 from genrecall.cli.index import app
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import lifecycle
-from index_mappings.client import connect
+from genrecall.opensearch import connect
+from index_mappings.create import create
+from index_mappings.meta import IndexMeta
 from tests.index.conftest import Shop
 
 pytestmark = pytest.mark.node
@@ -70,8 +71,8 @@ def test_a_catalogue_gets_into_its_index_and_stays_as_it_is_when_loaded_again(ru
 
 
 def test_index_of_another_bundle_of_the_same_name_is_refused(run, section: OpenSearchSection):
-    meta = lifecycle.Meta("v1", "0" * 64, "minilm")
-    lifecycle.create(connect(section), section, meta, 384)
+    meta = IndexMeta("v1", "0" * 64, "minilm")
+    create(connect(section), section, meta, 384)
     with pytest.raises(UserError, match=r"another bundle of the name 'v1'.*--replace"):
         run("create")
     assert json.loads(run("create", "--replace", "--json"))["new"]
@@ -114,7 +115,12 @@ def test_assignments_that_the_codebook_lacks_are_refused(run, tmp_path: Path):
 
 @pytest.mark.slow
 def test_refresh_and_rollback_tell_what_they_did(run, section: OpenSearchSection, tmp_path: Path):
-    changes = ("endpoint=null", "drain_s=0", "max_without_sid=0.2", "sample_queries=0")  # no server is there to answer
+    changes = (
+        "endpoint=null",
+        "drain_timeout_s=0",
+        "max_without_sid=0.2",
+        "sample_queries=0",
+    )  # no server is there to answer
     quick = [f"opensearch.refresh.{change}" for change in changes]
     run("load")
     publish(tmp_path / "bundles", "v2", [f"B{i:04}" for i in range(20)][::-1])

@@ -1,7 +1,6 @@
-"""Templates, query bodies, documents, batches and the journal: what needs no node."""
+"""Templates, query bodies, documents and batches: what needs no node."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings import search
-from index_mappings.bulk import Document, Journal, Reject, batches, documents
-from index_mappings.lifecycle import index_name, normalization, reciprocal_rank
+from index_mappings.bulk import Document, batches, documents
 from index_mappings.load import terms_of
+from index_mappings.meta import index_name
+from index_mappings.pipelines import normalization, reciprocal_rank
 from index_mappings.render import render
 from tests.index.conftest import Shop
 
@@ -31,7 +31,6 @@ def test_values_keep_their_type_and_text_around_them_is_kept():
         replicas=0,
         refresh_interval="1s",
         dimension=384,
-        space="cosinesimil",
         m=16,
         ef_construction=100,
     )
@@ -100,7 +99,7 @@ def test_generative_clause_leaves_out_what_is_not_given():
 def test_an_item_without_a_sid_has_no_sid_field():
     shop = Shop.of(3)
     del shop.terms["B0001"]
-    sources = [json.loads(d.source) for d in documents(shop.items, shop.terms, shop.vectors, 6)]
+    sources = [json.loads(d.source) for d in documents(shop.items, shop.terms, shop.vectors)]
     assert [source.get("sid") for source in sources] == ["v1/0/0/0", None, "v1/2/2/0"]
     assert np.allclose([source["vector"] for source in sources], shop.vectors, atol=1e-6)
     assert sources[1]["category"] == ["Home", "lamp"]
@@ -108,7 +107,7 @@ def test_an_item_without_a_sid_has_no_sid_field():
 
 def test_documents_go_on_from_a_row():
     shop = Shop.of(5)
-    assert [d.id for d in documents(shop.items, shop.terms, shop.vectors, 6, start=3)] == ["B0003", "B0004"]
+    assert [d.id for d in documents(shop.items, shop.terms, shop.vectors, start=3)] == ["B0003", "B0004"]
 
 
 def test_ids_that_json_must_escape_stay_whole():
@@ -131,24 +130,3 @@ def test_batches_keep_every_document_in_order_within_both_limits(texts: list[str
     assert [document for batch in cut for document in batch] == stream
     assert all(len(batch) <= count for batch in cut)
     assert all(len(batch) == 1 or sum(len(d.lines.encode()) for d in batch) <= size for batch in cut)
-
-
-# --- journal
-
-
-def test_journal_of_the_same_load_is_taken_up(tmp_path: Path):
-    load = {"index": "shop-v1", "uuid": "x", "rows": 9}
-    first = Journal(tmp_path / "a" / "shop-v1.json", load)
-    first.advance(5, [Reject("B1", 400, "bad")])
-    again = Journal(first.path, load)
-    assert (again.done, again.rejected) == (5, 1)
-    assert json.loads(again.rejects.read_text()) == {"item_id": "B1", "status": 400, "reason": "bad"}
-
-
-def test_journal_of_another_load_is_begun_anew(tmp_path: Path):
-    journal = Journal(tmp_path / "shop-v1.json", {"uuid": "x"})
-    journal.advance(5, [Reject("B1", 400, "bad")])
-    other = Journal(journal.path, {"uuid": "y"})
-    assert (other.done, other.rejected) == (0, 0)
-    assert not other.rejects.exists()
-    assert Journal(journal.path, {"uuid": "y"}).done == 0

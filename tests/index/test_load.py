@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,28 +13,34 @@ import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 
-from genrecall.config.opensearch import OpenSearchSection
+from genrecall.config.opensearch import OpenSearchSection, RefreshSection
 from genrecall.errors import UserError
-from index_mappings import lifecycle, search
-from index_mappings.client import connect, explained
-from index_mappings.load import Report, load
-from tests.index.conftest import META, Faults, Shop
+from genrecall.opensearch import connect, explain_errors
+from index_mappings import search
+from index_mappings.alias import aliased
+from index_mappings.bulk import Reject
+from index_mappings.create import create, put_template
+from index_mappings.lease import JobLease
+from index_mappings.load import LoadProgress
+from index_mappings.meta import read_mapping, read_meta, vector_dimension
+from index_mappings.migration import refresh
+from index_mappings.migration.context import MigrationContext
+from index_mappings.pipelines import normalization, reciprocal_rank
+from index_mappings.progress import Progress
+from index_mappings.sids import Sids
+from index_mappings.status import status
+from tests.index.conftest import META, Faults, Shop, fill
 
 pytestmark = pytest.mark.node
-
-
-def fill(section: OpenSearchSection, shop: Shop, folder: Path, meta: lifecycle.Meta = META, **options) -> Report:
-    client = connect(section)
-    return load(client, section, meta, shop.items, shop.terms, shop.vectors, {"items": "sha"}, folder, **options)
 
 
 # --- create
 
 
 def test_created_index_names_its_codebook_and_uses_the_lucene_engine(client: OpenSearch, section: OpenSearchSection):
-    name, new = lifecycle.create(client, section, META, 8)
+    name, new = create(client, section, META, 8)
     assert (name, new) == (f"{section.index}-v1", True)
-    assert lifecycle.read_meta(client, name) == META
+    assert read_meta(client, name) == META
     mapping = client.indices.get_mapping(index=name)[name]["mappings"]
     assert mapping["properties"]["vector"]["method"]["engine"] == "lucene"
     assert mapping["properties"]["sid"] == {"type": "keyword"}
@@ -41,8 +48,8 @@ def test_created_index_names_its_codebook_and_uses_the_lucene_engine(client: Ope
 
 
 def test_creating_again_changes_nothing(client: OpenSearch, section: OpenSearchSection):
-    lifecycle.create(client, section, META, 8)
-    assert lifecycle.create(client, section, META, 8) == (f"{section.index}-v1", False)
+    create(client, section, META, 8)
+    assert create(client, section, META, 8) == (f"{section.index}-v1", False)
 
 
 @pytest.mark.parametrize(
@@ -54,41 +61,44 @@ def test_creating_again_changes_nothing(client: OpenSearch, section: OpenSearchS
     ],
 )
 def test_index_of_something_else_is_refused(client: OpenSearch, section, change: dict, dimension: int, message: str):
-    lifecycle.create(client, section, META, 8)
+    create(client, section, META, 8)
     with pytest.raises(UserError, match=message):
-        lifecycle.create(client, section, replace(META, **change), dimension)
+        create(client, section, replace(META, **change), dimension)
 
 
 def test_index_of_another_codebook_is_refused(client: OpenSearch, section: OpenSearchSection):
-    lifecycle.put_template(client, section, 8)
+    put_template(client, section, 8)
     body = {"mappings": {"_meta": {"genrecall": {"codebook": "v9"}}}}
     client.indices.create(index=f"{section.index}-v1", body=body)
     with pytest.raises(UserError, match="holds codebook 'v9', not 'v1'"):
-        lifecycle.create(client, section, META, 8)
+        create(client, section, META, 8)
 
 
 def test_index_that_genrecall_did_not_make_is_refused(client: OpenSearch, section: OpenSearchSection):
     client.indices.create(index=f"{section.index}-v1")
     with pytest.raises(UserError, match="names no codebook"):
-        lifecycle.create(client, section, META, 8)
+        create(client, section, META, 8)
 
 
 def test_replace_makes_the_index_anew(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
     fill(section, Shop.of(5), tmp_path)
-    assert lifecycle.create(client, section, replace(META, encoder="other"), 16, replace=True)[1]
-    assert lifecycle.dimension_of(client, f"{section.index}-v1") == 16
+    assert create(client, section, replace(META, encoder="other"), 16, replace=True)[1]
+    assert vector_dimension(read_mapping(client, f"{section.index}-v1")) == 16
 
 
 def test_an_index_in_the_place_of_the_alias_is_refused(client: OpenSearch, section: OpenSearchSection):
     taken = section.model_copy(update={"index": f"{section.index}-taken"})
     client.indices.create(index=taken.index)
     with pytest.raises(UserError, match="is an index, but is to be the alias"):
-        lifecycle.create(client, taken, META, 8)
+        create(client, taken, META, 8)
 
 
 def test_no_cluster_is_told_with_the_remedy():
     section = OpenSearchSection(url="http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"no OpenSearch answers at .*:9 .*genrecall node start"), explained(section):
+    with (
+        pytest.raises(UserError, match=r"no OpenSearch answers at .*:9 .*genrecall node start"),
+        explain_errors(section),
+    ):
         connect(section).info()
 
 
@@ -98,9 +108,9 @@ def test_no_cluster_is_told_with_the_remedy():
 def test_loaded_index_holds_every_item_with_its_sid(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
     report = fill(section, Shop.of(25), tmp_path)
     assert (report.rows, report.documents, report.rejected, report.resumed_at) == (25, 25, 0, 0)
-    (status,) = lifecycle.status(client, section)
-    assert (status.codebook, status.documents, status.with_sid, status.dimension) == ("v1", 25, 25, 8)
-    assert status.aliased
+    (one,) = status(client, section)
+    assert (one.codebook, one.documents, one.with_sid, one.dimension) == ("v1", 25, 25, 8)
+    assert one.aliased
     source = client.get(index=section.index, id="B0007")["_source"]
     assert source["sid"] == "v1/1/3/1"
     settings = client.indices.get_settings(index=report.index)[report.index]["settings"]["index"]
@@ -126,8 +136,8 @@ def test_items_that_the_bundle_lacks_are_indexed_without_sid_and_counted(section
     shop.terms["GONE"] = "v1/0/0/0"
     report = fill(section, shop, tmp_path)
     assert (report.documents, report.without_sid, report.not_in_catalogue) == (25, 2, 1)
-    (status,) = lifecycle.status(connect(section), section)
-    assert (status.documents, status.with_sid) == (25, 23)
+    (one,) = status(connect(section), section)
+    assert (one.documents, one.with_sid) == (25, 23)
 
 
 def test_rejected_documents_are_listed_with_their_reason(section: OpenSearchSection, tmp_path: Path):
@@ -149,11 +159,11 @@ def test_too_many_rejects_fail_the_load_and_leave_the_alias(section: OpenSearchS
     shop.vectors[3] = 0
     with pytest.raises(UserError, match=r"1 of 25 documents were rejected .*max_reject_share is 1.0%"):
         fill(section, shop, tmp_path)
-    assert lifecycle.aliased(connect(section), section) == []
+    assert aliased(connect(section), section.index) == []
 
 
 def test_document_of_somebody_else_is_found_out(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
-    name, _ = lifecycle.create(client, section, META, 8)
+    name, _ = create(client, section, META, 8)
     client.index(index=name, id="foreign", body={"title": "not of this catalogue"})
     with pytest.raises(UserError, match="holds 26 documents, but 25 were expected"):
         fill(section, Shop.of(25), tmp_path)
@@ -166,11 +176,11 @@ def test_alias_moves_to_the_next_codebook_only_when_told(section: OpenSearchSect
     client, second = connect(section), replace(META, codebook="v2")
     fill(section, Shop.of(5), tmp_path)
     assert "still points to" in fill(section, Shop.of(6), tmp_path, second).alias
-    assert lifecycle.aliased(client, section) == [f"{section.index}-v1"]
+    assert aliased(client, section.index) == [f"{section.index}-v1"]
     assert "now points to" in fill(section, Shop.of(6), tmp_path, second, switch=True).alias
-    assert lifecycle.aliased(client, section) == [f"{section.index}-v2"]
+    assert aliased(client, section.index) == [f"{section.index}-v2"]
     assert client.count(index=section.index)["count"] == 6
-    assert [one.codebook for one in lifecycle.status(client, section)] == ["v2", "v1"]
+    assert [one.codebook for one in status(client, section)] == ["v2", "v1"]
 
 
 def test_alias_that_begins_alike_is_not_mixed_up(section: OpenSearchSection, tmp_path: Path):
@@ -178,8 +188,8 @@ def test_alias_that_begins_alike_is_not_mixed_up(section: OpenSearchSection, tmp
     fill(section, Shop.of(5), tmp_path)
     fill(longer, Shop.of(6), tmp_path)
     client = connect(section)
-    assert [one.documents for one in lifecycle.status(client, section)] == [5]
-    assert [one.documents for one in lifecycle.status(client, longer)] == [6]
+    assert [one.documents for one in status(client, section)] == [5]
+    assert [one.documents for one in status(client, longer)] == [6]
     client.indices.delete_index_template(name=longer.index)
 
 
@@ -204,7 +214,7 @@ def test_load_that_gave_up_goes_on_from_there(flaky: tuple[OpenSearchSection, Fa
         UserError, match=r"10 documents could not be sent in 4 attempts, the last with '503 planned'.*run the same"
     ):
         fill(section, Shop.of(25), tmp_path, advance=fail_after_the_first_batch)
-    assert lifecycle.aliased(connect(section), section) == []
+    assert aliased(connect(section), section.index) == []
     report = fill(section, Shop.of(25), tmp_path)
     assert (report.resumed_at, report.documents) == (10, 25)
 
@@ -212,7 +222,7 @@ def test_load_that_gave_up_goes_on_from_there(flaky: tuple[OpenSearchSection, Fa
 def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
     section, faults = flaky
     faults.planned = [413]
-    with pytest.raises(UserError, match="answered 413: planned"), explained(section):
+    with pytest.raises(UserError, match="answered 413: planned"), explain_errors(section):
         fill(section, Shop.of(25), tmp_path)
     assert faults.bulks == 1
 
@@ -220,7 +230,10 @@ def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection
 def test_refused_credentials_are_told_with_where_they_come_from(flaky: tuple[OpenSearchSection, Faults], tmp_path):
     section, faults = flaky
     faults.planned = [401]
-    with pytest.raises(UserError, match=r"refused the credentials .*GENRECALL_OPENSEARCH_PASSWORD"), explained(section):
+    with (
+        pytest.raises(UserError, match=r"refused the credentials .*GENRECALL_OPENSEARCH_PASSWORD"),
+        explain_errors(section),
+    ):
         fill(section, Shop.of(5), tmp_path)
 
 
@@ -234,9 +247,8 @@ def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
 KILLED = """
 import sys, time
 from pathlib import Path
-from genrecall.config.opensearch import OpenSearchSection
-from tests.index.conftest import Shop
-from tests.index.test_load import fill
+from genrecall.config.opensearch import OpenSearchSection, RefreshSection
+from tests.index.conftest import Shop, fill
 def advance(done, rows):
     print(done, flush=True)
     time.sleep(0.5)
@@ -251,10 +263,79 @@ def test_killed_load_goes_on_where_it_was(section: OpenSearchSection, tmp_path: 
             if int(line) >= 40:
                 process.send_signal(signal.SIGKILL)
                 break
-    assert lifecycle.aliased(connect(section), section) == []
-    report = fill(section, Shop.of(95), tmp_path)
+    assert aliased(connect(section), section.index) == []
+    (unfinished,) = status(connect(section), section)
+    assert re.fullmatch(r"load unfinished: \d+ of 95 documents", unfinished.job)
+    report = fill(section, Shop.of(95), tmp_path / "another machine")
     assert 40 <= report.resumed_at < 95
     assert report.documents == 95
+
+
+# --- one job at a time, and how far it came
+
+
+def test_progress_of_the_same_load_is_resumed(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    load, rejects = {"index": "shop-v1", "uuid": "x", "rows": 9}, tmp_path / "a" / "shop-v1.rejects.jsonl"
+    with JobLease.take(client, section.index, 60) as lease:
+        LoadProgress(lease, load, rejects).advance(5, [Reject("B1", 400, "bad")])
+    with JobLease.take(client, section.index, 60) as lease:
+        again = LoadProgress(lease, load, rejects)
+        assert (again.done, again.rejected) == (5, 1)
+    assert json.loads(again.rejects.read_text()) == {"item_id": "B1", "status": 400, "reason": "bad"}
+
+
+def test_progress_of_another_load_starts_over(client: OpenSearch, section: OpenSearchSection, tmp_path: Path):
+    rejects = tmp_path / "shop-v1.rejects.jsonl"
+    with JobLease.take(client, section.index, 60) as lease:
+        LoadProgress(lease, {"uuid": "x"}, rejects).advance(5, [Reject("B1", 400, "bad")])
+        other = LoadProgress(lease, {"uuid": "y"}, rejects)
+        assert (other.done, other.rejected) == (0, 0)
+        assert not other.rejects.exists()
+        assert LoadProgress(lease, {"uuid": "y"}, rejects).done == 0
+
+
+def test_a_second_load_is_refused_while_the_first_runs(section: OpenSearchSection, tmp_path: Path):
+    section, refused = section.model_copy(update={"lease_s": 1}), []
+
+    def second(done: int, rows: int) -> None:
+        if not refused:
+            with pytest.raises(UserError, match=r"a job of .* is running already \(process \d+"):
+                fill(section, Shop.of(25), tmp_path)
+            refused.append(True)
+
+    assert fill(section, Shop.of(25), tmp_path, advance=second).documents == 25
+    assert refused
+
+
+def test_a_load_is_refused_while_a_refresh_runs(section: OpenSearchSection, tmp_path: Path):
+    section, refused = section.model_copy(update={"lease_s": 1}), []
+    fill(section, Shop.of(25), tmp_path)
+
+    def load_meanwhile(done: int, documents: int) -> None:
+        if not refused:
+            with pytest.raises(UserError, match=r"a job of .* is running already \(process \d+"):
+                fill(section, Shop.of(25), tmp_path)
+            refused.append(True)
+
+    terms = {id: term.replace("v1/", "v2/") for id, term in Shop.of(25).terms.items()}
+    context = MigrationContext(Sids(terms, None), None, (), tmp_path, Progress(advance=load_meanwhile))
+    quick = section.model_copy(update={"refresh": RefreshSection(drain_timeout_s=0, catch_up_threshold=3)})
+    report = refresh.refresh(connect(section), quick, replace(META, codebook="v2"), context)
+    assert refused
+    assert report.drift["documents"] == 25
+
+
+def test_a_load_leaves_the_way_back_of_a_refresh(section: OpenSearchSection, tmp_path: Path):
+    """The lease's document keeps both."""
+    fill(section, Shop.of(25), tmp_path)
+    client, quick = connect(section), section.model_copy(update={"refresh": RefreshSection(drain_timeout_s=0)})
+    terms = {id: term.replace("v1/", "v2/") for id, term in Shop.of(25).terms.items()}
+    refresh.refresh(
+        client, quick, replace(META, codebook="v2"), MigrationContext(Sids(terms, None), None, (), tmp_path)
+    )
+    assert fill(section, Shop.of(25), tmp_path).resumed_at == 25
+    back = MigrationContext(Sids(Shop.of(25).terms, None), None, (), tmp_path)
+    assert refresh.rollback(client, quick, back).target == f"{section.index}-v1"
 
 
 # --- search
@@ -317,9 +398,9 @@ def test_hybrid_pipelines_fuse_the_clauses(loaded, clauses: int, fusion: str):
     }[clauses]
     pipeline = {
         "stored": stored,
-        "inline": lifecycle.normalization(weights),
+        "inline": normalization(weights),
         "rrf": section.fusion.rrf,
-        "weighted rrf": lifecycle.reciprocal_rank(60, weights),
+        "weighted rrf": reciprocal_rank(60, weights),
     }[fusion]
     singles = ask(section, *(search.body(clause, 60) for clause in some))
     ((ids, scores),) = ask(section, search.body(search.hybrid(some, depth=60), 60, pipeline))

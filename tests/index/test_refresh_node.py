@@ -16,13 +16,13 @@ from rich.console import Console
 from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
 from genrecall.errors import UserError
 from genrecall.local_node import node as local
-from index_mappings import lifecycle
-from index_mappings.client import connect, explained
-from index_mappings.load import load
-from index_mappings.migration import changes, refresh
+from genrecall.opensearch import connect, explain_errors
+from index_mappings.alias import aliased
+from index_mappings.index_settings import settings_of
+from index_mappings.migration import changes, indices, refresh
 from tests.conftest import CACHE, NODE
-from tests.index.conftest import META, Shop
-from tests.index.test_refresh import COUNT, NEXT, everything, second, tools, without_sids
+from tests.index.conftest import Shop, everything, fill
+from tests.index.test_refresh import COUNT, NEXT, context, second, without_sids
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 QUIET = Console(quiet=True)
@@ -48,10 +48,11 @@ def fragile() -> Iterator[local.Node]:
 @pytest.fixture
 def loaded(fragile: local.Node, tmp_path: Path) -> Iterator[OpenSearchSection]:
     """An index of v1. Bulk requests are repeated as the defaults say."""
-    settings = RefreshSection(docs=5, slices=1, drain_s=0, settled=3, sample_queries=0, lease_s=1)
-    section = OpenSearchSection(url=fragile.url, index="fragile", refresh=settings)
-    shop, client = Shop.of(COUNT), connect(section)
-    load(client, section, META, shop.items, shop.terms, shop.vectors, {"items": "sha"}, tmp_path)
+    settings = RefreshSection(slices=1, drain_timeout_s=0, catch_up_threshold=3, sample_queries=0)
+    bulk = BulkSection(docs=5)
+    section = OpenSearchSection(url=fragile.url, index="fragile", bulk=bulk, refresh=settings, lease_s=1)
+    client = connect(section)
+    fill(section, Shop.of(COUNT), tmp_path)
     yield section
     client.indices.delete(index="fragile-*")
     client.delete(index=".genrecall-jobs", id="fragile", ignore=404)
@@ -66,7 +67,7 @@ def once(done: int, act: Callable[[], None]) -> Callable[[int, int], None]:
 def test_a_node_that_restarts_meanwhile_is_waited_for_and_nothing_is_lost(
     loaded: OpenSearchSection, fragile: local.Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ):
-    client, threads = connect(loaded, patient=True), []
+    client, threads = connect(loaded, retry=loaded.bulk), []
     before = everything(client, loaded.index)
 
     def restart() -> None:
@@ -80,7 +81,7 @@ def test_a_node_that_restarts_meanwhile_is_waited_for_and_nothing_is_lost(
             time.sleep(0.01)
 
     if moment == "switch":  # writes have just been stopped, and the last of them is not read yet
-        block = lifecycle.block_writes
+        block = indices.block_writes
 
         def stop(client: OpenSearch, index: str, blocked: bool) -> None:
             if blocked:
@@ -89,17 +90,17 @@ def test_a_node_that_restarts_meanwhile_is_waited_for_and_nothing_is_lost(
             if blocked:
                 begin()
 
-        monkeypatch.setattr(lifecycle, "block_writes", stop)
+        monkeypatch.setattr(indices, "block_writes", stop)
         before["B0003"]["title"] = "the last write"
-        work = tools(tmp_path)
+        work = context(tmp_path)
     else:
-        work = tools(tmp_path, advance=once(20, begin))
+        work = context(tmp_path, advance=once(20, begin))
     began = time.monotonic()
     report = refresh.refresh(client, loaded, NEXT, work)
     threads[0].join()
     print(f"\nrestarted in the {moment}: {time.monotonic() - began:.1f} s in all")
     assert (report.resumed, report.drift["documents"]) == (False, COUNT)
-    assert lifecycle.aliased(client, loaded) == [report.target]
+    assert aliased(client, loaded.index) == [report.target]
     after = everything(client, loaded.index)
     assert without_sids(after) == without_sids(before)
     assert {id: doc["sid"] for id, doc in after.items()} == second()
@@ -109,33 +110,33 @@ def test_a_node_that_restarts_meanwhile_is_waited_for_and_nothing_is_lost(
 def test_a_full_disk_stops_the_job_with_its_remedy_and_it_goes_on_when_there_is_room(
     loaded: OpenSearchSection, tmp_path: Path
 ):
-    client, target = connect(loaded, patient=True), f"{loaded.index}-v2"
-    short = loaded.model_copy(update={"bulk": BulkSection(attempts=3, backoff_s=0.1)})
+    client, target = connect(loaded, retry=loaded.bulk), f"{loaded.index}-v2"
+    short = loaded.model_copy(update={"bulk": BulkSection(docs=5, attempts=3, backoff_s=0.1)})
     try:
-        with pytest.raises(UserError, match=r"(?s)disk.*room") as caught, explained(loaded):
+        with pytest.raises(UserError, match=r"(?s)disk.*room") as caught, explain_errors(loaded):
             refresh.refresh(
-                connect(short, patient=True),
+                connect(short, retry=short.bulk),
                 short,
                 NEXT,
-                tools(tmp_path, advance=once(20, lambda: fill(client, target))),
+                context(tmp_path, advance=once(20, lambda: fill_disk(client, target))),
             )
         print(f"\n{caught.value}")
-        assert lifecycle.aliased(client, loaded) == [f"{loaded.index}-v1"]
+        assert aliased(client, loaded.index) == [f"{loaded.index}-v1"]
         assert client.count(index=loaded.index)["count"] == COUNT, "it serves"
-        with pytest.raises(UserError, match=r"(?s)disk.*room"), explained(loaded):
-            refresh.refresh(connect(short, patient=True), short, NEXT, tools(tmp_path))
+        with pytest.raises(UserError, match=r"(?s)disk.*room"), explain_errors(loaded):
+            refresh.refresh(connect(short, retry=short.bulk), short, NEXT, context(tmp_path))
     finally:
         make_room(client)
-    report = refresh.refresh(client, loaded, NEXT, tools(tmp_path))
+    report = refresh.refresh(client, loaded, NEXT, context(tmp_path))
     assert report.resumed
     assert {id: doc["sid"] for id, doc in everything(client, loaded.index).items()} == second()
 
 
-def fill(client: OpenSearch, index: str) -> None:
+def fill_disk(client: OpenSearch, index: str) -> None:
     """Have the node count as full, and wait until the index takes no writes for it."""
     client.cluster.put_settings(body={"transient": FULL})
     ends = time.monotonic() + 40
-    while "read_only_allow_delete" not in lifecycle.settings_of(client, index).get("blocks", {}):
+    while "read_only_allow_delete" not in settings_of(client, index).get("blocks", {}):
         assert time.monotonic() < ends, "the node does not count as full"
         time.sleep(0.2)
 
@@ -153,7 +154,7 @@ def test_shards_that_are_away_are_not_taken_for_empty_ones(loaded: OpenSearchSec
     nowhere = {"number_of_shards": 2, "number_of_replicas": 0, "routing.allocation.require._name": "nowhere"}
     params = {"wait_for_active_shards": "0"}
     client.indices.create(index=index, body={"settings": {"index": nowhere}}, params=params)
-    monkeypatch.setattr(changes, "PATIENCE_S", 1)
+    monkeypatch.setattr(changes, "SHARD_TIMEOUT_S", 1)
     with pytest.raises(UserError, match=r"0 of 2 shards of 'fragile-away' answer"):
         changes.now(client, index)
     with pytest.raises((UserError, TransportError)):

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 from opensearchpy import OpenSearch
 
-from genrecall.config.opensearch import OpenSearchSection, RefreshSection
+from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
+from genrecall.opensearch import connect
 from genrecall.records import ITEMS
-from index_mappings import lifecycle
-from index_mappings.client import connect
-from index_mappings.load import load
-from index_mappings.migration.lease import Job
+from index_mappings.lease import JobLease
+from index_mappings.meta import IndexMeta
+from index_mappings.migration.indices import block_writes
 from index_mappings.sids import Sids
-from index_mappings.sync import Report, sync
-from tests.index.conftest import META, Shop
+from index_mappings.sync import SyncInput, SyncReport, sync
+from tests.index.conftest import META, Shop, everything, fill
 
 pytestmark = pytest.mark.node
 COUNT = 45
@@ -26,21 +26,20 @@ COUNT = 45
 
 @pytest.fixture
 def loaded(section: OpenSearchSection, tmp_path: Path) -> OpenSearchSection:
-    shop = Shop.of(COUNT)
-    load(connect(section), section, META, shop.items, shop.terms, shop.vectors, {"items": "sha"}, tmp_path)
-    return section.model_copy(update={"refresh": RefreshSection(lease_s=1)})
+    fill(section, Shop.of(COUNT), tmp_path)
+    return section.model_copy(update={"lease_s": 1})
 
 
-def run(section: OpenSearchSection, folder: Path, shop: Shop, encode: Callable | None = None, **more) -> Report:
-    file = folder / "sync.rejects.jsonl"
-    asked: list[int] = []
+def run(section: OpenSearchSection, folder: Path, shop: Shop, encode: Callable | None = None) -> SyncReport:
+    embedded: list[int] = []
 
-    def vectors(rows):
-        asked.extend(rows)
+    def embed(rows):
+        embedded.extend(rows)
         return shop.vectors[rows]
 
-    report = sync(connect(section), section, META, shop.items, vectors, Sids(shop.terms, encode), file, **more)
-    assert len(asked) == report.added + report.changed + report.conflicts, "vectors are made for these alone"
+    source = SyncInput(META, shop.items, embed, Sids(shop.terms, encode))
+    report = sync(connect(section), section, source, folder / "sync.rejects.jsonl")
+    assert len(embedded) == report.added + report.changed + report.conflicts, "vectors are made for these alone"
     return report
 
 
@@ -48,15 +47,11 @@ def with_rows(shop: Shop, change: Callable[[list[dict]], list[dict]]) -> Shop:
     return replace(shop, items=pa.Table.from_pylist(change(shop.items.to_pylist()), ITEMS))
 
 
-def everything(section: OpenSearchSection) -> dict[str, dict]:
-    client = connect(section)
-    client.indices.refresh(index=section.index)
-    return {
-        hit["_id"]: hit["_source"] for hit in client.search(index=section.index, body={"size": 999})["hits"]["hits"]
-    }
+def source_of(shop: Shop, encode: Callable | None = None, meta: IndexMeta = META) -> SyncInput:
+    return SyncInput(meta, shop.items, lambda rows: shop.vectors[rows], Sids(shop.terms, encode))
 
 
-def wrote(report: Report) -> tuple[int, int, int, int]:
+def wrote(report: SyncReport) -> tuple[int, int, int, int]:
     return report.added, report.changed, report.moved, report.deleted
 
 
@@ -69,10 +64,10 @@ def test_an_index_that_is_up_to_date_is_not_written_to(loaded: OpenSearchSection
 
 
 def test_a_sid_that_moved_is_written_alone(loaded: OpenSearchSection, tmp_path: Path):
-    shop, before = Shop.of(COUNT), everything(loaded)
+    shop, before = Shop.of(COUNT), everything(connect(loaded), loaded.index)
     shop.terms["B0003"] = "v1/9/9/9"
     assert wrote(run(loaded, tmp_path, shop)) == (0, 0, 1, 0)
-    after = everything(loaded)
+    after = everything(connect(loaded), loaded.index)
     assert after["B0003"] == before["B0003"] | {"sid": "v1/9/9/9"}
     assert {id: doc for id, doc in after.items() if id != "B0003"} == {i: d for i, d in before.items() if i != "B0003"}
 
@@ -88,7 +83,7 @@ def test_items_added_changed_and_gone_are_followed(loaded: OpenSearchSection, tm
 
     shop = with_rows(Shop.of(COUNT + 1), change)
     assert wrote(run(loaded, tmp_path, shop)) == (1, 1, 0, 1)
-    after = everything(loaded)
+    after = everything(connect(loaded), loaded.index)
     assert (after["B0004"]["title"], after["B0004"]["price"]) == ("another title", 9.5)
     assert "B0007" not in after
     assert after[f"B00{COUNT}"]["sid"] == shop.terms[f"B00{COUNT}"]
@@ -105,7 +100,7 @@ def test_items_that_the_bundle_lacks_are_placed_once(loaded: OpenSearchSection, 
         return [f"v1/8/8/{len(calls)}"] * len(items)
 
     assert wrote(run(loaded, tmp_path, shop, encode)) == (1, 0, 0, 0)
-    assert everything(loaded)[new]["sid"] == "v1/8/8/1"
+    assert everything(connect(loaded), loaded.index)[new]["sid"] == "v1/8/8/1"
     assert wrote(run(loaded, tmp_path, shop, encode)) == (0, 0, 0, 0)
     assert calls == [[new]]
 
@@ -114,7 +109,7 @@ def test_items_that_the_bundle_lacks_are_placed_once(loaded: OpenSearchSection, 
         return rows
 
     assert wrote(run(loaded, tmp_path, with_rows(shop, change), encode)) == (0, 1, 0, 0)
-    assert everything(loaded)[new]["sid"] == "v1/8/8/2"
+    assert everything(connect(loaded), loaded.index)[new]["sid"] == "v1/8/8/2"
 
 
 def test_a_sid_of_another_codebook_is_mended(loaded: OpenSearchSection, tmp_path: Path):
@@ -123,7 +118,7 @@ def test_a_sid_of_another_codebook_is_mended(loaded: OpenSearchSection, tmp_path
     del shop.terms["B0003"]
     connect(loaded).update(index=loaded.index, id="B0003", body={"doc": {"sid": "v0/1/1/1"}})
     assert wrote(run(loaded, tmp_path, shop, lambda items: ["v1/8/8/8"])) == (0, 0, 1, 0)
-    assert everything(loaded)["B0003"]["sid"] == "v1/8/8/8"
+    assert everything(connect(loaded), loaded.index)["B0003"]["sid"] == "v1/8/8/8"
 
 
 def test_a_document_that_others_write_meanwhile_is_compared_again(loaded: OpenSearchSection, tmp_path: Path):
@@ -139,9 +134,9 @@ def test_a_document_that_others_write_meanwhile_is_compared_again(loaded: OpenSe
 
     waiting = [True, False]
     file = tmp_path / "rejects.jsonl"
-    report = sync(client, loaded, META, shop.items, lambda rows: shop.vectors[rows], Sids(shop.terms, meanwhile), file)
+    report = sync(client, loaded, source_of(shop, meanwhile), file)
     assert (report.moved, report.conflicts, report.rejected) == (1, 1, 0)
-    found = everything(loaded)["B0003"]
+    found = everything(connect(loaded), loaded.index)["B0003"]
     assert (found["sid"], found["price"]) == ("v1/8/8/8", 9.5)
 
 
@@ -156,7 +151,7 @@ def test_what_is_never_left_alone_is_in_the_reject_file(loaded: OpenSearchSectio
 
     file = tmp_path / "rejects.jsonl"
     tolerant = loaded.model_copy(update={"bulk": loaded.bulk.model_copy(update={"max_reject_share": 1.0})})
-    report = sync(client, tolerant, META, shop.items, lambda rows: shop.vectors[rows], Sids(shop.terms, always), file)
+    report = sync(client, tolerant, source_of(shop, always), file)
     assert report.rejected == 1
     (reject,) = [json.loads(line) for line in file.read_text().splitlines()]
     assert (reject["item_id"], reject["status"]) == ("B0003", 409)
@@ -167,39 +162,31 @@ def test_refused_documents_are_in_the_reject_file_and_the_rest_is_written(loaded
     shop.vectors[COUNT] = 0  # cosine has no answer for a zero vector
     with pytest.raises(UserError, match=r"1 of 2 writes to .*-v1' were refused .*sync.rejects.jsonl"):
         run(loaded, tmp_path, shop)
-    assert len(everything(loaded)) == COUNT + 1
+    assert len(everything(connect(loaded), loaded.index)) == COUNT + 1
 
 
 def test_a_truncated_catalogue_deletes_nothing(loaded: OpenSearchSection, tmp_path: Path):
     with pytest.raises(UserError, match=r"25 of 45 documents .* are not in the catalogue.*Nothing was deleted"):
         run(loaded, tmp_path, Shop.of(20))
-    assert len(everything(loaded)) == COUNT
+    assert len(everything(connect(loaded), loaded.index)) == COUNT
 
 
 def test_an_index_of_another_codebook_is_refused(loaded: OpenSearchSection, tmp_path: Path):
-    shop = Shop.of(COUNT)
+    source = source_of(Shop.of(COUNT), meta=replace(META, codebook="v2"))
     with pytest.raises(UserError, match=r"serves codebook 'v1', and the bundle is 'v2'.*index refresh"):
-        sync(
-            connect(loaded),
-            loaded,
-            replace(META, codebook="v2"),
-            shop.items,
-            lambda rows: shop.vectors[rows],
-            Sids(shop.terms, None),
-            tmp_path / "rejects.jsonl",
-        )
+        sync(connect(loaded), loaded, source, tmp_path / "rejects.jsonl")
 
 
 def test_while_a_refresh_runs_a_sync_is_refused(loaded: OpenSearchSection, tmp_path: Path):
-    with Job.take(connect(loaded), loaded.index, 1), pytest.raises(UserError, match="is running already"):
+    with JobLease.take(connect(loaded), loaded.index, 1), pytest.raises(UserError, match="is running already"):
         run(loaded, tmp_path, Shop.of(COUNT))
 
 
 def test_an_index_that_takes_no_writes_is_told(loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path):
     shop = Shop.of(COUNT)
     shop.terms["B0003"] = "v1/9/9/9"
-    lifecycle.block_writes(client, f"{loaded.index}-v1", True)
+    block_writes(client, f"{loaded.index}-v1", True)
     with pytest.raises(UserError, match=r"takes no writes: .*--abandon"):
         run(loaded, tmp_path, shop)
-    lifecycle.block_writes(client, f"{loaded.index}-v1", False)
+    block_writes(client, f"{loaded.index}-v1", False)
     assert wrote(run(loaded, tmp_path, shop)) == (0, 0, 1, 0)

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from genrecall.config.opensearch import NodeSection
 from genrecall.errors import UserError
+from genrecall.files import sha256
 from genrecall.local_node import node as local
 from genrecall.local_node import process
 from genrecall.local_node.account import node_account
 from genrecall.local_node.distribution import assemble, home_of, prune
-from genrecall.local_node.maven import Artifact, fetch, sha256
-from genrecall.local_node.node import node_root, plugin_zips
+from genrecall.local_node.maven import Artifact, fetch
+from genrecall.local_node.node import configured_plugins, node_root, plugin_zips
 
 QUIET = Console(quiet=True)
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256 of "hello"
@@ -111,6 +112,12 @@ def test_the_newest_zip_of_a_pattern_is_chosen(tmp_path: Path):
     assert plugin_zips([f"{tmp_path}/other-*.zip", "named.zip"]) == [Path("named.zip")]
 
 
+def test_a_node_that_would_lack_the_clause_is_refused_unless_that_is_wanted(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no plugin zip matches .*make plugin.*--plugin ZIP.*--without-plugin"):
+        configured_plugins(NodeSection(plugins=(f"{tmp_path}/genrecall-*.zip",)))
+    assert configured_plugins(NodeSection(plugins=())) == []
+
+
 def test_root_hands_the_node_to_a_plain_account(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     account = node_account("nobody")
@@ -172,10 +179,10 @@ def test_port_in_use_is_named():
 
 def test_too_little_room_is_told_with_the_remedy(tmp_path: Path):
     with pytest.raises(UserError, match=r"MiB of disk .*opensearch.node.dir"):
-        process.check_room({"memory": 0, "disk": 1e12}, tmp_path)
+        process.check_resources({"memory": 0, "disk": 1e12}, tmp_path)
     if process.free_memory_mb() is not None:
         with pytest.raises(UserError, match=r"MiB of memory .*--heap"):
-            process.check_room({"memory": 1e12, "disk": 0}, tmp_path)
+            process.check_resources({"memory": 1e12, "disk": 0}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def stage(name: str = "mixed", recalls: tuple[float, ...] = (0.3, 0.5, 0.4), **s
 def run(*stages: Stage, data: dict[str, Any] = DATA, dead: int = 0) -> Run:
     levels = [{"size": 40, "dead": dead}, {"size": 40, "dead": 0}, {"size": 40, "dead": 39}]
     candidate = Candidate("cq_sid", {"levels": levels}, None, None, stages)
-    return Run("r", Path("r"), (), "", {}, data, (candidate,), None, None, None)
+    return Run("r", Path("r"), (), "", {}, data, (candidate,), None, None)
 
 
 def test_a_good_run_has_no_warning() -> None:

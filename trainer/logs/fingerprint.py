@@ -13,7 +13,7 @@ import genrecall
 from genrecall import files
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
-from genrecall.data.rows import index_state
+from genrecall.data.index_rows import index_state
 from genrecall.data.sources import source_files
 
 PART_BYTES = 32 << 20  # of JSON lines in a part; a part takes about eight times as much memory while it is joined

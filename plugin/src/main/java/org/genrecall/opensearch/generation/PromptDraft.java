@@ -81,7 +81,7 @@ public class PromptDraft {
         try {
             value = TimeValue.parseTimeValue(timeout, TIMEOUT.getPreferredName());
         } catch (IllegalArgumentException e) {
-            throw new IllegalArgumentException("[generative] timeout [" + timeout + "] is no duration: write a number and a unit, such as 40ms");
+            throw new IllegalArgumentException("[generative] timeout [" + timeout + "] is not a duration: write a number and a unit, such as 40ms");
         }
         if (value.millis() < 1 || value.compareTo(MAX_TIMEOUT) > 0) {
             throw new IllegalArgumentException("[generative] timeout [" + timeout + "] is out of range: choose 1ms to " + MAX_TIMEOUT);

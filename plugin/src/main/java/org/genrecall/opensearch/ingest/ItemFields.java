@@ -39,7 +39,7 @@ record ItemFields(String title, String brand, String category) {
             checkLength(field, length(text));
             return text;
         }
-        throw refused(field, "is no text: write a string");
+        throw refused(field, "is not text: write a string");
     }
 
     private void addCategory(Item.Builder item, IngestDocument document) {

@@ -81,7 +81,7 @@ public final class SidProcessorFactory extends AbstractBatchingProcessor.Factory
         try {
             timeout = TimeValue.parseTimeValue(text, "timeout");
         } catch (IllegalArgumentException e) {
-            throw refused(tag, "timeout", text, "is no duration: write a number and a unit, such as 10s");
+            throw refused(tag, "timeout", text, "is not a duration: write a number and a unit, such as 10s");
         }
         if (timeout.millis() < 1 || timeout.compareTo(MAX_TIMEOUT) > 0) {
             throw refused(tag, "timeout", text, "is out of range: choose 1ms to " + MAX_TIMEOUT);

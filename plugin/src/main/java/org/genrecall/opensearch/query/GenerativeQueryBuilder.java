@@ -163,7 +163,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     /** SIDs of a smaller probability are left out. */
     public GenerativeQueryBuilder minScore(float minScore) {
         if (minScore < 0 || Float.isFinite(minScore) == false) {
-            throw new IllegalArgumentException("[generative] min_score [" + minScore + "] is no probability: choose 0 to 1");
+            throw new IllegalArgumentException("[generative] min_score [" + minScore + "] is not a probability: choose 0 to 1");
         }
         this.minScore = minScore;
         return this;

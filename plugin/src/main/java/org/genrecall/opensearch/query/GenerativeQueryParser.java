@@ -47,7 +47,7 @@ final class GenerativeQueryParser {
         }
         String field = parser.currentName();
         if (parser.nextToken() != XContentParser.Token.START_OBJECT) {
-            throw new ParsingException(parser.getTokenLocation(), "[generative] [" + field + "] holds no object" + FORM);
+            throw new ParsingException(parser.getTokenLocation(), "[generative] [" + field + "] is not an object" + FORM);
         }
         Body body = BODY.parse(parser, null);
         if (parser.nextToken() != XContentParser.Token.END_OBJECT) {

@@ -74,8 +74,8 @@ public class ItemFieldsTests extends OpenSearchTestCase {
     }
 
     public void testRead_whenOfAnotherType_thenRefused() {
-        assertRefused("title", 12, "is no text");
-        assertRefused("brand", List.of("Acme"), "is no text");
+        assertRefused("title", 12, "is not text");
+        assertRefused("brand", List.of("Acme"), "is not text");
         assertRefused("category", 3, "is neither text nor a list of texts");
         assertRefused("category", List.of("Shoes", 3), "is neither text nor a list of texts");
     }

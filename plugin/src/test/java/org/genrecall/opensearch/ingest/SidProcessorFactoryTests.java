@@ -59,7 +59,7 @@ public class SidProcessorFactoryTests extends OpenSearchTestCase {
 
     public void testCreate_whenOptionIsWrong_thenMessageNamesOptionValueAndRemedy() {
         assertRefused("codebook", "v7/1", "[codebook] [v7/1] is not a valid name");
-        assertRefused("timeout", "soon", "[timeout] [soon] is no duration: write a number and a unit");
+        assertRefused("timeout", "soon", "[timeout] [soon] is not a duration: write a number and a unit");
         assertRefused("timeout", "0ms", "[timeout] [0ms] is out of range: choose 1ms to 10m");
         assertRefused("timeout", "11m", "[timeout] [11m] is out of range");
         assertRefused("batch_size", 0, "[batch_size]");

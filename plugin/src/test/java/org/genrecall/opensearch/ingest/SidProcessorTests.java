@@ -258,7 +258,7 @@ public class SidProcessorTests extends PluginNodeTestCase {
         assertEquals("v7/1/4/2", sid(results.get(0)));
         assertFailed(failure(results.get(1)), Kind.INVALID_REQUEST, "field [title] is missing");
         assertFailed(failure(results.get(2)), Kind.INVALID_REQUEST, "field [title] has 20001 characters");
-        assertFailed(failure(results.get(3)), Kind.INVALID_REQUEST, "field [title] is no text");
+        assertFailed(failure(results.get(3)), Kind.INVALID_REQUEST, "field [title] is not text");
         assertEquals("v7/2/4/2", sid(results.get(4)));
         assertEquals(1, server.encodeRequests().size());
         assertEquals(3, stats.snapshot().encode().failures(Kind.INVALID_REQUEST));

@@ -232,12 +232,12 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertRefused("\"query_text\": \"a\", \"k\": 1025", "k [1025] is out of range: choose 1 to 1024");
         assertRefused("\"query_text\": \"a\", \"k\": 0", "k [0] is out of range");
         assertRefused("\"query_text\": \"a\", \"beam_width\": -1", "beam_width [-1] is below k [50]: choose at least k, or 0");
-        assertRefused("\"query_text\": \"a\", \"timeout\": \"40\"", "timeout [40] is no duration: write a number and a unit, such as 40ms");
+        assertRefused("\"query_text\": \"a\", \"timeout\": \"40\"", "timeout [40] is not a duration: write a number and a unit, such as 40ms");
         assertRefused("\"query_text\": \"a\", \"timeout\": \"2m\"", "timeout [2m] is out of range: choose 1ms to");
         assertRefused("\"query_text\": \"a\", \"timeout\": \"-1\"", "timeout [-1] is out of range");
         assertRefused("\"query_text\": \"a\", \"codebook\": \"v 7\"", "codebook [v 7] is not a valid name");
         assertRefused("\"query_text\": \"a\", \"on_failure\": \"ignore\"", "on_failure [ignore] is unknown: write \"fail\", \"match_none\" or a query");
-        assertRefused("\"query_text\": \"a\", \"min_score\": -0.1", "min_score [-0.1] is no probability");
+        assertRefused("\"query_text\": \"a\", \"min_score\": -0.1", "min_score [-0.1] is not a probability");
         assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [\"3/9/1\"]}", "user.recent_sids: [3/9/1] is not a SID term");
         String many = "\"v7/1/2/3\",".repeat(100) + "\"v7/1/2/3\"";
         assertRefused("\"query_text\": \"a\", \"user\": {\"recent_sids\": [" + many + "]}", "user.recent_sids has 101 entries: give the newest 100");

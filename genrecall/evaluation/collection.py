@@ -1,4 +1,4 @@
-"""A dataset made ready to be searched: vectors, BM25, and the adapter trained for a split.
+"""A dataset ready to be searched: vectors, BM25, and the adapter trained for a split.
 
 Owns the channels that need no generator and no node; both ways to evaluate start from them.
 """
@@ -6,6 +6,7 @@ Owns the channels that need no generator and no node; both ways to evaluate star
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,9 @@ import pyarrow as pa
 from genrecall.config import Config
 from genrecall.embeddings import embed
 from genrecall.evaluation import channels_offline
-from genrecall.evaluation.adapter import Pairs, train_adapter
+from genrecall.evaluation.adapter import Positives, train_adapter
 from genrecall.evaluation.channels_offline import Generate, Vectors
-from genrecall.evaluation.protocol import given
+from genrecall.evaluation.protocol import known_items
 from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, KNN
 from genrecall.evaluation.runs import Channel
 from genrecall.item_text import item_text
@@ -23,7 +24,7 @@ from genrecall.records import Dataset, Split, relevant
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Collection:
     """Items and queries of a dataset with their vectors.
 
     Attributes:
@@ -38,17 +39,11 @@ class Catalogue:
     item_ids: list[str]
     item_vectors: np.ndarray
     query_vectors: np.ndarray
-    synthetic: Pairs
+    synthetic: Positives
     bm25: Channel
 
     @classmethod
-    def of(
-        cls,
-        dataset: Dataset,
-        config: Config,
-        synthetic: tuple[list[str], np.ndarray] | None = None,
-        progress: bool = True,
-    ) -> Catalogue:
+    def of(cls, dataset: Dataset, config: Config, synthetic: tuple[list[str], np.ndarray] | None = None) -> Collection:
         """Embed (through the cache) and index. BM25 reads the fields of the BM25 of a node, without boosts.
 
         synthetic: (texts, rows of their items), queries that the generator learns from too.
@@ -60,16 +55,19 @@ class Catalogue:
             config=config,
             dataset=dataset,
             item_ids=dataset.items["item_id"].to_pylist(),
-            item_vectors=embed(item_text(dataset.items), config.encoder, config.run.cache_dir, progress),
-            query_vectors=embed(queries, config.encoder, config.run.cache_dir, progress),
-            synthetic=Pairs(np.arange(len(dataset.queries), len(queries)), rows),
+            item_vectors=embed(item_text(dataset.items), config.encoder, config.run.cache_dir),
+            query_vectors=embed(queries, config.encoder, config.run.cache_dir),
+            synthetic=Positives(np.arange(len(dataset.queries), len(queries)), rows),
             bm25=channels_offline.bm25(dataset.items, fields, config.evaluation.bm25),
         )
 
     def vectors(self, texts: list[str]) -> np.ndarray:
         """float32 [n, dim] vectors of queries of this dataset."""
-        row = {text: n for n, text in enumerate(self.dataset.queries["text"].to_pylist())}
-        return self.query_vectors[[row[text] for text in texts]]
+        return self.query_vectors[[self._row_of_text[text] for text in texts]]
+
+    @cached_property
+    def _row_of_text(self) -> dict[str, int]:
+        return {text: row for row, text in enumerate(self.dataset.queries["text"].to_pylist())}
 
     def adapted(self, split: Split) -> Vectors:
         """`vectors` through an adapter trained on what the generator is trained on.
@@ -79,9 +77,9 @@ class Catalogue:
         item = {item_id: row for row, item_id in enumerate(self.item_ids)}
         query = {query_id: row for row, query_id in enumerate(self.dataset.queries["query_id"].to_pylist())}
 
-        def pairs(part: pa.Table) -> Pairs:
+        def pairs(part: pa.Table) -> Positives:
             wanted = relevant(part, self.config.data.relevant)
-            return Pairs(
+            return Positives(
                 np.array([query[q] for q in wanted["query_id"].to_pylist()], dtype=np.int64),
                 np.array([item[i] for i in wanted["item_id"].to_pylist()], dtype=np.int64),
             )
@@ -93,7 +91,7 @@ class Catalogue:
             self.query_vectors,
             self.config.evaluation.adapter,
             self.config.run.seed,
-            {query[q]: np.array([item[i] for i in items]) for q, items in given(split).items()},
+            {query[q]: np.array([item[i] for i in items]) for q, items in known_items(split).items()},
         )
         return lambda texts: adapter.apply_to(self.vectors(texts))
 

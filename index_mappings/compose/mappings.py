@@ -1,6 +1,6 @@
-"""What the mappings of the searched indices say to a `generative` clause: the codebook, and that the field holds SIDs.
+"""What a `generative` clause needs of the mappings of the searched indices: the codebook, and a field that holds SIDs.
 
-With the plugin the coordinating node looks up the first and each shard checks both.
+With the plugin the coordinating node reads the first and each shard checks both.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from index_mappings.compose.options import ClauseError
 
 Index = str | Sequence[str]
-MAX_KEPT = 1000  # index expressions
+MAX_CACHED = 1000  # index expressions
 
 
 @dataclass(frozen=True)
 class ReadMapping:
-    """To be answered with the mappings of `index`, as OpenSearch gives them."""
+    """A request for the mappings of `index`; the step's result is OpenSearch's response."""
 
     index: str
 
 
 @dataclass(frozen=True)
 class SearchedIndex:
-    """What one mapping says.
+    """One mapping.
 
     Attributes:
         next: codebook of the index that the alias is about to move to, as a refresh announces it.
@@ -100,25 +100,25 @@ class Searched:
 
 
 class Mappings:
-    """What the mappings say, by index expression, each kept for `ttl_s`."""
+    """The mappings by index expression, each cached for `ttl_s`."""
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._kept: dict[str, tuple[float, Searched]] = {}
+        self._cached: dict[str, tuple[float, Searched]] = {}
 
     def read(self, index: Index) -> Generator[ReadMapping, Any, Searched]:
         names = index.split(",") if isinstance(index, str) else list(index)
         now, key = time.monotonic(), ",".join(names)
-        if (kept := self._kept.get(key)) and now - kept[0] < self._ttl_s:
-            return kept[1]
+        if (cached := self._cached.get(key)) and now - cached[0] < self._ttl_s:
+            return cached[1]
         local = ",".join(name for name in names if not _is_remote(name))
         mappings = (yield ReadMapping(local)) if local else {}
         searched = Searched(
             tuple(SearchedIndex.of(*about) for about in sorted(mappings.items())), tuple(filter(_is_remote, names))
         )
-        if len(self._kept) >= MAX_KEPT:
-            self._kept.clear()  # expressions are few, unless they carry dates; then the old ones are of no use
-        self._kept[key] = now, searched  # its age counts from the question
+        if len(self._cached) >= MAX_CACHED:
+            self._cached.clear()  # expressions are few, unless they contain dates; then old ones are not needed again
+        self._cached[key] = now, searched  # its age counts from the request
         return searched
 
 

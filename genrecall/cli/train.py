@@ -71,6 +71,11 @@ def show(bundle: "Bundle") -> None:
         )
     if figures:
         stdout.print(table)
+        stdout.print(
+            "fused: one list of BM25, k-NN and the generator by reciprocal rank fusion; union: the recall of all their "
+            "candidates together, the budget shared equally",
+            soft_wrap=True,
+        )
     stdout.print(
         f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
         f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",

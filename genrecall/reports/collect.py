@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Run:
         folder: of the training; others: the names of the run's other ones, newest first.
         written: when its newest result was written, to the minute.
         config: as resolved; data: data.json.
-        published: the bundle made of it; pointer: "current" or "previous" where it is that.
+        published: the bundle made of it.
         evaluation: evaluation.json of the run.
     """
 
@@ -59,7 +59,6 @@ class Run:
     data: dict[str, Any]
     candidates: tuple[Candidate, ...]
     published: Bundle | None
-    pointer: str | None
     evaluation: dict[str, Any] | None
 
     @property
@@ -86,6 +85,14 @@ class Run:
         return str(self.published.manifest["metrics"]["quantizer"]) if self.published else None
 
     @property
+    def pointer(self) -> str | None:
+        """ "current" or "previous" where the published bundle is that."""
+        if self.published is None:
+            return None
+        root, codebook = self.published.path.parent, self.published.codebook
+        return next((name for name in bundle.POINTERS if bundle.pointer(root, name) == codebook), None)
+
+    @property
     def missing(self) -> list[str]:
         """What a finished run would have, in the order in which it is made."""
         out = []
@@ -97,6 +104,23 @@ class Run:
             if candidate.dev is None and self.has_dev:
                 out.append(f"the dev figures of {candidate.kind}")
         return out if self.published else [*out, "the bundle"]
+
+    def facts(self) -> dict[str, Any]:
+        """Everything collected, JSON-ready."""
+        return {
+            "run": self.name,
+            "training": self.folder.name,
+            "others": list(self.others),
+            "written": self.written,
+            "simulated": self.simulated,
+            "missing": self.missing,
+            "data": self.data,
+            "candidates": {candidate.kind: asdict(candidate) for candidate in self.candidates},
+            "chosen": self.chosen,
+            "bundle": {"path": str(self.published.path), **self.published.manifest} if self.published else None,
+            "evaluation": self.evaluation,
+            "config": self.config,
+        }
 
 
 def collect(section: RunSection, split: str | None = None) -> Run:
@@ -114,12 +138,12 @@ def collect(section: RunSection, split: str | None = None) -> Run:
         found = bundles[folder]
         return into != _of_folds(section) or (found is not None and found.path.parent == section.bundles_dir)
 
-    folder = max(folders, key=lambda f: (by_train(f), _changed(f / "config.yaml")))
+    folder = max(folders, key=lambda f: (by_train(f), _configured(f)))
     config, published = config_of[folder], bundles[folder]
     data = _json(folder / "data.json")
     if data is None:
         raise UserError(f"{folder} has no data.json: the training ended before it began; run `genrecall train` again")
-    kinds = config["quantizer"]["candidates"]
+    kinds = config["quantizer"]["candidates"][: None if data["parts"]["dev"]["queries"] else 1]
     return Run(
         name=section.name,
         folder=folder,
@@ -127,19 +151,15 @@ def collect(section: RunSection, split: str | None = None) -> Run:
         written=_newest(folder),
         config=config,
         data=data,
-        candidates=tuple(
-            _candidate(folder / kind, kind, config, data)
-            for kind in kinds[: None if data["parts"]["dev"]["queries"] else 1]
-        ),
+        candidates=tuple(_candidate(folder / kind, config, data) for kind in kinds),
         published=published,
-        pointer=_pointer(published),
         evaluation=_json(section.dir / "evaluation.json"),
     )
 
 
 def trainings(section: RunSection, split: str | None = None) -> list[Path]:
     """The folders of the run's trainings, newest first; UserError where there are none."""
-    found = sorted((p.parent for p in section.dir.glob("train/*/config.yaml")), key=_changed_config, reverse=True)
+    found = sorted((p.parent for p in section.dir.glob("train/*/config.yaml")), key=_configured, reverse=True)
     if not found:
         runs = sorted({p.parents[2].name for p in section.runs_dir.glob("*/train/*/config.yaml")})
         there = f"the runs there: {', '.join(runs)}; name one with --run" if runs else "there is no other run either"
@@ -153,15 +173,9 @@ def trainings(section: RunSection, split: str | None = None) -> list[Path]:
     return of_split
 
 
-def _candidate(folder: Path, kind: str, config: dict[str, Any], data: dict[str, Any]) -> Candidate:
-    generator = _json(folder / "generator.json")
-    return Candidate(
-        kind=kind,
-        codes=_json(folder / "codes" / "codes.json"),
-        generator=generator,
-        dev=_json(folder / "dev.json"),
-        stages=stages_of(config, data, generator, folder / "checkpoints"),
-    )
+def _candidate(folder: Path, config: dict[str, Any], data: dict[str, Any]) -> Candidate:
+    codes, generator, dev = (_json(folder / name) for name in ("codes/codes.json", "generator.json", "dev.json"))
+    return Candidate(folder.name, codes, generator, dev, stages_of(config, data, generator, folder / "checkpoints"))
 
 
 def _published(folder: Path, config: dict[str, Any], section: RunSection) -> Bundle | None:
@@ -174,23 +188,14 @@ def _published(folder: Path, config: dict[str, Any], section: RunSection) -> Bun
     return None
 
 
-def _pointer(found: Bundle | None) -> str | None:
-    if found is None:
-        return None
-    names = [name for name in bundle.POINTERS if bundle.pointer(found.path.parent, name) == found.codebook]
-    return names[0] if names else None
-
-
 def _of_folds(section: RunSection) -> Path:
     """Where `genrecall evaluate` keeps the bundles of its folds."""
     return section.dir / "evaluation" / "bundles"
 
 
 def _reached(stages: Sequence[Stage]) -> str:
-    running = [stage for stage in stages if stage.state == "running"]
-    if not running:
-        return ""
-    return f" (stage {running[-1].name}: step {running[-1].steps} of {running[-1].section['steps']})"
+    running = [f" (stage {s.name}: step {s.steps} of {s.section['steps']})" for s in stages if s.state == "running"]
+    return running[-1] if running else ""
 
 
 def _split(folder: Path) -> str:
@@ -198,7 +203,7 @@ def _split(folder: Path) -> str:
 
 
 def _newest(folder: Path) -> str:
-    """When anything in a training's folder was written last. A checkpoint may go while one looks."""
+    """When anything in a training's folder was written last. A checkpoint may be removed meanwhile."""
     files = (Path(at) / name for at, _, names in os.walk(folder) for name in names)
     return datetime.fromtimestamp(max(map(_changed, files)), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -207,7 +212,7 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def _changed_config(folder: Path) -> float:
+def _configured(folder: Path) -> float:
     return _changed(folder / "config.yaml")
 
 

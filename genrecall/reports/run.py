@@ -34,13 +34,6 @@ from genrecall.reports.stages import Stage, before
 Stages = dict[str, dict[str, Stage]]
 """Name of a stage -> kind of codes -> that stage of that candidate."""
 
-LEARNS = {
-    "item": "Items to SIDs: titles alone.",
-    "query": "Queries to SIDs, from judgments or logs, beside synthetic queries.",
-    "mixed": "One stage for two of the paper: synthetic queries, which stand for the items, beside the real ones.",
-    "user": "A request and what is known of its user to the SIDs bought or clicked.",
-    "alignment": "EG-GRPO: SIDs sampled from the generator, with experts among them, learn from what they earn.",
-}
 LOGGED = {
     "reward": "reward of sampled SIDs",
     "group_reward": "reward of the group",
@@ -60,35 +53,26 @@ FEW = 100  # dev queries, under which the choice of a candidate by a few points 
 def run_report(run: Run, findings: Sequence[str]) -> Report:
     """findings: of `diagnose`, in Markdown. Headings and captions that rest on simulated data say so."""
     note = " (simulated)" if run.simulated else ""
-    title = f"Run {run.name}: {run.data['name']}{note}"
     names = list(dict.fromkeys(stage.name for candidate in run.candidates for stage in candidate.stages))
     stages = {name: {c.kind: s for c in run.candidates for s in c.stages if s.name == name} for name in names}
     drawn = {Path(plot.path).stem: plot for plot in _plots(run, stages, note)}
-    trained = [candidate.generator for candidate in run.candidates if candidate.generator]
-    alignment = stages.get("alignment", {})
     text = render(
         "run",
         run=run,
-        title=title,
         note=note,
         findings=[Markdown(finding) for finding in findings],
         overview=_overview(run),
         parts=_parts(run),
-        logs=table(["", ""], logs.rows(run.logs).items()) if run.logs else None,
-        codes={candidate.kind: candidate.codes for candidate in run.candidates if candidate.codes},
-        trained=trained[0] if trained else None,
-        learns=LEARNS,
+        log_rows=logs.rows,
         stages=stages,
-        alignment_settings=_settings(stages) if alignment else None,
-        alignment_changes=_changes(alignment),
+        alignment_settings=_settings(stages) if "alignment" in stages else None,
+        alignment_changes=_changes(stages.get("alignment", {})),
         bounds=bounds,
         dev=_dev(run),
         few_dev_queries=sum(bool(c.dev) for c in run.candidates) > 1 and run.data["parts"]["dev"]["queries"] < FEW,
-        evaluated=bounds.evaluated(run),
-        verdict=verdict(run.evaluation) if run.evaluation else [],
+        verdict=verdict,
         regimes=REGIMES,
-        added={name: _added(regime) for name, regime in (run.evaluation or {}).get("regimes", {}).items()},
-        generator=next((c.generator for c in run.candidates if c.kind == run.chosen), None),
+        added=_added,
         differences=differences(run.config),
         config_yaml=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         commands="\n".join(_commands(run)),

@@ -12,7 +12,7 @@ sides get the same, end in the same log-softmax, sum and top-k, and are checked 
     sparse             a sparse transition matrix as STATIC (arXiv 2602.22647) has it, written anew: rows of (code, next
                        node), as many as the widest node has, gathered at once and masked by length
     sparse, scattered  the same, put back into logits of the level's size, for a search that wants those
-    trie               a dictionary from prefix to children, asked beam by beam: `prefix_allowed_tokens_fn`
+    trie               a dictionary from prefix to children, looked up beam by beam: `prefix_allowed_tokens_fn`
 
 Sides take turns in random order, and on a CPU the time is that of the one thread that computes, not the clock's: other
 work on the machine then costs caches but no pauses. Prints tables, and writes benchmarks/results/constraint.json.
@@ -38,7 +38,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.machine import machine_info
 from genrecall.decoding.decoder import MASKED
 from genrecall.decoding.search import top
 from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, Representation, choose
@@ -62,7 +62,7 @@ Step = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """(logits [B, R, K], parent [B, R], score [B, R], width) -> best [B, W], node or code [B, W]"""
 
 
-def draw(count: int, sizes: tuple[int, int, int], skewed: bool) -> np.ndarray:
+def random_sids(count: int, sizes: tuple[int, int, int], skewed: bool) -> np.ndarray:
     """int32 [count, 3] SIDs in random order.
 
     skewed: first codes as a Zipf law of exponent 0.8, second ones of exponent 1.2 in an order of their own under each
@@ -94,7 +94,7 @@ def finish(candidates: Tensor, score: Tensor, width: int) -> tuple[Tensor, Tenso
     return best, row, pick - row * candidates.shape[-1]
 
 
-def ours(tables: ConstraintTables, level: int) -> Step:
+def masked_step(tables: ConstraintTables, level: int) -> Step:
     def step(logits: Tensor, parent: Tensor, score: Tensor, width: int) -> tuple[Tensor, Tensor]:
         best, row, slot = finish(tables.candidates(level, parent, logits), score, width)
         return best, tables.child(level, parent.gather(1, row), slot)
@@ -149,15 +149,15 @@ class Sparse:
 
 def trie(space: SidSpace) -> list[dict[tuple[int, ...], list[int]]]:
     """Of each level, the children of every prefix."""
-    found: list[dict[tuple[int, ...], list[int]]] = []
+    levels: list[dict[tuple[int, ...], list[int]]] = []
     nodes: list[tuple[int, ...]] = [()]
     for level in range(LEVELS):
         start, code = space.prefixes.start[level].tolist(), space.prefixes.code[level].tolist()
         children = [code[a:b] for a, b in pairwise(start)]
-        found.append(dict(zip(nodes, children, strict=True)))
+        levels.append(dict(zip(nodes, children, strict=True)))
         if level < LEVELS - 1:
             nodes = [(*prefix, c) for prefix, below in zip(nodes, children, strict=True) for c in below]
-    return found
+    return levels
 
 
 def trie_step(children: dict[tuple[int, ...], list[int]], prefix: Tensor) -> Step:
@@ -222,7 +222,7 @@ def prepare(codes: np.ndarray, sizes: tuple[int, int, int], device: str) -> Tabl
                 continue
             kinds = [kind if n == level else "ranges" for n in range(LEVELS)]
             tables = ConstraintTables.build(space, device, (kinds[0], kinds[1], kinds[2]))
-            steps[kind] = ours(tables, level)
+            steps[kind] = masked_step(tables, level)
             mask = tables.masks[level]
             used[kind] = mask.nbytes if mask else tables.code[level].nbytes + tables.start[level].nbytes
         sparse = Sparse.build(prefixes, level, device)
@@ -255,15 +255,15 @@ def measure(tables: Tables, level: int, batch: int, beams: int, repeats: int, de
         prefix = torch.from_numpy(tables.space.sids[sid, :level]).to(device)
         logits = (3 * torch.randn(batch, rows, size, generator=random)).to(device)
         score = torch.randn(batch, rows, generator=random).to(device)
-        found = {}
+        results = {}
         sides = [*tables.sides[level].items(), ("trie", trie_step(tables.trie[level], prefix))]
         for at in torch.randperm(len(sides), generator=random).tolist():  # who goes before leaves a cache behind
             name, step = sides[at]
             started = _now(device)
-            found[name] = step(logits, parent, score, beams)
+            results[name] = step(logits, parent, score, beams)
             if turn >= 2:  # the first two warm up
                 taken.setdefault(name, []).append((_now(device) - started) * 1e3)
-        _check(found)
+        _check(results)
     return {
         "level": level + 1,
         "batch": batch,
@@ -275,11 +275,11 @@ def measure(tables: Tables, level: int, batch: int, beams: int, repeats: int, de
     }
 
 
-def _check(found: dict[str, tuple[Tensor, Tensor]]) -> None:
+def _check(results: dict[str, tuple[Tensor, Tensor]]) -> None:
     """Every side with a constraint finds the same scores, and those that number nodes the same nodes."""
-    best, node = found["ranges"]
+    best, node = results["ranges"]
     alive = best > MASKED / 2
-    for name, (other, picked) in found.items():
+    for name, (other, picked) in results.items():
         if name != "none" and not torch.allclose(best[alive], other[alive], atol=1e-4):
             raise AssertionError(f"{name} finds other scores than ranges")
         if name not in ("none", "trie") and (picked[alive] != node[alive]).float().mean() > 0.2:  # near ties swap
@@ -319,22 +319,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     torch.set_num_threads(1)
     console, results = Console(), []
-    for name, device in product(asked.spaces, ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
+    for name, device in product(args.spaces, ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)):
         count, sizes, skewed = SPACES[name]
-        tables = prepare(draw(count, sizes, skewed), sizes, device)
+        tables = prepare(random_sids(count, sizes, skewed), sizes, device)
         jobs = [(level, *shape) for level in range(LEVELS) for shape in SHAPES]
         with torch.inference_mode():
-            rows = [measure(tables, *job, asked.repeats, device) for job in track(jobs, name, console=console)]
+            rows = [measure(tables, *job, args.repeats, device) for job in track(jobs, name, console=console)]
         results.append({"space": name, "device": device, "facts": tables.facts, "rows": rows})
         report(results[-1:], console)
         del tables
     path = Path(__file__).parent / "results" / "constraint.json"
     path.parent.mkdir(exist_ok=True)
-    written = {"repeats": asked.repeats, "machine": describe(), "results": results}
+    written = {"repeats": args.repeats, "machine": machine_info(), "results": results}
     path.write_text(json.dumps(written) + "\n", encoding="utf-8")
     console.print(f"{written['machine']}\nwritten to {path}")
 

@@ -1,4 +1,4 @@
-"""Programs of others that load and disturb a server, built from their sources by `go install` where they are wanted.
+"""Third-party Go programs that load a server (ghz) or disturb its network (toxiproxy), built by `go install` on demand.
 
 Owns the table of their versions and the folder `<name>-<version>/` of each, never changed once there. Go checks what it
 downloads against its checksum database.
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from genrecall.errors import UserError
 
-MINIMUM = (1, 23)  # of Go: what both modules ask for
+MINIMUM = (1, 23)  # Go version that both modules require
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class NoGo(UserError):
 def install(tool: Tool, root: Path, console: Console) -> Path:
     """The program `root/<name>-<version>/<file>`, built when it is not there; one process at a time builds.
 
-    Raises NoGo, or UserError with the end of what Go said when it cannot build.
+    Raises NoGo, or UserError with the end of the output of Go when the build fails.
     """
     program = root / tool.folder / tool.file
     if program.exists():
@@ -69,16 +69,16 @@ def install(tool: Tool, root: Path, console: Console) -> Path:
 
 def find_go() -> Path:
     """The `go` on the path; NoGo, with the remedy, when there is none of at least MINIMUM."""
-    wanted = ".".join(map(str, MINIMUM))
-    found = shutil.which("go")
-    if found is None:
-        raise NoGo(f"Go {wanted} or later builds this tool, and `go` is not on the path: install it (apt, brew, dnf)")
-    answer = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    minimum = ".".join(map(str, MINIMUM))
+    go = shutil.which("go")
+    if go is None:
+        raise NoGo(f"Go {minimum} or later builds this tool, and `go` is not on the path: install it (apt, brew, dnf)")
+    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
     version = re.match(r"go(\d+)\.(\d+)", answer.stdout)
     if version is None or tuple(map(int, version.groups())) < MINIMUM:
         stated = answer.stdout.strip() or answer.stderr.strip() or f"exit code {answer.returncode}"
-        raise NoGo(f"Go {wanted} or later builds this tool, and {found} is {stated}: install a newer one")
-    return Path(found)
+        raise NoGo(f"Go {minimum} or later builds this tool, and {go} is {stated}: install a newer one")
+    return Path(go)
 
 
 def _build(tool: Tool, go: Path, folder: Path) -> None:
@@ -90,7 +90,7 @@ def _build(tool: Tool, go: Path, folder: Path) -> None:
         if answer.returncode != 0:
             reason = "\n".join(answer.stderr.splitlines()[-3:])
             raise UserError(
-                f"Go could not build {tool.package}@{tool.version}; mend the network and try again\n{reason}"
+                f"Go could not build {tool.package}@{tool.version}; check the network and try again\n{reason}"
             )
         built.rename(folder)
 

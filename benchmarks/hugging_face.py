@@ -1,4 +1,4 @@
-"""How one would search for SIDs with Hugging Face `generate`: the ways that public code takes."""
+"""Constrained search for SIDs with Hugging Face `generate`, as public code does: baselines of benchmarks.search."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def trie_processor(model: Qwen2ForCausalLM, after: Trie) -> Search:
 
 
 def filtered(model: Qwen2ForCausalLM, space: SidSpace, offsets: tuple[int, int, int]) -> Search:
-    """Free beams, of which those that no item has are thrown away afterwards (-1)."""
+    """Unconstrained beams; SIDs that no item has are discarded afterwards (-1)."""
     first = np.array(offsets)
 
     def search(ids: Tensor, width: int) -> np.ndarray:
-        found = _generate(model, ids, width)
-        return np.where((space.index_of(found - first) >= 0)[..., None], found, -1)
+        tokens = _generate(model, ids, width)
+        return np.where((space.index_of(tokens - first) >= 0)[..., None], tokens, -1)
 
     return search
 
 
-def _generate(model: Qwen2ForCausalLM, ids: Tensor, width: int, **how: Any) -> np.ndarray:
+def _generate(model: Qwen2ForCausalLM, ids: Tensor, width: int, **options: Any) -> np.ndarray:
     out = model.generate(  # type: ignore[misc]  # its decorator confuses the checker
         ids,
         attention_mask=torch.ones_like(ids),
@@ -79,6 +79,6 @@ def _generate(model: Qwen2ForCausalLM, ids: Tensor, width: int, **how: Any) -> n
         num_return_sequences=width,
         do_sample=False,
         length_penalty=0.0,
-        **how,
+        **options,
     )
     return out[:, ids.shape[1] :].cpu().numpy().reshape(len(ids), width, LEVELS)

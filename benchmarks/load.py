@@ -1,4 +1,4 @@
-"""Load by ghz: calls sent by the clock, whether or not earlier ones have come back, and timed from when they were due.
+"""Open-loop load by ghz: calls sent by the clock, whether or not earlier ones are answered, timed from when due.
 
 `ghz --async` starts each call on a goroutine of its own, at i / rate seconds after the start, and at once where it has
 fallen behind: a slow server does not slow the load down. What ghz reports as latency starts when the call is sent, so
@@ -32,7 +32,7 @@ CODES = {"OK": "OK", "ResourceExhausted": "RESOURCE_EXHAUSTED", "DeadlineExceede
 
 @dataclass(frozen=True)
 class Load:
-    """Who calls: the ghz program, a JSON file of requests taken in turns, cores to run on, seconds until a deadline."""
+    """A load generator: the ghz program, a JSON file of requests used in turns, its cores, a deadline."""
 
     program: Path
     data: Path
@@ -40,13 +40,13 @@ class Load:
     deadline_s: float
 
     def open_loop(self, endpoint: str, rate: int, seconds: float) -> dict[str, Any]:
-        """`rate` calls a second for so long, evenly spaced; `summary` of those after the warm-up."""
+        """`rate` calls per second, evenly spaced; `summary` of those after the warm-up."""
         count = round(rate * (seconds + WARM_S))
         report, cpu_s = self._run(endpoint, "Generate", CONNECTIONS, "--async", f"--rps={rate}", f"-n{count}")
         return {"rate": rate, **summary(report["details"], rate, WARM_S), "load_cpu_s": round(cpu_s, 2)}
 
     def closed_loop(self, endpoint: str, method: str, callers: int, seconds: float) -> dict[str, Any]:
-        """Callers that wait for an answer before they ask again: what a server can do at most, and for a lone one."""
+        """Callers that wait for a reply before the next call: throughput, or latency for one caller."""
         wait = f"-z{seconds}s"
         report, _ = self._run(endpoint, method, callers, wait, "--duration-stop=wait")
         taken = np.array([call["latency"] for call in report["details"] if call["status"] == "OK"]) / 1e6

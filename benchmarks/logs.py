@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.machine import describe
+from benchmarks.machine import machine_info
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.rejects import Rejects
@@ -36,7 +36,7 @@ from genrecall.records import Split
 
 ITEMS, SHOWN, CLICKS, PURCHASES, REQUESTS_A_CLIENT, TEXTS = 50_000, 20, 1.3, 0.2, 4, 20_000
 START, DAYS = datetime(2025, 1, 1, tzinfo=UTC), 90
-SAMPLE_S = 0.02  # between two looks at the memory
+SAMPLE_S = 0.02  # between two samples of memory
 
 
 def write_log(requests: int, folder: Path) -> int:
@@ -115,20 +115,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "logs.json")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # what the process of its own is told
-    chosen = parser.parse_args()
-    if chosen.measure:
-        print(json.dumps(measure(chosen.measure)))
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # set for the child process
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
         return
     rows = []
-    for requests in chosen.requests:
+    for requests in args.requests:
         with tempfile.TemporaryDirectory() as folder:
             size = write_log(requests, Path(folder))
-            alone = [sys.executable, "-m", "benchmarks.logs", "--measure", folder]
-            told = subprocess.run(alone, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rows.append({"requests": requests, "log_mb": size >> 20, **json.loads(told)})
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+            command = [sys.executable, "-m", "benchmarks.logs", "--measure", folder]
+            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        rows.append({"requests": requests, "log_mb": size >> 20, **json.loads(result)})
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine_info(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     table = Table(title="logs to requests")
     for name in rows[0]:
         table.add_column(name.replace("_", "\n"), justify="right")

@@ -1,4 +1,4 @@
-"""What a figure was measured on: written beside every result."""
+"""The machine and versions of a measurement, written with every result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 _PACKAGES = {"transformers": "transformers", "onnxruntime": "onnxruntime", "grpcio": "grpc"}
 
 
-def describe() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Processor, cores, versions."""
     import torch
 

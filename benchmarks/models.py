@@ -65,9 +65,9 @@ def random_model(shape: Shape) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config).eval()
 
 
-def generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Generator:
-    """Our generator over the same weights; a "text" is its token ids in decimal, a blank between two (a word: its
-    length).
+def build_generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Generator:
+    """genrecall's generator over the same weights. A "text" is its token ids in decimal, separated by blanks; any other
+    word is read as its length.
     """
     config = GeneratorConfig(
         "lm",

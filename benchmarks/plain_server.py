@@ -1,9 +1,9 @@
-"""What one would write in an afternoon: a generator behind gRPC, one request at a time, each as it comes.
+"""The baseline of benchmarks.serving: a generator behind a plain gRPC server, one request at a time.
 
     python -m benchmarks.plain_server --bundles DIR [--engine onnx|torch] [--threads 1]
 
-The same contract, engine and weights as `genrecall serve`, and nothing else of it: no batches, no bound of the queue,
-no look at deadlines beyond what gRPC itself does (a call that is cancelled while it waits is not begun).
+The same contract, engine and weights as `genrecall serve`, without its batching, queue limit or deadline handling
+beyond that of gRPC itself (a call cancelled while it waits is not started).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class PlainRecall(GenerativeRecallServicer):
         self._engine = engine
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
-        found = self._engine.search(self._engine.prepare([query.text for query in request.queries]), request.k)
-        counts = found.valid.sum(axis=1)
+        generated = self._engine.search(self._engine.prepare([query.text for query in request.queries]), request.k)
+        counts = generated.valid.sum(axis=1)
         results = [
-            pb.Generated(codes=found.codes[row, :n].ravel().tolist(), scores=found.scores[row, :n].tolist())
+            pb.Generated(codes=generated.codes[row, :n].ravel().tolist(), scores=generated.scores[row, :n].tolist())
             for row, n in enumerate(counts)
         ]
-        held = self._engine.bundle
-        return pb.GenerateResponse(codebook=held.codebook, model=held.model, results=results)
+        bundle = self._engine.bundle
+        return pb.GenerateResponse(codebook=bundle.codebook, model=bundle.model, results=results)
 
 
 def main() -> None:
@@ -41,14 +41,14 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, required=True)
     parser.add_argument("--engine", choices=["onnx", "torch"], default="torch")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     import torch
 
-    torch.set_num_threads(asked.threads)
-    opened = bundle.open(bundle.resolve(asked.bundles))
+    torch.set_num_threads(args.threads)
+    opened = bundle.open(bundle.resolve(args.bundles))
     server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    engine = create_engine(opened, "cpu", asked.engine, threads=asked.threads)
+    engine = create_engine(opened, "cpu", args.engine, threads=args.threads)
     add_GenerativeRecallServicer_to_server(PlainRecall(engine), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

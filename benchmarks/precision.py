@@ -3,7 +3,7 @@
     genrecall train && genrecall export --dtype float32 && genrecall export --dtype int8
     python -m benchmarks.precision [--bundles bundles]
 
-Every judged query of the bundle's dataset is asked of each side, one at a time, in turns; the reference is torch in
+Every judged query of the bundle's dataset is searched on each side, one at a time, in turns; the reference is torch in
 float32. Recall counts relevant items found through the SIDs; its loss is paired query by query, with a bootstrap
 interval. Exports that the bundle lacks are made first. Writes benchmarks/results/precision.json.
 """
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.machine import describe
+from benchmarks.machine import machine_info
 from genrecall import bundle
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config.data import DataSection
@@ -53,23 +53,25 @@ def open_sides(opened: Bundle, texts: list[str]) -> dict[str, Engine]:
     return made
 
 
-def ask(sides: dict[str, Engine], texts: list[str], passes: int = 3) -> tuple[dict[str, GeneratedSids], dict[str, Any]]:
+def search_all(
+    sides: dict[str, Engine], texts: list[str], passes: int = 3
+) -> tuple[dict[str, GeneratedSids], dict[str, Any]]:
     """Answers to every text, and milliseconds a text of each side, in turns; the first pass warms up."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     answers: dict[str, list[GeneratedSids]] = {name: [] for name in sides}
-    for turn in track(range(passes + 1), "asking"):
+    for turn in track(range(passes + 1), "searching"):
         for text in texts:
             for name, engine in sides.items():
                 started = time.perf_counter()
-                found = engine.search(engine.prepare([text]), SIDS)
+                generated = engine.search(engine.prepare([text]), SIDS)
                 if turn:
                     taken[name].append((time.perf_counter() - started) * 1e3)
                 else:
-                    answers[name].append(found)
+                    answers[name].append(generated)
     parts = ("codes", "scores", "valid")
     joined = {
-        name: GeneratedSids(*(np.concatenate([getattr(a, p) for a in found]) for p in parts))
-        for name, found in answers.items()
+        name: GeneratedSids(*(np.concatenate([getattr(a, p) for a in parts_of]) for p in parts))
+        for name, parts_of in answers.items()
     }
     return joined, {name: [round(float(np.quantile(t, q)), 2) for q in (0.1, 0.5, 0.9)] for name, t in taken.items()}
 
@@ -78,26 +80,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--bundle", default="current")
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
-    opened = bundle.open(bundle.resolve(asked.bundles, asked.bundle))
+    opened = bundle.open(bundle.resolve(args.bundles, args.bundle))
     config = opened.manifest["config"]
     dataset = read_dataset(DataSection.model_validate(config["data"]))
     evaluator = Evaluator(dataset.judgments, config["data"]["relevant"], MEASURES)
     queries = dataset.queries.filter(np.isin(dataset.queries["query_id"].to_numpy(), evaluator.query_ids))
     texts = queries["text"].to_pylist()
     sides = open_sides(opened, texts)
-    answers, milliseconds = ask(sides, texts)
+    answers, milliseconds = search_all(sides, texts)
 
     items, reference = opened.items(), "torch float32"
     values, rows = {}, []
     for name, answer in answers.items():
-        # The channel asks in batches of its own; the answers are there already, in the order of the queries.
-        given = iter(range(len(texts)))
+        # The channel searches in batches of its own; the answers are precomputed, in the order of the queries.
+        rows_left = iter(range(len(texts)))
 
-        def generate(some: list[str], k: int, answer: GeneratedSids = answer, given: Any = given) -> GeneratedSids:
-            chosen = [next(given) for _ in some]
-            return GeneratedSids(answer.codes[chosen], answer.scores[chosen], answer.valid[chosen])
+        def generate(
+            some: list[str], k: int, answer: GeneratedSids = answer, rows_left: Any = rows_left
+        ) -> GeneratedSids:
+            rows_now = [next(rows_left) for _ in some]
+            return GeneratedSids(answer.codes[rows_now], answer.scores[rows_now], answer.valid[rows_now])
 
         channel = generative(generate, items["item_id"].to_pylist(), codes_of(items), SIDS)
         values[name] = evaluator.values(channel(queries, DEPTH))
@@ -122,7 +126,7 @@ def main() -> None:
         "queries": len(texts),
         "sids_asked": SIDS,
         "torch_threads": torch.get_num_threads(),
-        "machine": describe(),
+        "machine": machine_info(),
         "rows": rows,
     }
     path = Path(__file__).parent / "results" / "precision.json"

@@ -1,4 +1,4 @@
-"""A server as a process of its own on cores of its own: started, watched through /proc and its metrics, ended."""
+"""Server processes pinned to cores: started, monitored through /proc and their metrics, stopped."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 STAGES = ("prepare", "queue", "compute", "reply", "total")
-SAMPLE_S = 0.2  # between two looks at memory and processor time
+SAMPLE_S = 0.2  # between two samples of memory
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that said it is ready; `metrics_port` None where it has no metrics."""
+    """A server that is ready; `metrics_port` None where it has no metrics."""
 
     process: subprocess.Popen[str]
     port: int
@@ -40,28 +40,30 @@ class Server:
     @property
     def rss_mb(self) -> float:
         """Resident memory of the process and those it started (what they share counts for each), MiB."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._family()) * PAGE / 2**20
+        return (
+            sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._process_tree()) * PAGE / 2**20
+        )
 
     @property
     def cpu_s(self) -> float:
         """Processor time of the process and those it started, seconds."""
-        read = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._family())
+        read = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._process_tree())
         return sum(int(fields[11]) + int(fields[12]) for fields in read) / TICKS
 
-    def _family(self) -> list[int]:
+    def _process_tree(self) -> list[int]:
         # not from /proc/PID/task/*/children, which not every kernel has
         stats = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/stat")}
         children: dict[int, list[int]] = {}
         for pid, path in stats.items():
             with contextlib.suppress(OSError):  # it has ended
                 children.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(pid)
-        found = [self.process.pid]
-        for pid in found:  # grows as it goes
-            found += children.get(pid, [])
-        return found
+        pids = [self.process.pid]
+        for pid in pids:  # grows during the loop
+            pids += children.get(pid, [])
+        return pids
 
     def metrics(self) -> dict[tuple[str, ...], float]:
-        """Every sample, by its name and the values of its labels."""
+        """Every sample, by its name and the values of its labels in the order of their names."""
         if self.metrics_port is None:
             return {}
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as reply:
@@ -70,8 +72,8 @@ class Server:
 
 
 @contextmanager
-def ours(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str] = ()) -> Iterator[Server]:
-    """`genrecall serve`, one thread of computing."""
+def genrecall_server(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str] = ()) -> Iterator[Server]:
+    """`genrecall serve` with one compute thread."""
     settings = [f"run.bundles_dir={bundles}", "server.port=0", "server.metrics_port=0", "server.device=cpu"]
     settings += ["server.threads=1", f"server.engine={engine}", *overrides]
     with _started([sys.executable, "-m", "genrecall", "serve", "--json", *settings], cores) as server:
@@ -79,19 +81,19 @@ def ours(bundles: Path, engine: str, cores: str | None, overrides: Sequence[str]
 
 
 @contextmanager
-def plain(bundles: Path, engine: str, cores: str | None) -> Iterator[Server]:
-    """`benchmarks.plain_server`, one thread of computing."""
+def plain_server(bundles: Path, engine: str, cores: str | None) -> Iterator[Server]:
+    """`benchmarks.plain_server` with one compute thread."""
     command = [sys.executable, "-m", "benchmarks.plain_server", "--bundles", str(bundles), "--engine", engine]
     with _started(command, cores) as server:
         yield server
 
 
 def on_cores(command: Sequence[str], cores: str | None) -> list[str]:
-    """The command as `taskset` starts it; as it is where cores is None."""
+    """The command pinned by `taskset`; unchanged where cores is None."""
     return [*(["taskset", "-c", cores] if cores else []), *command]
 
 
-def apart() -> tuple[str | None, str | None]:
+def separate_cores() -> tuple[str | None, str | None]:
     """A core for the server and one for the load; None and None where there is one core, or no `taskset`."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2 or shutil.which("taskset") is None:
@@ -111,21 +113,21 @@ def _started(command: Sequence[str], cores: str | None) -> Iterator[Server]:
             if not line:
                 log.seek(0)
                 raise RuntimeError(f"{' '.join(command)} did not start:\n{log.read()}")
-            told = json.loads(line)
-            yield Server(process, told["port"], told.get("metrics_port"))
+            ready = json.loads(line)
+            yield Server(process, ready["port"], ready.get("metrics_port"))
         finally:
             process.terminate()
 
 
 @dataclass
 class Usage:
-    """What a server used while it was watched.
+    """What a server used while it was monitored.
 
     Attributes:
         rss_mb: resident memory every SAMPLE_S, MiB.
         cpu_s, machine_cpu_s: processor seconds of the server, and of everything on the machine.
         seconds: how long.
-        metrics: by how much each sample of its metrics grew.
+        metrics: increase of each sample of its metrics.
     """
 
     rss_mb: list[float] = field(default_factory=list)
@@ -145,7 +147,7 @@ class Usage:
         }
         return {name: round(float(np.median(p)), 1) for name, p in parts.items()} | {"peak": round(max(self.rss_mb), 1)}
 
-    def inside(self) -> dict[str, float]:
+    def server_figures(self) -> dict[str, float]:
         """The server's own figures: mean milliseconds by stage and of a batch, entries of a batch, share of padding,
         calls answered, and calls left unanswered by reason.
         """
@@ -153,7 +155,7 @@ class Usage:
             return {}
         get = self.metrics.get
         stages = {f"{s}_ms": self._mean("genrecall_stage_seconds", "Generate", s) * 1e3 for s in STAGES}
-        text, padding = (get(("genrecall_batch_tokens_total", "search", use), 0.0) for use in ("text", "padding"))
+        text, padding = (get(("genrecall_batch_tokens_total", use, "search"), 0.0) for use in ("text", "padding"))
         batch = {
             "batch_ms": self._mean("genrecall_batch_seconds", "search") * 1e3,
             "batch_entries": self._mean("genrecall_batch_entries", "search"),
@@ -171,17 +173,17 @@ class Usage:
 
 
 @contextmanager
-def watched(server: Server) -> Iterator[Usage]:
+def monitored(server: Server) -> Iterator[Usage]:
     """Usage of the server from here to the end of the block, filled in when it ends."""
     usage, ended = Usage(), threading.Event()
 
-    def look() -> None:
+    def sample_memory() -> None:
         while True:
             usage.rss_mb.append(server.rss_mb)
             if ended.wait(SAMPLE_S):
                 return
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample_memory)
     before, cpu_s, machine_cpu_s, began = server.metrics(), server.cpu_s, _machine_cpu_s(), time.monotonic()
     thread.start()
     try:

@@ -1,7 +1,4 @@
-"""A bundle with random weights and a tokenizer that reads a simulated shop: the speed of serving needs no training.
-
-Owns what makes weights of `benchmarks.models` a bundle that a server takes, and the queries to ask it.
-"""
+"""A bundle with random weights and a tokenizer of a simulated shop, as serving speed needs no training, and queries."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""How fast an index goes over to other SIDs: the rebuild in several ways, and updates in place for what moved.
+"""How fast an index changes to other SIDs: rebuilds by several methods, and in-place updates of the items that moved.
 
     genrecall data fetch esci && genrecall train && genrecall node start
     python -m benchmarks.refresh [-c configs/demo.yaml] [--repeats 3] [opensearch.url=...]
-    python -m benchmarks.refresh --copies 15 --repeats 1 --way "refresh, slices=2" --way reindex --way "sync, 1% moved"
+    python -m benchmarks.refresh --copies 15 --repeats 1 --method reindex --method "sync, 1% moved"
 
 Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that
-opensearch.url names, each way `--repeats` times, in turns:
+opensearch.url names, each method `--repeats` times, in turns:
   refresh, slices=N         `genrecall index refresh`: read, give SIDs, bulk, verify, switch (without its waits)
   reindex                   OpenSearch's `_reindex` in two slices, SIDs as they are: a floor, as it gives no new ones
   reindex, script           `_reindex` in chunks of 1,000 ids, the SIDs of a chunk in the parameters of a script
@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.machine import describe as machine
+from benchmarks.machine import machine_info
 from genrecall import bundle
 from genrecall.config import Config, load
 from genrecall.data.readers import read_items
@@ -58,13 +58,13 @@ ALIAS = "genrecall-bench"
 OUT = Path(__file__).parent / "results/refresh.json"
 SLICES = (1, 2, 4)
 CHUNK = 1000  # ids of one scripted _reindex
-PROCESSED = 1000  # documents that go through the sid processor, the slowest way by far
+PROCESSED = 1000  # documents that go through the sid processor, the slowest method by far
 MOVED = (0.01, 0.1, 0.5)
 SCRIPT = "ctx._source.sid = params.sids[ctx._id]"
 
 
 class Bench:
-    """The catalogue, and an index of it that every way starts from."""
+    """The catalogue, and an index of it that every method starts from."""
 
     def __init__(self, settings: Config, folder: Path, copies: int = 1) -> None:
         self.settings, self.folder = settings, folder
@@ -104,7 +104,7 @@ class Bench:
         self.client.delete(index=".genrecall-jobs", id=ALIAS, ignore=404)
 
     def target(self, codebook: str) -> str:
-        """An empty index like the source, for the ways that are not ours."""
+        """An empty index like the source, for the `_reindex` methods."""
         name = index_name(self.section, codebook)
         self.client.indices.delete(index=name, params={"ignore_unavailable": "true"})
         clone_index(self.client, self.source, name, dataclasses.replace(self.meta, codebook=codebook))
@@ -113,12 +113,12 @@ class Bench:
     def reindex(self, body: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """As a task: a long one answers with more warnings in its headers than Python reads."""
         task = self.client.reindex(body=body, params={**(params or {}), "wait_for_completion": "false"})["task"]
-        while not (told := self.client.tasks.get(task_id=task))["completed"]:
+        while not (status := self.client.tasks.get(task_id=task))["completed"]:
             time.sleep(0.02)
-        done: dict[str, Any] = told["response"]
+        done: dict[str, Any] = status["response"]
         return done
 
-    # --- the ways, each returning (documents, seconds, where the time went)
+    # --- the methods measured, each returning (documents, seconds, seconds by step)
 
     def refreshed(self, slices: int) -> tuple[int, float, dict[str, Any]]:
         settings = self.section.refresh.model_copy(update={"slices": slices})
@@ -127,7 +127,7 @@ class Bench:
         context = MigrationContext(Sids(terms, None), None, (), self.folder)
         report = refresh.refresh(self.client, section, dataclasses.replace(self.meta, codebook="next"), context)
         assert report is not None
-        # back to where every way starts: the alias on the source, which takes writes
+        # back to where every method starts: the alias on the source, which takes writes
         point_alias(self.client, section.index, self.source)
         block_writes(self.client, self.source, False)
         self.client.indices.delete(index=report.target)
@@ -195,7 +195,7 @@ class Bench:
         return sync(self.client, self.section, source, self.folder / "sync.rejects.jsonl")
 
 
-def ways(bench: Bench, processor: bool) -> Iterator[tuple[str, Callable[[int], tuple[int, float, dict[str, Any]]]]]:
+def methods(bench: Bench, processor: bool) -> Iterator[tuple[str, Callable[[int], tuple[int, float, dict[str, Any]]]]]:
     for slices in SLICES:
         yield f"refresh, slices={slices}", lambda _, slices=slices: bench.refreshed(slices)  # type: ignore[misc]
     yield "reindex", lambda _: bench.reindexed()
@@ -212,48 +212,48 @@ def main() -> None:
     parser.add_argument("--config", "-c", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--copies", type=int, default=1, help="times the catalogue is repeated")
-    parser.add_argument("--way", action="append", help="may be repeated; default: all")
-    asked = parser.parse_args()
-    settings, console = load(Config, asked.config, asked.overrides), Console()
+    parser.add_argument("--method", action="append", help="may be repeated; default: all")
+    args = parser.parse_args()
+    settings, console = load(Config, args.config, args.overrides), Console()
 
     with tempfile.TemporaryDirectory() as name, explain_errors(settings.opensearch):
-        bench = Bench(settings, Path(name), asked.copies)
+        bench = Bench(settings, Path(name), args.copies)
         plugins = {row["component"] for row in bench.client.cat.plugins(format="json", h="component")}
-        rows = measure(bench, refresh.PLUGIN in plugins, asked.repeats, Path(name) / "server.log", asked.way)
+        rows = measure(bench, refresh.PLUGIN in plugins, args.repeats, Path(name) / "server.log", args.method)
         version = bench.client.info()["version"]["number"]
         bench.clean()
-    rebuild = min(row["seconds"][1] for row in rows if row["way"].startswith("refresh"))
+    rebuild = min(row["seconds"][1] for row in rows if row["method"].startswith("refresh"))
     for row in rows:
-        if row["way"].startswith("sync"):
+        if row["method"].startswith("sync"):
             row["times_as_fast_as_the_rebuild"] = round(rebuild / row["seconds"][1], 2)
-    shown = Table("way", "documents", "seconds, median (least to most)", "a second", "where the time went")
+    shown = Table("method", "documents", "seconds, median (least to most)", "a second", "seconds by step")
     for row in rows:
         least, median, most = row["seconds"]
         parts = ", ".join(f"{name} {value}" for name, value in row["parts"].items())
         shown.add_row(
-            row["way"], f"{row['documents']:,}", f"{median} ({least} to {most})", f"{row['per_second']:,}", parts
+            row["method"], f"{row['documents']:,}", f"{median} ({least} to {most})", f"{row['per_second']:,}", parts
         )
     result = {
         "documents": len(bench.items),
         "dimension": int(bench.vectors.shape[1]),
         "opensearch": version,
-        "repeats": asked.repeats,
-        "machine": machine(),
+        "repeats": args.repeats,
+        "machine": machine_info(),
         "rows": rows,
     }
-    out = OUT if asked.copies == 1 else OUT.with_name(f"refresh-x{asked.copies}.json")
+    out = OUT if args.copies == 1 else OUT.with_name(f"refresh-x{args.copies}.json")
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     console.print(shown, f"{result['machine']}\nwritten to {out}")
 
 
-def measure(bench: Bench, processor: bool, repeats: int, log: Path, wanted: list[str] | None) -> list[dict[str, Any]]:
+def measure(bench: Bench, processor: bool, repeats: int, log: Path, selected: list[str] | None) -> list[dict[str, Any]]:
     filled = bench.fill()
     runs: dict[str, list[tuple[int, float, dict[str, Any]]]] = {}
     for turn in track(range(repeats + 1), "measuring"):  # the first warms the node up and is forgotten
-        for way, run in ways(bench, processor):
-            if wanted is not None and way not in wanted:
+        for method, run in methods(bench, processor):
+            if selected is not None and method not in selected:
                 continue
-            if way == "reindex, sid processor":
+            if method == "reindex, sid processor":
                 with (
                     inference_server(bench.settings, [bench.meta.codebook], log) as at,
                     plugin_endpoint(bench.client, at),
@@ -263,24 +263,24 @@ def measure(bench: Bench, processor: bool, repeats: int, log: Path, wanted: list
             else:
                 done = run(turn)
             if turn:
-                runs.setdefault(way, []).append(done)
+                runs.setdefault(method, []).append(done)
     rows: list[dict[str, Any]] = [
         {
-            "way": "load",
+            "method": "load",
             "documents": len(bench.items),
             "seconds": [round(len(bench.items) / filled, 2)] * 3,
             "per_second": round(filled),
             "parts": {},
         }
     ]
-    for way, some in runs.items():
+    for method, some in runs.items():
         times = sorted(seconds for _, seconds, _ in some)
         median = statistics.median(times)
         documents = some[0][0]
         middle = min(some, key=lambda one: abs(one[1] - median))
         rows.append(
             {
-                "way": way,
+                "method": method,
                 "documents": documents,
                 "seconds": [round(value, 2) for value in (times[0], median, times[-1])],
                 "per_second": round(documents / median),

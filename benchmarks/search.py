@@ -1,17 +1,17 @@
-"""The constrained search alone, against Hugging Face `generate` in the ways that people use it for SIDs.
+"""The constrained search alone, against Hugging Face `generate` as it is commonly used for SIDs.
 
     python -m benchmarks.search                                  the small model, over batches, prompts and beams
     python -m benchmarks.search --model 0.5b --shape 1x32x50     Qwen2.5-0.5B's size, random weights
 
 All sides run in this process, in blocks by turns, on the same prompts and weights:
-  torch            ours, eager, with the scores of `generate` (probabilities over the whole vocabulary)
-  onnx             ours, one ONNX graph in ONNX Runtime, the same scores
+  torch            genrecall, eager, with the scores of `generate` (probabilities over the whole vocabulary)
+  onnx             genrecall, one ONNX graph in ONNX Runtime, the same scores
   onnx, children   the same as it is served by default: probabilities over the valid children, so other scores
   onnx, int8       that with int8 matrices
   hf allowed fn    `generate(prefix_allowed_tokens_fn=...)`: the same SIDs as the first two
   hf trie          `generate` with a trie in a `LogitsProcessor`
-  hf free + filter `generate` without a constraint; beams that no item has are thrown away
-A side that takes long is repeated less (--seconds a cell and side). Prints a table, and writes
+  hf free + filter `generate` without a constraint; beams that no item has are discarded
+A slow side is repeated less often (--seconds per cell and side). Prints a table, and writes
 benchmarks/results/search-MODEL.json.
 """
 
@@ -34,8 +34,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import hugging_face
-from benchmarks.machine import describe
-from benchmarks.models import SHAPES, generator, random_model, random_space
+from benchmarks.machine import machine_info
+from benchmarks.models import SHAPES, build_generator, random_model, random_space
 from genrecall.decoding import Generator
 from genrecall.decoding.export_modules import prompt_arrays, table_arrays
 from genrecall.decoding.heads import Normalizer
@@ -70,18 +70,18 @@ def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
     return search
 
 
-def sides(name: str, wanted: Sequence[str], folder: Path, threads: int) -> dict[str, Side]:
-    """The wanted sides over the same random weights. `folder` takes the exports that they need."""
+def sides(name: str, selected: Sequence[str], folder: Path, threads: int) -> dict[str, Side]:
+    """The selected sides over the same random weights; exports go to `folder`."""
     shape = SHAPES[name]
     model, space = random_model(shape), random_space(shape)
-    made = {n: generator(model, space, n) for n in ("vocabulary", "children")}
+    generators = {n: build_generator(model, space, n) for n in ("vocabulary", "children")}
     exports: dict[str, Path] = {}
 
     def exported(normalizer: Normalizer) -> Path:
         if normalizer not in exports:
             exports[normalizer] = folder / normalizer
             exports[normalizer].mkdir()
-            onnx.write(made[normalizer], exports[normalizer], (onnx.SEARCH,))
+            onnx.write(generators[normalizer], exports[normalizer], (onnx.SEARCH,))
         return exports[normalizer]
 
     def int8() -> Path:
@@ -90,22 +90,22 @@ def sides(name: str, wanted: Sequence[str], folder: Path, threads: int) -> dict[
         onnx.quantize(exported("children"), target)
         return target
 
-    offsets = made["children"].heads.offsets
+    offsets = generators["children"].heads.offsets
     after = cache(lambda: hugging_face.trie(space, offsets))
 
     def by_hugging_face(search: hugging_face.Search) -> Side:
         return lambda ids, width: space.index_of(search(ids, width) - np.array(offsets))
 
     makers: dict[str, Callable[[], Side]] = {
-        "torch": lambda: torch_side(made["vocabulary"]),
-        "onnx": lambda: onnx_side(made["vocabulary"], exported("vocabulary"), threads),
-        "onnx, children": lambda: onnx_side(made["children"], exported("children"), threads),
-        "onnx, int8": lambda: onnx_side(made["children"], int8(), threads),
+        "torch": lambda: torch_side(generators["vocabulary"]),
+        "onnx": lambda: onnx_side(generators["vocabulary"], exported("vocabulary"), threads),
+        "onnx, children": lambda: onnx_side(generators["children"], exported("children"), threads),
+        "onnx, int8": lambda: onnx_side(generators["children"], int8(), threads),
         BASELINE: lambda: by_hugging_face(hugging_face.allowed_fn(model, after())),
         "hf trie": lambda: by_hugging_face(hugging_face.trie_processor(model, after())),
         "hf free + filter": lambda: by_hugging_face(hugging_face.filtered(model, space, offsets)),
     }
-    return {side: makers[side]() for side in track(wanted, "opening")}
+    return {side: makers[side]() for side in track(selected, "opening")}
 
 
 def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, seconds: float) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, second
     random = torch.Generator().manual_seed(1)
     prompts = [torch.randint(0, tokens, (batch, length), generator=random) for _ in range(max(ROUNDS, repeats))]
     taken: dict[str, list[float]] = {name: [] for name in every}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in every}
+    rows_of: dict[str, list[np.ndarray]] = {name: [] for name in every}
     for block in np.array_split(np.arange(len(prompts)), ROUNDS):
         for name, search in every.items():
             if sum(taken[name]) > seconds * 1e3 and len(taken[name]) >= 2:
@@ -127,7 +127,7 @@ def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, second
             search(prompts[block[0]], width)  # warms up
             for n in block:
                 started = time.perf_counter()
-                found[name].append(search(prompts[n], width))
+                rows_of[name].append(search(prompts[n], width))
                 taken[name].append((time.perf_counter() - started) * 1e3)
                 if sum(taken[name]) > seconds * 1e3 and len(taken[name]) >= 2:
                     break
@@ -135,10 +135,10 @@ def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, second
     alike = {
         name: [
             _overlap(a, b)
-            for rows, base in zip(of, found.get(BASELINE, []), strict=False)
+            for rows, base in zip(of, rows_of.get(BASELINE, []), strict=False)
             for a, b in zip(rows, base, strict=True)
         ]
-        for name, of in found.items()
+        for name, of in rows_of.items()
     }
     return {
         "batch": batch,
@@ -158,8 +158,8 @@ def measure(every: dict[str, Side], cell: str, tokens: int, repeats: int, second
 
 
 def _overlap(rows: np.ndarray, baseline: np.ndarray) -> float:
-    wanted = {*baseline.tolist()} - {-1}
-    return len(wanted & {*rows.tolist()}) / max(1, len(wanted))
+    expected = {*baseline.tolist()} - {-1}
+    return len(expected & {*rows.tolist()}) / max(1, len(expected))
 
 
 def _prompts(ids: torch.Tensor) -> list[TokenizedPrompt]:
@@ -174,22 +174,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=15, help="a side of a cell stops repeating after so long")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(args.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        every = sides(asked.model, asked.side or SIDES, Path(folder), asked.threads)
-        for cell in track(asked.shape or CELLS[asked.model], "measuring"):
+        every = sides(args.model, args.side or SIDES, Path(folder), args.threads)
+        for cell in track(args.shape or CELLS[args.model], "measuring"):
             with torch.inference_mode():
-                rows.append(measure(every, cell, SHAPES[asked.model].text_tokens, asked.repeats, asked.seconds))
+                rows.append(measure(every, cell, SHAPES[args.model].text_tokens, args.repeats, args.seconds))
     result = {
-        "model": {"name": asked.model, **SHAPES[asked.model].__dict__},
-        "threads": asked.threads,
-        "machine": describe(),
+        "model": {"name": args.model, **SHAPES[args.model].__dict__},
+        "threads": args.threads,
+        "machine": machine_info(),
         "rows": rows,
     }
-    path = Path(__file__).parent / "results" / f"search-{asked.model}.json"
+    path = Path(__file__).parent / "results" / f"search-{args.model}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     Console().print(table(rows), f"{result['machine']}\nwritten to {path}")
 

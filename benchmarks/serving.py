@@ -1,21 +1,21 @@
-"""The server under load, against what one would write in an afternoon: latency by rate, the highest rate that holds.
+"""The server under load, against a plain gRPC server: latency by rate, and the highest sustained rate.
 
     python -m benchmarks.serving                                  a small model of random weights, about 12 minutes
     python -m benchmarks.serving --bundles DIR --engine torch     the current bundle there
     python -m benchmarks.serving --rates 20,50 --seconds 5 --memory-seconds 0
 
-Sides, each a real process with one thread of computing, started together and asked in turns:
+Servers, each a process with one compute thread, started together and loaded in turns:
   serve, ENGINE    `genrecall serve`
   plain, ENGINE    `benchmarks.plain_server`: the same engine, weights and contract, one request at a time
   serve, ENGINE, SETTING    where --setting is given
 
-Load is open-loop: ghz sends calls by the clock, evenly spaced, each with a deadline, and never waits for answers; times
-count from when a call was due, not from when it was sent (`load.py`), so nothing that makes ghz late is left out.
-ghz takes processor time itself. Where there are two cores, one belongs to the server and the other to ghz and this
-script. Queries of one call each, of different lengths, in turns.
+Load is open-loop: ghz sends calls by the clock, evenly spaced, each with a deadline, and never waits for replies; times
+count from when a call was due, not from when it was sent (`load.py`), so that delays of ghz itself are included.
+Where there are two cores, one is for the server and the other for ghz and this script. One query per call, of various
+lengths, in turns.
 
-A rate holds where 99.9% of the calls are OK and the 99th percentile of the OK ones is within the limit, there and at
-every lower rate. Then: memory over time at half of what the first side holds, and what the way through gRPC costs by
+A rate is sustained where 99.9% of the calls are OK and the 99th percentile of the OK ones is within the limit, there
+and at every lower rate. Then: memory over time at half of what the first server sustains, and the cost of gRPC by
 itself, with a model so small that computing hardly counts. Prints tables; writes benchmarks/results/serving.json and
 docs/results/serving.png.
 """
@@ -35,48 +35,48 @@ from rich.table import Table
 
 from benchmarks import go_tools, processes, random_bundle
 from benchmarks.load import Load, write_requests
-from benchmarks.machine import describe
+from benchmarks.machine import machine_info
 from benchmarks.models import SHAPES
-from benchmarks.processes import Server, watched
+from benchmarks.processes import Server, monitored
 from genrecall import bundle
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks/results/serving.json"
 RATES = "20,40,60,80,100,120,140,160,200,300"
 LIMITS_MS = (40, 100, 250)
-ENOUGH = 0.999  # share of OK replies where a rate holds
-HOPELESS = 0.5  # share of OK replies below which a side is asked for no higher rate
-DISTURBED, TRIES = 0.15, 3  # of one core, taken by others
+MIN_OK = 0.999  # share of OK replies of a sustained rate
+OVERLOADED_OK = 0.5  # share of OK replies below which no higher rate is tried
+MAX_OTHER_CPU, TRIES = 0.15, 3  # of one core, used by other processes
 DEADLINE_S = 0.5
-SIDES = {"serve": processes.ours, "plain": processes.plain}
+SIDES = {"serve": processes.genrecall_server, "plain": processes.plain_server}
 
 Row = dict[str, Any]
 
 
 def climb(servers: dict[str, Server], load: Load, rates: list[int], seconds: float, console: Console) -> list[Row]:
-    """Every side at every rate, in turns; a side that is overwhelmed leaves.
+    """Every server at every rate, in turns, until it is overloaded.
 
-    What others on the machine disturbed is measured again, and the least disturbed counts.
+    A measurement disturbed by other processes is repeated, and the least disturbed one counts.
     """
     rows: list[Row] = []
     climbing = list(servers)
     for rate in rates:
         for side in list(climbing):
             with console.status(f"{rate} calls a second to {side}"):
-                tried = [ask(servers[side], load, rate, seconds)]
-                while tried[-1]["other_cpu"] > DISTURBED and len(tried) < TRIES:
-                    tried.append(ask(servers[side], load, rate, seconds))
-            row = {"side": side, **min(tried, key=lambda one: one["other_cpu"])}
+                attempts = [measure(servers[side], load, rate, seconds)]
+                while attempts[-1]["other_cpu"] > MAX_OTHER_CPU and len(attempts) < TRIES:
+                    attempts.append(measure(servers[side], load, rate, seconds))
+            row = {"side": side, **min(attempts, key=lambda one: one["other_cpu"])}
             console.print(f"{side}: {rate}/s, p99 {row['p99_ms']} ms, {row['shares']}")
             rows.append(row)
-            if row["shares"].get("OK", 0.0) < HOPELESS:
+            if row["shares"].get("OK", 0.0) < OVERLOADED_OK:
                 climbing.remove(side)
     return rows
 
 
-def ask(server: Server, load: Load, rate: int, seconds: float) -> Row:
-    """Open-loop load for so long; processor time as a share of one core."""
-    with watched(server) as usage:
+def measure(server: Server, load: Load, rate: int, seconds: float) -> Row:
+    """Open-loop load for `seconds`; processor time as a share of one core."""
+    with monitored(server) as usage:
         row = load.open_loop(server.endpoint, rate, seconds)
     load_cpu, server_cpu = row.pop("load_cpu_s") / usage.seconds, usage.cpu_s / usage.seconds
     return {
@@ -85,15 +85,15 @@ def ask(server: Server, load: Load, rate: int, seconds: float) -> Row:
         "load_cpu": round(load_cpu, 3),
         "other_cpu": round(usage.machine_cpu_s / usage.seconds - load_cpu - server_cpu, 3),
         "rss_mb": usage.memory_mb(),
-        "inside": usage.inside(),
+        "inside": usage.server_figures(),
     }
 
 
-def held(rows: list[Row], side: str, limit_ms: float) -> int:
-    """The highest rate that holds; 0 where none does."""
+def sustained(rows: list[Row], side: str, limit_ms: float) -> int:
+    """The highest sustained rate; 0 where none is."""
     best = 0
     for row in (row for row in rows if row["side"] == side):
-        if row["shares"].get("OK", 0.0) < ENOUGH or row["p99_ms"] > limit_ms:
+        if row["shares"].get("OK", 0.0) < MIN_OK or row["p99_ms"] > limit_ms:
             break
         best = row["rate"]
     return best
@@ -109,11 +109,11 @@ def overhead(folder: Path, load: Load, cores: str | None, texts: tuple[list[str]
             for method, callers in (("Generate", 1), ("Generate", 32), ("Describe", 32)):
                 if side == "plain" and method == "Describe":
                     continue
-                with watched(server) as usage:
+                with monitored(server) as usage:
                     row = load.closed_loop(server.endpoint, method, callers, seconds)
-                inside = usage.inside() if method == "Generate" else {}
+                figures = usage.server_figures() if method == "Generate" else {}
                 rows.append(
-                    {"side": side, **row, "cpu_ms": round(usage.cpu_s * 1e3 / row["answers"], 3), "inside": inside}
+                    {"side": side, **row, "cpu_ms": round(usage.cpu_s * 1e3 / row["answers"], 3), "inside": figures}
                 )
     return {"model": random_bundle.TINY.__dict__, "rows": rows}
 
@@ -123,79 +123,79 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, help="folder of bundles; random weights where there is none")
     parser.add_argument("--engine", action="append", choices=["onnx", "torch"], help="may be repeated; default: both")
     parser.add_argument("--rates", default=RATES, help="calls a second, ascending")
-    parser.add_argument("--seconds", type=float, default=12, help="of a rate and side")
+    parser.add_argument("--seconds", type=float, default=12, help="per rate and server")
     parser.add_argument("--memory-seconds", type=float, default=120)
     parser.add_argument("--k", type=int, default=50)
-    parser.add_argument("--setting", action="append", default=[], help="of one side more: server.max_batch=4")
+    parser.add_argument("--setting", action="append", default=[], help="for one more server: server.max_batch=4")
     parser.add_argument("--out", type=Path, default=OUT, help="the plot of another file lies beside it")
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     console = Console()
-    server_cores, load_cores = processes.apart()
-    engines = asked.engine or ["onnx", "torch"]
+    server_cores, load_cores = processes.separate_cores()
+    engines = args.engine or ["onnx", "torch"]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         with console.status("preparing"):
             program = go_tools.install(go_tools.GHZ, ROOT / ".cache/tools", console)
             texts = random_bundle.shop_texts()
-            write_requests(folder / "requests.json", texts[1], asked.k)
-            root = asked.bundles or folder / "small"
-            if asked.bundles is None:
+            write_requests(folder / "requests.json", texts[1], args.k)
+            root = args.bundles or folder / "small"
+            if args.bundles is None:
                 random_bundle.publish(root, SHAPES["small"], *texts, onnx="onnx" in engines)
-            served = told(bundle.open(bundle.resolve(root)))
+            served = bundle_facts(bundle.open(bundle.resolve(root)))
             if load_cores:
-                os.sched_setaffinity(0, {int(load_cores)})  # this script looks at the servers now and then
+                os.sched_setaffinity(0, {int(load_cores)})  # this script monitors the servers
             load = Load(program, folder / "requests.json", load_cores, DEADLINE_S)
             servers = {}
             for engine in engines:
                 for side, started in SIDES.items():
                     servers[f"{side}, {engine}"] = stack.enter_context(started(root, engine, server_cores))
-                if asked.setting:
-                    varied = processes.ours(root, engine, server_cores, asked.setting)
-                    servers[f"serve, {engine}, {' '.join(asked.setting)}"] = stack.enter_context(varied)
+                if args.setting:
+                    varied = processes.genrecall_server(root, engine, server_cores, args.setting)
+                    servers[f"serve, {engine}, {' '.join(args.setting)}"] = stack.enter_context(varied)
             busy = [Path("/proc/loadavg").read_text().split()[0]]
             for server in servers.values():
                 load.open_loop(server.endpoint, 10, 1)
-        rows = climb(servers, load, [int(rate) for rate in asked.rates.split(",")], asked.seconds, console)
+        rows = climb(servers, load, [int(rate) for rate in args.rates.split(",")], args.seconds, console)
         first = next(iter(servers))
-        limits = {side: {str(limit): held(rows, side, limit) for limit in LIMITS_MS} for side in servers}
+        limits = {side: {str(limit): sustained(rows, side, limit) for limit in LIMITS_MS} for side in servers}
         memory: Row = {}
-        if asked.memory_seconds:
+        if args.memory_seconds:
             half = max(1, limits[first][str(LIMITS_MS[1])] // 2)
-            with console.status(f"{half} calls a second to {first} for {asked.memory_seconds:.0f} s"):
-                memory = {"side": first, **ask(servers[first], load, half, asked.memory_seconds)}
+            with console.status(f"{half} calls a second to {first} for {args.memory_seconds:.0f} s"):
+                memory = {"side": first, **measure(servers[first], load, half, args.memory_seconds)}
         stack.close()
-        with console.status("the way through gRPC alone"):
-            alone = overhead(folder / "tiny", load, server_cores, texts, min(asked.seconds, 8))
+        with console.status("gRPC alone"):
+            alone = overhead(folder / "tiny", load, server_cores, texts, min(args.seconds, 8))
         busy.append(Path("/proc/loadavg").read_text().split()[0])
     result = {
-        "bundle": {"weights": "random" if asked.bundles is None else "trained", **served},
+        "bundle": {"weights": "random" if args.bundles is None else "trained", **served},
         "settings": {
-            "k": asked.k,
+            "k": args.k,
             "deadline_ms": DEADLINE_S * 1e3,
-            "overrides": asked.setting,
-            "seconds": asked.seconds,
+            "overrides": args.setting,
+            "seconds": args.seconds,
             "server_cores": server_cores,
             "load_cores": load_cores,
             "queries": len(texts[1]),
             "load_average": busy,
         },
         "ghz": go_tools.GHZ.version,
-        "machine": describe(),
+        "machine": machine_info(),
         "rates": rows,
         "holds": limits,
         "memory": memory,
         "overhead": alone,
     }
-    asked.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    draw(rows, list(servers), asked.out.with_suffix(".png") if asked.out != OUT else ROOT / "docs/results/serving.png")
+    args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    plot(rows, list(servers), args.out.with_suffix(".png") if args.out != OUT else ROOT / "docs/results/serving.png")
     for shown in tables(result):
         console.print(shown)
-    console.print(f"{result['machine']}\nwritten to {asked.out}")
+    console.print(f"{result['machine']}\nwritten to {args.out}")
 
 
-def draw(rows: list[Row], sides: list[str], path: Path) -> None:
-    """p99 by rate, of every side that answered; hollow where the rate does not hold for lack of OK replies."""
+def plot(rows: list[Row], sides: list[str], path: Path) -> None:
+    """p99 by rate of every server; hollow where too few replies are OK."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -206,7 +206,7 @@ def draw(rows: list[Row], sides: list[str], path: Path) -> None:
         of = [row for row in rows if row["side"] == side and row["p99_ms"] is not None]
         (line,) = axes.plot([row["rate"] for row in of], [row["p99_ms"] for row in of], label=side)
         for row in of:
-            enough = row["shares"].get("OK", 0.0) >= ENOUGH
+            enough = row["shares"].get("OK", 0.0) >= MIN_OK
             face = line.get_color() if enough else "white"
             axes.plot(row["rate"], row["p99_ms"], "os^D"[n % 4], color=line.get_color(), markerfacecolor=face)
     for limit in LIMITS_MS:
@@ -216,7 +216,7 @@ def draw(rows: list[Row], sides: list[str], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def told(served: bundle.Bundle) -> Row:
+def bundle_facts(served: bundle.Bundle) -> Row:
     config = json.loads((served.generator_dir / "config.json").read_text(encoding="utf-8"))
     sizes = {name: config[name] for name in ("num_hidden_layers", "hidden_size", "vocab_size")}
     return {"kind": served.manifest["kind"], **sizes, "sids": served.manifest["sids"], "levels": served.level_sizes}
@@ -234,7 +234,7 @@ def tables(result: Row) -> list[Table]:
             *(f"{row[name]:.0%}" for name in ("server_cpu", "other_cpu")),
             f"{row['inside'].get('batch_entries', 1):.1f}",
         )
-    holds = Table("side", *(f"p99 <= {limit} ms" for limit in LIMITS_MS), title="the highest rate that holds")
+    holds = Table("side", *(f"p99 <= {limit} ms" for limit in LIMITS_MS), title="highest sustained rate")
     for side, best in result["holds"].items():
         holds.add_row(side, *(f"{rate}" for rate in best.values()))
     alone = Table("side", "method", "callers", "calls/s", "p50 ms", "CPU ms a call", "compute ms", title="gRPC alone")

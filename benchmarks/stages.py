@@ -1,4 +1,4 @@
-"""Where the time of one search goes on a CPU, part by part, beside the least that its matrix products take.
+"""Where the time of one search goes on a CPU, part by part, and the minimum that its matrix products take.
 
     python -m benchmarks.stages                                        a tiny and the small model, random weights
     python -m benchmarks.stages --model tiny --model small --model 0.5b    and Qwen2.5-0.5B's size
@@ -31,8 +31,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import describe
-from benchmarks.models import SHAPES, Shape, generator, random_model, random_space
+from benchmarks.machine import machine_info
+from benchmarks.models import SHAPES, Shape, build_generator, random_model, random_space
 from benchmarks.random_bundle import TINY, shop_texts
 from genrecall.decoding import GeneratedSids, Generator
 from genrecall.decoding.config import Vocabulary
@@ -71,38 +71,40 @@ class Clock:
         self.ms[name] += (time.thread_time() - began) * 1e3
 
 
-def searched(made: Generator, tokenize: Callable[[list[str]], list[list[int]]], texts: list[str], width: int) -> Clock:
+def timed_search(
+    generator: Generator, tokenize: Callable[[list[str]], list[list[int]]], texts: list[str], width: int
+) -> Clock:
     """One batch from texts to bytes of a reply; RuntimeError where the answer is not that of `Generator.search`."""
     clock = Clock()
     with clock.part("tokenize"):
         prompts = [TokenizedPrompt(ids) for ids in tokenize(texts)]
     with clock.part("prefix"):
-        prefix = made.prefix(prompts)
+        prefix = generator.prefix(prompts)
     with clock.part("prefill"):
-        tree = DecodeState.prefill(made.decoder, prefix)
+        tree = DecodeState.prefill(generator.decoder, prefix)
     node = torch.zeros(tree.state.shape[:2], dtype=torch.int64)
     score = torch.zeros(tree.state.shape[:2])
     for level in range(LEVELS):
         with clock.part("heads"):
-            step = made.heads(level, tree.state, made.tables, node, prefix.text)
+            step = generator.heads(level, tree.state, generator.tables, node, prefix.text)
         with clock.part("top-k"):
             score, pick = top(score.unsqueeze(-1) + step, width)
         with clock.part("children"):
             parent = pick // step.shape[-1]
-            node = made.tables.child(level, node.gather(1, parent), pick - parent * step.shape[-1])
+            node = generator.tables.child(level, node.gather(1, parent), pick - parent * step.shape[-1])
         if level < LEVELS - 1:
             with clock.part(f"decode {level + 1}"):
-                token = made.heads.offsets[level] + made.tables.codes(level, node)
+                token = generator.heads.offsets[level] + generator.tables.codes(level, node)
                 tree = tree.step(token, parent if level else None)
     with clock.part("reply"):
-        found = GeneratedSids.of(made.space, node.numpy(), score.numpy(), width)
-        counts = found.valid.sum(axis=1)
+        generated = GeneratedSids.of(generator.space, node.numpy(), score.numpy(), width)
+        counts = generated.valid.sum(axis=1)
         results = [
-            pb.Generated(codes=found.codes[row, :n].ravel().tolist(), scores=found.scores[row, :n].tolist())
+            pb.Generated(codes=generated.codes[row, :n].ravel().tolist(), scores=generated.scores[row, :n].tolist())
             for row, n in enumerate(counts)
         ]
         pb.GenerateResponse(codebook="v1", results=results).SerializeToString()
-    if not np.array_equal(found.codes, made.search(prompts, width).codes):
+    if not np.array_equal(generated.codes, generator.search(prompts, width).codes):
         raise RuntimeError("the search written out here is no longer the one of genrecall.decoding.search")
     return clock
 
@@ -113,16 +115,16 @@ def products(shape: Shape, batch: int, length: int, width: int) -> dict[str, Cou
     kv, groups = shape.kv_heads * head, shape.heads // shape.kv_heads
 
     def forward(rows: int, past: int, last: int) -> Counter[Product]:
-        """rows new ones a sequence behind `past`; of the last layer, `last` of them are wanted."""
+        """rows new ones a sequence behind `past`; of the last layer only `last` of them are needed."""
         every: Counter[Product] = Counter()
         for layer in range(shape.layers):
-            wanted = last if layer == shape.layers - 1 else rows
-            every[1, batch * wanted, shape.hidden, shape.hidden] += 2  # queries, output
+            needed = last if layer == shape.layers - 1 else rows
+            every[1, batch * needed, shape.hidden, shape.hidden] += 2  # queries, output
             every[1, batch * rows, shape.hidden, kv] += 2
-            every[1, batch * wanted, shape.hidden, shape.intermediate] += 2
-            every[1, batch * wanted, shape.intermediate, shape.hidden] += 1
-            every[batch * shape.kv_heads, groups * wanted, head, past + rows] += 1
-            every[batch * shape.kv_heads, groups * wanted, past + rows, head] += 1
+            every[1, batch * needed, shape.hidden, shape.intermediate] += 2
+            every[1, batch * needed, shape.intermediate, shape.hidden] += 1
+            every[batch * shape.kv_heads, groups * needed, head, past + rows] += 1
+            every[batch * shape.kv_heads, groups * needed, past + rows, head] += 1
         return every
 
     heads: Counter[Product] = Counter()
@@ -157,14 +159,14 @@ def product_ms(product: Product, seconds: float = 0.3) -> float:
     return statistics.median(taken)
 
 
-def onnx_profile(made: Generator, folder: Path, ids: list[list[int]], width: int, runs: int) -> dict[str, Any]:
+def onnx_profile(generator: Generator, folder: Path, ids: list[list[int]], width: int, runs: int) -> dict[str, Any]:
     """Milliseconds of a run without the profiler, and by operator with it."""
     import onnxruntime as ort
 
-    block = made.request_tokenizer.config
+    block = generator.request_tokenizer.config
     arrays = {
-        **prompt_arrays(made.request_tokenizer.batch([TokenizedPrompt(row) for row in ids]), block),
-        **table_arrays(made.tables, block, {}),
+        **prompt_arrays(generator.request_tokenizer.batch([TokenizedPrompt(row) for row in ids]), block),
+        **table_arrays(generator.tables, block, {}),
         "beams": np.arange(width),
     }
 
@@ -174,12 +176,12 @@ def onnx_profile(made: Generator, folder: Path, ids: list[list[int]], width: int
         options.enable_profiling = profile
         options.profile_file_prefix = str(folder / "profile")
         opened = ort.InferenceSession(folder / onnx.SEARCH, options, providers=["CPUExecutionProvider"])
-        names = {wanted.name for wanted in opened.get_inputs()}
-        given = {name: array for name, array in arrays.items() if name in names}
+        names = {node.name for node in opened.get_inputs()}
+        inputs = {name: array for name, array in arrays.items() if name in names}
         taken = []
         for _ in range(runs + 1):
             began = time.thread_time()
-            opened.run(None, given)
+            opened.run(None, inputs)
             taken.append((time.thread_time() - began) * 1e3)
         return opened, taken[1:]
 
@@ -202,7 +204,7 @@ def onnx_profile(made: Generator, folder: Path, ids: list[list[int]], width: int
 
 def measure(name: str, cells: list[str], repeats: int) -> list[dict[str, Any]]:
     shape = SIZES[name]
-    made = generator(random_model(shape), random_space(shape), "children")
+    generator = build_generator(random_model(shape), random_space(shape), "children")
     titles, queries = shop_texts()
     words = PromptTemplate(
         train_tokenizer(titles, 8_000).backend_tokenizer, Vocabulary(8_000, shape.level_sizes), 1024, True
@@ -210,18 +212,20 @@ def measure(name: str, cells: list[str], repeats: int) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if exported := shape.layers < MANY_LAYERS:
-            onnx.write(made, Path(folder))
+            onnx.write(generator, Path(folder))
         for cell in cells:
             batch, length, width = map(int, cell.split("x"))
             texts = [" ".join(" ".join(queries[n::batch]).split()[:length]) for n in range(batch)]
             words.max_tokens = length
             ids = words.ids(texts, "query")
             assert {len(one) for one in ids} == {length}
-            runs = [searched(made, lambda t: words.ids(t, "query"), texts, width).ms for _ in range(repeats + 1)][1:]
+            runs = [
+                timed_search(generator, lambda t: words.ids(t, "query"), texts, width).ms for _ in range(repeats + 1)
+            ][1:]
             parts = {part: statistics.median(run[part] for run in runs) for part in PARTS}
             counted = products(shape, batch, length, width)
             least = {part: sum(product_ms(p) * times for p, times in of.items()) for part, of in counted.items()}
-            profile = {"onnx": onnx_profile(made, Path(folder), ids, width, repeats)} if exported else {}
+            profile = {"onnx": onnx_profile(generator, Path(folder), ids, width, repeats)} if exported else {}
             rows.append(
                 {
                     "model": name,
@@ -239,17 +243,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=[*SIZES], help="may be repeated; default: tiny and small")
     parser.add_argument("--repeats", type=int, default=20)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     torch.set_num_threads(1)
     console = Console()
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         peak = 2 * LARGE**3 / product_ms((1, LARGE, LARGE, LARGE), 2) / 1e6
-        for name in asked.model or ["tiny", "small"]:
+        for name in args.model or ["tiny", "small"]:
             with console.status(f"measuring {name}"):
-                rows += measure(name, CELLS[name], 3 if name == "0.5b" else asked.repeats)
-    result = {"gflop_per_s": round(peak, 1), "machine": describe(), "rows": rows}
+                rows += measure(name, CELLS[name], 3 if name == "0.5b" else args.repeats)
+    result = {"gflop_per_s": round(peak, 1), "machine": machine_info(), "rows": rows}
     path = Path(__file__).parent / "results/stages.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for row in rows:

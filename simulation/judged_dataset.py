@@ -1,7 +1,6 @@
 """Logs simulated from the graded judgments of a dataset that has none.
 
-Writes a folder that works alone: a copy of the original's files beside the logs. In Python, for experiments:
-`[*searches(judged_queries(dataset), 100, ClickModel(), np.random.default_rng(1))]`.
+Writes a folder that works alone: a copy of the original's files beside the logs.
 """
 
 from __future__ import annotations
@@ -45,16 +44,9 @@ def judged_queries(dataset: Dataset) -> list[JudgedQuery]:
 
 
 def searches(
-    queries: Sequence[JudgedQuery], times: int, model: ClickModel, random: np.random.Generator, days: int = 30
-) -> Iterator[Session]:
-    """`times` sessions of each query; all randomness comes from `random`."""
-    return _searches(queries, times, model, SessionRecorder(times * len(queries), days, random))
-
-
-def _searches(
     queries: Sequence[JudgedQuery], times: int, model: ClickModel, recorder: SessionRecorder
 ) -> Iterator[Session]:
-    """BM25 takes its word frequencies from the titles of all judged items."""
+    """`times` sessions of each query. BM25 takes its word frequencies from the titles of all judged items."""
     titles = {item: title for query in queries for item, title in zip(query.items, query.titles, strict=True)}
     return simulate_sessions(queries, [times] * len(queries), Bm25(titles), model, recorder)
 
@@ -73,7 +65,7 @@ def simulate(section: SimulationSection, source: Path, out: Path, progress: OnPr
         if not queries:
             raise UserError(f"{source} has no judgments to simulate logs from: it needs queries.tsv and qrels.txt")
         recorder = SessionRecorder(section.sessions * len(queries), section.days, np.random.default_rng(section.seed))
-        counts = recorder.write(_searches(queries, section.sessions, section.clicks, recorder), folder, progress)
+        counts = recorder.write(searches(queries, section.sessions, section.clicks, recorder), folder, progress)
         label_counts = Counter(np.concatenate([query.label for query in queries]).tolist())
         judged_by = "simulated" if dataset.simulated else "human"
         about = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from genrecall.cli.options import BundlesFolder, Json, print_json, stdout
+from genrecall.cli.options import BundlesFolder, Json, Quiet, print_json, stdout
 
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
@@ -19,16 +19,15 @@ Name = Annotated[str, typer.Argument(help="A codebook such as v1, `current` or `
 
 
 @app.command("list")
-def list_(root: BundlesFolder = Path("bundles"), as_json: Json = False) -> None:
+def list_(bundles: BundlesFolder = Path("bundles"), as_json: Json = False, quiet: Quiet = False) -> None:
     """List bundles, newest first.
 
     Example: `genrecall bundle list`
     """
     from genrecall import bundle
 
-    bundles = bundle.list_bundles(root)
-    pointers = {bundle.pointer(root, name): name for name in ("previous", "current")}
-    rows = [_row(opened, pointers.get(opened.codebook)) for opened in bundles]
+    pointers = {bundle.pointer(bundles, name): name for name in ("previous", "current")}
+    rows = [_row(opened, pointers.get(opened.codebook)) for opened in bundle.list_bundles(bundles)]
     if as_json:
         print_json(rows)
         return
@@ -39,29 +38,33 @@ def list_(root: BundlesFolder = Path("bundles"), as_json: Json = False) -> None:
     if rows:
         stdout.print(table)
     else:
-        print(f"no bundles in {root}; train one with `genrecall train`")
+        print(f"no bundles in {bundles}; train one with `genrecall train`")
 
 
 @app.command()
-def show(name: Name = "current", root: BundlesFolder = Path("bundles")) -> None:
+def show(
+    name: Name = "current", bundles: BundlesFolder = Path("bundles"), as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Print the manifest: configuration, data fingerprints, versions, metrics, files.
 
     Example: `genrecall bundle show v1`
     """
     from genrecall import bundle
 
-    print_json(bundle.open(bundle.resolve(root, name), check=False).manifest)
+    print_json(bundle.open(bundle.resolve(bundles, name), check=False).manifest)  # with and without --json
 
 
 @app.command()
-def verify(name: Name = "current", root: BundlesFolder = Path("bundles"), as_json: Json = False) -> None:
+def verify(
+    name: Name = "current", bundles: BundlesFolder = Path("bundles"), as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Compare every file with the checksums of the manifest; exit code 2 when one differs.
 
     Example: `genrecall bundle verify v1`
     """
     from genrecall import bundle
 
-    path = bundle.resolve(root, name)
+    path = bundle.resolve(bundles, name)
     faults = list(bundle.verify(path))
     if as_json:
         print_json({"path": str(path), "valid": not faults, "faults": faults})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,12 +11,12 @@ from rich.table import Table
 from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config, stdout
 from genrecall.progress import Bars, console
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
 
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")]
+OtherSettings = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Such as clicks.noise=2.", show_default=False)
+]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")]
 
 
@@ -24,7 +24,7 @@ Seed = Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the
 def fetch(
     name: Annotated[str, typer.Argument(help="The dataset: esci.")],
     source: Annotated[Path | None, typer.Option("--from", help="Folder that holds its files.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to fill.  [default: data/esci-us]")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to fill.", show_default="data/esci-us")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,9 +55,7 @@ def synthesize(
     out: NewFolder,
     items: Annotated[int, typer.Option("--items", "-n", help="1,000 to 20,000,000.")] = 10_000,
     seed: Seed = 13,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Any other setting, such as queries=500 or clicks.noise=2.")
-    ] = None,
+    overrides: OtherSettings = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +63,7 @@ def synthesize(
 
     Example: `genrecall data synthesize --items 10000 --seed 7 --out data/shop`
     """
-    simulation = _simulation()
+    import simulation
     from genrecall.config import load
     from simulation.config import ShopSection
 
@@ -81,9 +79,7 @@ def simulate(
     out: NewFolder,
     sessions: Annotated[int, typer.Option("--sessions", "-n", help="Logged searches of each judged query.")] = 100,
     seed: Seed = 13,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Any other setting, such as clicks.noise=2 or days=7.")
-    ] = None,
+    overrides: OtherSettings = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -91,7 +87,7 @@ def simulate(
 
     Example: `genrecall data simulate data/esci-us --out data/esci-logs`
     """
-    simulation = _simulation()
+    import simulation
     from genrecall.config import load
     from simulation.config import SimulationSection
 
@@ -125,7 +121,7 @@ def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json 
             from trainer.logs import prepare
 
             split, folder = training_split(dataset, settings), settings.run.dir / "logs"
-            _, logs = prepare(settings.data, settings.logs, dataset, split, folder, rejects, progress=not as_json)
+            _, logs = prepare(settings.data, settings.logs, dataset, split, folder, rejects)
     facts = summarize(dataset, settings, rejects)
     if as_json:
         print_json(facts if logs is None else {**facts, "logs": logs})
@@ -138,22 +134,6 @@ def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json 
 
         _show_table(f"logs ({_origin(facts)})", rows(logs))
         print(f"the report is in {folder}: logs.md, logs.png, logs.json")
-
-
-def _simulation() -> ModuleType:
-    """The room `simulation`, which only a checkout has."""
-    from genrecall.errors import UserError
-
-    try:
-        import simulation
-    except ModuleNotFoundError as error:
-        if error.name != "simulation":
-            raise
-        raise UserError(
-            "the generated shop and simulated logs belong to the source checkout of genrecall and are not part of the "
-            "installed package: run this verb in a checkout, after `make`"
-        ) from None
-    return simulation
 
 
 def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, ...], as_json: bool) -> None:

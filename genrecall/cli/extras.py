@@ -30,7 +30,7 @@ def explain(error: ModuleNotFoundError, words: Sequence[str]) -> str | None:
     """
     module = (error.name or "").partition(".")[0]
     if module == "simulation":
-        return "this command runs in a checkout of the repository only: simulated data are not part of the package"
+        return "this command runs in a checkout only: simulated data are not part of the installed package"
     command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in EXTRAS), None)
     if command is None or module in OURS:
         return None

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Start, stop and look at a local OpenSearch node, without containers.", no_args_is_help=True)
 
-Port = Annotated[int | None, typer.Option(help="HTTP port; the transport takes the one 100 above. [default: 9200]")]
+Port = Annotated[
+    int | None, typer.Option(help="HTTP port; the transport takes the one 100 above.", show_default="9200")
+]
 
 
 @app.command()
@@ -21,15 +23,17 @@ def start(
     overrides: Overrides = None,
     config: ConfigFile = DEMO,
     port: Port = None,
-    data: Annotated[Path | None, typer.Option(help="Keep indices here. [default: the node's own folder]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep indices here.", show_default="the node's own folder")
+    ] = None,
     plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ZIP", help="Plugin to install, may be repeated. [default: the newest built one]"),
+        typer.Option(metavar="ZIP", help="Plugin to install, may be repeated.", show_default="the newest built one"),
     ] = None,
     without_plugin: Annotated[
         bool, typer.Option("--without-plugin", help="Install no plugin: no `generative` clause.")
     ] = False,
-    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m. [default: 1g]")] = None,
+    heap: Annotated[str | None, typer.Option(help="Of the JVM, such as 512m.", show_default="1g")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

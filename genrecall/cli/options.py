@@ -99,5 +99,5 @@ def open_bundle(root: Path, name: str, check: bool = True) -> "Bundle":
     return bundle.open(Path(name) if "/" in name else bundle.resolve(root, name), check=check)
 
 
-def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str), flush=True)
+def print_json(value: Any, indent: int | None = 2) -> None:
+    print(json.dumps(value, indent=indent, default=str), flush=True)

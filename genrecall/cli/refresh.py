@@ -34,7 +34,12 @@ ENDPOINT = "opensearch.refresh.endpoint"
 
 QueryFile = Annotated[
     Path | None,
-    typer.Option("--queries", metavar="FILE", help="A query a line, to compare both indices with. [the dataset's]"),
+    typer.Option(
+        "--queries",
+        metavar="FILE",
+        help="Queries to compare both indices with, one a line.",
+        show_default="those of the dataset",
+    ),
 ]
 
 
@@ -141,8 +146,10 @@ def sync(
     for report in operations.repeat(run, every) if every else (run(),):
         if isinstance(report, UserError):
             console.print(f"error: {report}")
+        elif as_json:
+            print_json(asdict(report), indent=None)  # a line a run
         else:
-            show(asdict(report), _sync(report, operations.sync_rejects(settings)), as_json)
+            print(_sync(report, operations.sync_rejects(settings)), flush=True)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """`genrecall serve`: bundles behind gRPC."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from genrecall.cli.options import BUNDLES, DEMO, ConfigFile, Json, Overrides, Quiet, read_config
+from genrecall.cli.options import BUNDLES, DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config
 
 app = typer.Typer()
 
@@ -42,7 +41,7 @@ def serve(
         address = f"{settings.server.host}:{server.port}"
         if as_json:  # one line: what starts a server waits for it
             facts = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
-            print(json.dumps({**facts, "metrics_port": server.metrics_port}), flush=True)
+            print_json({**facts, "metrics_port": server.metrics_port}, indent=None)
         else:
             names = server.codebooks
             print(f"listening on {address}, codebooks: {', '.join(names)} (default {names[0]})", flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from genrecall.client import messages
 from genrecall.client.connection import Connection
-from genrecall.client.messages import Calls, Item, Reply, T, User
+from genrecall.client.messages import CallFlow, Item, Reply, T, User
 from genrecall.client.retry import Deadline
 from genrecall.rpc import generative_recall_pb2 as pb
 
@@ -60,23 +60,23 @@ class AsyncClient(Connection):
         """As `Client.describe`."""
         return await self._run(messages.describe())
 
-    async def _run(self, calls: Calls[T], timeout_s: float | None = None) -> T:
+    async def _run(self, flow: CallFlow[T], timeout_s: float | None = None) -> T:
         deadline = self._deadline(timeout_s)
         try:
-            call = next(calls)
+            call = next(flow)
             while True:
-                call = calls.send(await self._call(*call, deadline))
+                call = flow.send(await self._call(*call, deadline))
         except StopIteration as end:
-            answer: T = end.value
-            return answer
+            result: T = end.value
+            return result
 
     async def _call(self, name: str, request: Any, deadline: Deadline) -> Any:
-        attempts = self._attempts(deadline)
+        state = self._retry_state(deadline)
         while True:
             try:
-                reply = await getattr(self._stub, name)(request, timeout=attempts.next_timeout_s())
+                reply = await getattr(self._stub, name)(request, timeout=state.next_timeout_s())
             except grpc.RpcError as error:
-                await asyncio.sleep(attempts.wait_s(error))
+                await asyncio.sleep(state.wait_s(error))
             else:
                 self._budget.answered()
                 return reply

@@ -1,4 +1,4 @@
-"""What the two clients share: options, TLS, the channel."""
+"""What both clients share: options, TLS, the channel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import grpc
 
-from genrecall.client.messages import Limits
-from genrecall.client.retry import Attempts, Budget, Deadline, Retry
+from genrecall.client.messages import LimitsCache
+from genrecall.client.retry import Deadline, Retry, RetryBudget, RetryState
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 
-REPLY_LIMIT = 64 << 20  # bytes; the largest call the server allows stays well below
-UNANSWERED_S = 5.0
+MAX_REPLY_BYTES = 64 << 20  # replies within the default limits of a server stay well below
+MAX_KEEPALIVE_TIMEOUT_S = 5.0
 
 
 class Connection:
@@ -22,16 +22,16 @@ class Connection:
 
     Args:
         endpoint: `host:port`; calls are spread over all addresses of the name.
-        timeout_s: of a whole call: attempts, the waits between them and the parts of a large call share it.
-        trusted_certificates: PEM file; given, the channel uses TLS.
-        client_certificate, client_key: PEM files that show the server who calls (mutual TLS); they imply TLS, by the
-            certificates that gRPC trusts where `trusted_certificates` names none.
-        retry: how persistent a failed call is.
-        keepalive_s: a connection with a call under way is tested this often, and given up when the test, or bytes sent,
-            stay unanswered as long, 5 s at most; the call is then retried on a new one. The default is as often as a
-            gRPC server permits unasked; a shorter time needs its consent
+        timeout_s: of a whole call: its attempts, the waits between them and the parts of a large call.
+        trusted_certificates: PEM file of the certificates to trust; turns TLS on.
+        client_certificate, client_key: PEM files that authenticate the client (mutual TLS); they imply TLS, with
+            gRPC's default certificates where `trusted_certificates` is not set.
+        retry: the retry policy.
+        keepalive_s: interval of pings on a connection with a call in flight. Where a ping, or bytes sent, stay
+            unacknowledged as long, 5 s at most, the connection is closed and the call retried on a new one. The default
+            is the shortest that gRPC servers permit by default; a shorter one needs a server that allows it
             (`grpc.http2.min_ping_interval_without_data_ms`).
-        max_reply_bytes: a larger reply is refused.
+        max_reply_bytes: a larger reply is an error.
 
     Raises:
         UserError: when a PEM file cannot be read or half of a pair is missing.
@@ -49,13 +49,13 @@ class Connection:
         client_key: Path | None = None,
         retry: Retry = Retry(),
         keepalive_s: float = 300.0,
-        max_reply_bytes: int = REPLY_LIMIT,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._retry = retry
-        self._budget = Budget(retry.budget)
-        self._limits = Limits()
+        self._budget = RetryBudget(retry.budget)
+        self._limits = LimitsCache()
         self._closed = False
         credentials = _credentials(trusted_certificates, client_certificate, client_key)
         options = _options(keepalive_s, max_reply_bytes)
@@ -71,17 +71,17 @@ class Connection:
             raise ValueError(f"the client of {self.endpoint} is closed: make a new one")
         return Deadline.after(self.timeout_s if timeout_s is None else timeout_s)
 
-    def _attempts(self, deadline: Deadline) -> Attempts:
-        return Attempts(self._retry, self._budget, deadline, self.endpoint)
+    def _retry_state(self, deadline: Deadline) -> RetryState:
+        return RetryState(self._retry, self._budget, deadline, self.endpoint)
 
 
 def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
-    unanswered_ms = int(min(keepalive_s, UNANSWERED_S) * 1e3)
+    timeout_ms = int(min(keepalive_s, MAX_KEEPALIVE_TIMEOUT_S) * 1e3)
     return [
         ("grpc.max_receive_message_length", max_reply_bytes),
         ("grpc.keepalive_time_ms", int(keepalive_s * 1e3)),
-        ("grpc.keepalive_timeout_ms", unanswered_ms),  # in effect for sent bytes only, as TCP_USER_TIMEOUT
-        ("grpc.http2.ping_timeout_ms", unanswered_ms),  # this one is for the test; left alone it takes a minute
+        ("grpc.keepalive_timeout_ms", timeout_ms),  # in effect for sent bytes only, as TCP_USER_TIMEOUT
+        ("grpc.http2.ping_timeout_ms", timeout_ms),  # this one is for pings; the default is a minute
         # A server that comes back is found within a second; gRPC's own default is up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),

@@ -1,4 +1,4 @@
-"""What a failed call becomes: one exception with the gRPC status and a remedy."""
+"""gRPC errors as one exception, with the status and a remedy."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ PUSHBACK = "grpc-retry-pushback-ms"
 
 
 class ServerError(UserError):
-    """The server refused a call, could not be reached or broke the contract. `code` is the gRPC status."""
+    """The server refused a call, could not be reached or sent an invalid reply. `code` is the gRPC status."""
 
     def __init__(self, message: str, code: grpc.StatusCode) -> None:
         super().__init__(message)
         self.code = code
 
 
-def pushback(error: grpc.RpcError) -> str | None:
-    """The wait in milliseconds that the server asks for, as it stands in the trailing metadata; None: it asks none."""
+def pushback_ms(error: grpc.RpcError) -> str | None:
+    """The wait that the server asks for, unparsed from the trailing metadata; None where it asks for none."""
     return next((str(value) for name, value in error.trailing_metadata() or () if name == PUSHBACK), None)
 
 
-def explained(error: grpc.RpcError, endpoint: str, timeout_s: float, attempts: int) -> ServerError:
-    """The failure after its last attempt. What the server says of a bad request names field and remedy already."""
+def server_error(error: grpc.RpcError, endpoint: str, timeout_s: float, attempts: int) -> ServerError:
+    """The exception for the last attempt. The server's own message for a bad request names field and remedy already."""
     code: grpc.StatusCode = error.code()
     server = f"the inference server at {endpoint}"
     details = error.details() or code.name
-    tried = f"{details}; {attempts} attempts" if attempts > 1 else details
+    summary = f"{details}; {attempts} attempts" if attempts > 1 else details
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.FAILED_PRECONDITION:
             message = details
         case grpc.StatusCode.UNAVAILABLE:
             message = (
-                f"no inference server answers at {endpoint} ({tried}): start one with `genrecall serve`, or check the "
-                "endpoint and the certificates"
+                f"no inference server answers at {endpoint} ({summary}): start one with `genrecall serve`, or check "
+                "the endpoint and the certificates"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"{server} did not answer within {timeout_s:g} s: raise timeout_s, or ask for less in one call"
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if pushback(error) is not None:
-            message = f"{server} is full ({tried}): call less often, or add servers"
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if pushback_ms(error) is not None:
+            message = f"{server} is full ({summary}): call less often, or add servers"
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             message = (
-                f"a message to or from {server} is too large ({tried}): ask for less in one call, or raise "
+                f"a message to or from {server} is too large ({summary}): ask for less in one call, or raise "
                 "server.max_request_bytes (a request) or max_reply_bytes (a reply)"
             )
         case grpc.StatusCode.UNIMPLEMENTED:

@@ -1,7 +1,7 @@
-"""Requests built from numpy and plain values, replies taken apart, large calls cut: what both clients share.
+"""Builds requests from numpy and plain values, parses replies, splits large calls: what both clients share.
 
-Each call of the contract is a generator that yields the requests to send, is sent their replies and returns the answer.
-It does no I/O, so the blocking and the asynchronous client run the same one.
+Each call is a generator that yields the requests to send, is sent their replies and returns the result. It does no I/O,
+so the blocking and the asynchronous client run the same one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.sid import LEVELS
 
 T = TypeVar("T")
-Entry = TypeVar("Entry", pb.Query, pb.Item)
-Calls = Generator[tuple[str, Any], Any, T]  # yields (name of the call, request), is sent the reply, returns T
+RequestPart = TypeVar("RequestPart", pb.Query, pb.Item)
+CallFlow = Generator[tuple[str, Any], Any, T]  # yields (method, request), is sent the reply, returns T
 User = pb.User | Mapping[str, Any]
 
-ENTRY_BYTES = 6  # at most, of the tag and the length that go before an entry
-REQUEST_BYTES = 128  # at most, of all other fields of a request
+ENTRY_OVERHEAD_BYTES = 6  # at most, of the tag and length before a query or item
+REQUEST_OVERHEAD_BYTES = 128  # at most, of all other fields of a request
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What `generate` answers.
+    """The result of `generate`.
 
     Attributes:
-        codes: one int32 [n, 3] a query, likeliest first.
-        scores: one float32 [n] a query, log-probabilities, descending.
-        timings: milliseconds by stage: queue, encode, search, total; summed where a call was cut.
+        codes: one int32 [n, 3] per query, likeliest first.
+        scores: one float32 [n] per query, log-probabilities, descending.
+        timings: milliseconds by stage: queue, encode, search, total; summed where a call was split.
     """
 
     codebook: str
@@ -55,54 +55,55 @@ class Item:
 
 
 @dataclass
-class Limits:
-    """The server's limits, asked once a client and only by a call of several entries."""
+class LimitsCache:
+    """The limits of the server, requested once per client, by the first call of several entries."""
 
     known: pb.Limits | None = None
 
-    def cut(self, entries: list[Entry], most: str) -> Calls[list[list[Entry]]]:
-        """Parts of `entries`, in order, none with more entries or bytes than the server takes in one call.
+    def split(self, entries: list[RequestPart], limit: str) -> CallFlow[list[list[RequestPart]]]:
+        """Parts of `entries`, in order, none with more entries or bytes than the server accepts in one call.
 
-        most: which limit is that of entries, `max_queries` or `max_items`.
+        limit: of the number of entries, `max_queries` or `max_items`.
         """
         if len(entries) < 2:
             return [entries]
         if self.known is None:
             self.known = (yield from describe()).limits
-        return parts(entries, getattr(self.known, most), self.known.max_request_bytes)
+        return split(entries, getattr(self.known, limit), self.known.max_request_bytes)
 
 
-def parts(entries: list[Entry], most: int, most_bytes: int) -> list[list[Entry]]:
-    """Cut greedily; an entry too large for any request is left alone, for the server to refuse by name."""
-    made: list[list[Entry]] = [[]]
-    used = REQUEST_BYTES
+def split(entries: list[RequestPart], max_entries: int, max_bytes: int) -> list[list[RequestPart]]:
+    """Split greedily; an entry too large for any request becomes a part of its own, for the server to refuse."""
+    parts: list[list[RequestPart]] = [[]]
+    used = REQUEST_OVERHEAD_BYTES
     for entry in entries:
-        size = entry.ByteSize() + ENTRY_BYTES
-        if made[-1] and (len(made[-1]) == most or used + size > most_bytes):
-            made.append([])
-            used = REQUEST_BYTES
-        made[-1].append(entry)
+        size = entry.ByteSize() + ENTRY_OVERHEAD_BYTES
+        if parts[-1] and (len(parts[-1]) == max_entries or used + size > max_bytes):
+            parts.append([])
+            used = REQUEST_OVERHEAD_BYTES
+        parts[-1].append(entry)
         used += size
-    return made
+    return parts
 
 
 def generate(
-    limits: Limits, texts: Sequence[str], codebook: str, k: int, beam_width: int, users: Sequence[User | None]
-) -> Calls[Reply]:
+    limits: LimitsCache, texts: Sequence[str], codebook: str, k: int, beam_width: int, users: Sequence[User | None]
+) -> CallFlow[Reply]:
     if isinstance(texts, str):
         raise TypeError(f"texts is one string, {texts!r}: give a list of them")
     if len(users) not in (0, len(texts)):
         raise ValueError(
-            f"users has {len(users)} entries for {len(texts)} texts: give one each (None: nobody), or none"
+            f"users has {len(users)} entries for {len(texts)} texts: give one each (None where unknown), or none"
         )
     queries = [pb.Query(text=text, user=users[i] if users else None) for i, text in enumerate(texts)]
     replies: list[pb.GenerateResponse] = []
-    for part in (yield from limits.cut(queries, "max_queries")):
+    for part in (yield from limits.split(queries, "max_queries")):
         request = pb.GenerateRequest(codebook=codebook, queries=part, k=k, beam_width=beam_width)
         reply = yield "Generate", request
-        codebook = _checked(reply.codebook, codebook, len(reply.results), len(part))  # the next part asks for the same
+        _verify(reply.codebook, codebook, len(reply.results), len(part))
+        codebook = reply.codebook  # all parts use the codebook of the first reply
         for result in reply.results:
-            _checked(reply.codebook, codebook, len(result.codes), LEVELS * len(result.scores))
+            _verify(reply.codebook, codebook, len(result.codes), LEVELS * len(result.scores))
         replies.append(reply)
     results = [result for reply in replies for result in reply.results]
     return Reply(
@@ -117,7 +118,7 @@ def generate(
     )
 
 
-def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Calls[np.ndarray]:
+def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> CallFlow[np.ndarray]:
     codes = np.asarray(codes)
     if not codes.size:
         return np.empty(0, np.float32)
@@ -127,21 +128,21 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
         raise ValueError(f"codes has {codes.min()}: codes are zero-based, leave out rows that are no SID")
     query = pb.Query(text=text, user=user)
     reply = yield "Score", pb.ScoreRequest(codebook=codebook, query=query, codes=codes.ravel().tolist())
-    _checked(reply.codebook, codebook, len(reply.scores), len(codes))
+    _verify(reply.codebook, codebook, len(reply.scores), len(codes))
     return np.array(reply.scores, np.float32)
 
 
-def encode(limits: Limits, items: Sequence[Item | Mapping[str, Any]], codebook: str) -> Calls[np.ndarray]:
+def encode(limits: LimitsCache, items: Sequence[Item | Mapping[str, Any]], codebook: str) -> CallFlow[np.ndarray]:
     encoded = [np.empty((0, LEVELS), np.int32)]
     entries = [_item(item) for item in items]
-    for part in (yield from limits.cut(entries, "max_items")) if entries else ():
+    for part in (yield from limits.split(entries, "max_items")) if entries else ():
         reply = yield "Encode", pb.EncodeRequest(codebook=codebook, items=part)
-        _checked(reply.codebook, codebook, len(reply.codes), LEVELS * len(part))
+        _verify(reply.codebook, codebook, len(reply.codes), LEVELS * len(part))
         encoded.append(_codes(reply.codes))
     return np.concatenate(encoded)
 
 
-def describe() -> Calls[pb.DescribeResponse]:
+def describe() -> CallFlow[pb.DescribeResponse]:
     reply: pb.DescribeResponse = yield "Describe", pb.DescribeRequest()
     return reply
 
@@ -158,12 +159,11 @@ def _codes(flat: Sequence[int]) -> np.ndarray:
     return np.array(flat, np.int32).reshape(-1, LEVELS)
 
 
-def _checked(answered: str, asked: str, found: int, wanted: int) -> str:
-    """The codebook that answered, if it is the one asked for and the reply is complete: never a wrong answer."""
-    if found != wanted or (asked and answered != asked):
+def _verify(codebook: str, requested: str, values: int, expected: int) -> None:
+    """Raises ServerError for a reply of another codebook or of another size than requested."""
+    if values != expected or (requested and codebook != requested):
         raise ServerError(
-            f"the inference server broke the contract: {wanted} values of codebook {asked or 'any'!r} expected, "
-            f"{found} of {answered!r} found: use a server of this client's version",
+            f"the inference server broke the contract: {expected} values of codebook {requested or 'any'!r} expected, "
+            f"{values} of {codebook!r} found: use a server of this client's version",
             grpc.StatusCode.INTERNAL,
         )
-    return answered

@@ -1,10 +1,10 @@
-"""When a failed call is sent again, and after how long. Every call of the contract may be repeated: none changes state.
+"""Retries: which failed calls are sent again, and after how long. All calls of the contract are idempotent.
 
-gRPC retries by itself where a channel is given a `retryPolicy`, pushback and throttling included. It is not used, as it
+gRPC's own `retryPolicy`, which has pushback and throttling too, is not used, as it
 - retries RESOURCE_EXHAUSTED without a pushback too: a request that is too large would be sent up to five times;
-- sleeps until the deadline when the pushback ends after it, and then reports the deadline and not the full server;
-- gives up silently on a request above its buffer, 256 KiB unless told otherwise, and on more than five attempts;
-- varies its waits by a fifth only, so that clients that failed together come back together.
+- sleeps until the deadline when the pushback ends after it, and then reports the deadline instead of the overload;
+- silently gives up on a request above its buffer, 256 KiB by default, and on more than five attempts;
+- has a jitter of a fifth only, so that clients that failed together retry together.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ from dataclasses import dataclass
 
 import grpc
 
-from genrecall.client.errors import explained, pushback
+from genrecall.client.errors import pushback_ms, server_error
 
-REFILL = 0.1  # of a retry, for each call answered
+TOKENS_PER_ANSWER = 0.1  # of a retry, regained with each answered call
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How persistent a client is.
+    """The retry policy of a client.
 
-    UNAVAILABLE is retried, and RESOURCE_EXHAUSTED where the server says when (`grpc-retry-pushback-ms`): without it the
-    message was too large and would be again. A negative or unreadable pushback forbids a retry.
+    UNAVAILABLE is retried, and RESOURCE_EXHAUSTED where the server sends a pushback (`grpc-retry-pushback-ms`): without
+    one the message was too large and would be again. A negative or unreadable pushback forbids a retry.
 
     Attributes:
-        attempts: calls sent at most for one asked; 1: no retries.
-        first_wait_s: bound of the wait before the second attempt, doubled for each one after. The wait itself is
-            uniform between nothing and the bound, on top of the pushback.
-        longest_wait_s: what the bound never exceeds.
-        budget: retries that all calls of a client may use beyond one for every ten answered calls, so that a server in
-            trouble gets no more than a tenth on top.
+        max_attempts: per call; 1: no retries.
+        initial_backoff_s: bound of the wait before the second attempt, doubled for each one after. The wait itself is
+            uniform between zero and the bound, on top of the pushback.
+        max_backoff_s: what the bound never exceeds.
+        budget: retries that all calls of a client may use beyond one for every ten answered calls, so that an
+            overloaded server gets no more than a tenth on top.
     """
 
-    attempts: int = 5
-    first_wait_s: float = 0.1
-    longest_wait_s: float = 2.0
+    max_attempts: int = 5
+    initial_backoff_s: float = 0.1
+    max_backoff_s: float = 2.0
     budget: int = 20
 
     def wait_s(self, error: grpc.RpcError, attempt: int) -> float | None:
-        """Seconds to wait after `attempt` (from 1) failed; None: it is not to be sent again."""
-        asked = pushback(error)
-        retried = error.code() == grpc.StatusCode.UNAVAILABLE or (
-            error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and asked is not None
+        """Seconds to wait after `attempt` (from 1) failed; None: no retry."""
+        pushback = pushback_ms(error)
+        retryable = error.code() == grpc.StatusCode.UNAVAILABLE or (
+            error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and pushback is not None
         )
-        pushed = 0 if asked is None else int(asked) if asked.isdecimal() else -1
-        if not retried or attempt >= self.attempts or pushed < 0:
+        least_ms = 0 if pushback is None else int(pushback) if pushback.isdecimal() else -1
+        if not retryable or attempt >= self.max_attempts or least_ms < 0:
             return None
-        bound = min(self.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
-        return pushed / 1e3 + random.uniform(0, bound)
+        bound = min(self.max_backoff_s, self.initial_backoff_s * 2 ** (attempt - 1))
+        return least_ms / 1e3 + random.uniform(0, bound)
 
 
-class Budget:
-    """The retries that a client has left, for all its threads."""
+class RetryBudget:
+    """The retries left to a client, for all its threads."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = float(size)
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Use one, if there is one."""
+        """Use one retry, if any is left."""
         with self._lock:
             taken = self._left >= 1
             self._left -= taken
@@ -71,12 +71,12 @@ class Budget:
 
     def answered(self) -> None:
         with self._lock:
-            self._left = min(self._size, self._left + REFILL)
+            self._left = min(self._size, self._left + TOKENS_PER_ANSWER)
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """When a call ends, on the clock of `time.monotonic`, and how long it was given, for the message."""
+    """When a call ends, on the clock of `time.monotonic`, and its timeout, for the error message."""
 
     at: float
     timeout_s: float
@@ -87,26 +87,26 @@ class Deadline:
 
 
 @dataclass
-class Attempts:
-    """The attempts of one call. `endpoint` serves the message."""
+class RetryState:
+    """The attempts of one call. `endpoint` is for the error message."""
 
     retry: Retry
-    budget: Budget
+    budget: RetryBudget
     deadline: Deadline
     endpoint: str
-    made: int = 0
+    attempts: int = 0
 
     def next_timeout_s(self) -> float:
-        """Count an attempt; returns the seconds it may take: all that is left."""
-        self.made += 1
+        """Count an attempt; returns the seconds left for it."""
+        self.attempts += 1
         return max(0.0, self.deadline.at - time.monotonic())
 
     def wait_s(self, error: grpc.RpcError) -> float:
         """Seconds until the next attempt; raises ServerError when there is none.
 
-        A wait that the deadline would cut short is not begun: the caller learns at once, and why.
+        A wait that would end after the deadline is not begun: the error is raised at once.
         """
-        wait = self.retry.wait_s(error, self.made)
+        wait = self.retry.wait_s(error, self.attempts)
         if wait is None or time.monotonic() + wait >= self.deadline.at or not self.budget.take():
-            raise explained(error, self.endpoint, self.deadline.timeout_s, self.made) from None
+            raise server_error(error, self.endpoint, self.deadline.timeout_s, self.attempts) from None
         return wait

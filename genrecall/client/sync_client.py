@@ -16,7 +16,7 @@ import numpy as np
 from genrecall.client import messages
 from genrecall.client.connection import Connection
 from genrecall.client.errors import ServerError
-from genrecall.client.messages import Calls, Item, Reply, T, User
+from genrecall.client.messages import CallFlow, Item, Reply, T, User
 from genrecall.client.retry import Deadline, Retry
 from genrecall.rpc import generative_recall_pb2 as pb
 
@@ -56,13 +56,13 @@ class Client(Connection):
     ) -> Reply:
         """The likeliest SIDs of each text.
 
-        More texts than the server takes in one call are sent in several, one after the other, all to one codebook.
+        More texts than the server accepts in one call are split into several, one after the other, all on one codebook.
 
         Args:
-            codebook: empty: the server's current one; `Reply.codebook` tells which.
-            k, beam_width: zeros mean the server's defaults.
-            users: who asks, one a text, None where nobody is known; empty: nobody at all.
-            timeout_s: of this call, where it is not to be the client's.
+            codebook: empty: the server's current one, see `Reply.codebook`.
+            k, beam_width: 0: the server's defaults.
+            users: one per text, None where unknown; empty: none at all.
+            timeout_s: of this call; by default the client's.
         """
         return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
 
@@ -70,39 +70,39 @@ class Client(Connection):
         """The log-probability of given SIDs for a text and a user: float32 [n], -inf for a SID that no item has.
 
         Args:
-            codes: int [n, 3], any order, repeats allowed; they mean nothing without their `codebook`.
+            codes: int [n, 3] of `codebook`, in any order, repeats allowed.
         """
         return self._run(messages.score(text, codes, codebook, user))
 
     def encode(self, items: Sequence[Item | Mapping[str, Any]], *, codebook: str) -> np.ndarray:
-        """The SIDs of new or changed items: int32 [n, 3], in the order asked.
+        """The SIDs of new or changed items: int32 [n, 3], in the order of `items`.
 
-        More items than the server takes in one call are sent in several. A mapping has the fields of `Item`.
+        More items than the server accepts in one call are split into several. A mapping has the fields of `Item`.
         """
         return self._run(messages.encode(self._limits, items, codebook))
 
     def describe(self) -> pb.DescribeResponse:
-        """Codebooks held, level sizes, limits, versions."""
+        """Codebooks loaded, level sizes, limits, versions."""
         return self._run(messages.describe())
 
-    def _run(self, calls: Calls[T], timeout_s: float | None = None) -> T:
-        """Send each request that `calls` yields and hand it the reply, until it returns the answer."""
+    def _run(self, flow: CallFlow[T], timeout_s: float | None = None) -> T:
+        """Send each request that `flow` yields and hand it the reply, until it returns the result."""
         deadline = self._deadline(timeout_s)
         try:
-            call = next(calls)
+            call = next(flow)
             while True:
-                call = calls.send(self._call(*call, deadline))
+                call = flow.send(self._call(*call, deadline))
         except StopIteration as end:
-            answer: T = end.value
-            return answer
+            result: T = end.value
+            return result
 
     def _call(self, name: str, request: Any, deadline: Deadline) -> Any:
-        attempts = self._attempts(deadline)
+        state = self._retry_state(deadline)
         while True:
             try:
-                reply = getattr(self._stub, name)(request, timeout=attempts.next_timeout_s())
+                reply = getattr(self._stub, name)(request, timeout=state.next_timeout_s())
             except grpc.RpcError as error:
-                time.sleep(attempts.wait_s(error))
+                time.sleep(state.wait_s(error))
             else:
                 self._budget.answered()
                 return reply

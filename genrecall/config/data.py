@@ -123,7 +123,6 @@ class DataSection(Sources):
     folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
     name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
     cluster: ClusterSection = Field(ClusterSection(), description="OpenSearch of the sources with an index")
-    page_size: int = Field(1000, ge=1, le=10_000, description="rows asked of an index at a time")
     actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
         {"click": "click", "purchase": "purchase"},
         description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",

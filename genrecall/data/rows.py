@@ -1,8 +1,9 @@
-"""Raw rows of files and OpenSearch indices, one at a time, in bounded memory.
+"""Raw rows of files, one at a time, in bounded memory.
 
-Owns formats: JSON lines (also gzipped), Parquet, TSV, TREC qrels, the judgment list of OpenSearch's Search Relevance
-Workbench, an index. What the rows mean belongs to `genrecall.data.readers`. A row that cannot be parsed is still a row,
-with a reason in `fault`; a file that ends too early stops the run, because nobody knows what is missing from it.
+Owns the formats: JSON lines (also gzipped), Parquet, TSV, TREC qrels, the judgment list of OpenSearch's Search
+Relevance Workbench. Rows of an index come from `genrecall.data.index_rows`; what rows mean belongs to
+`genrecall.data.readers`. A row that cannot be parsed is still a row, with a reason in `fault`; a truncated file stops
+the run, because nobody knows what is missing from it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from genrecall.config.data import DataSection
-from genrecall.config.opensearch import RetrySection
 from genrecall.errors import UserError
 
 QUERY_COLUMNS = ("query_id", "text")
 PARQUET_ROWS = 8192
-KEEP_ALIVE = "5m"  # of the view of an index, between two pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,68 +49,6 @@ def read_files(files: list[Path]) -> Iterator[Row]:
         else:
             raise UserError(f"{path}: format not known by its name; use .jsonl, .json.gz, .parquet, .tsv or TREC .txt")
         yield from reader(path)
-
-
-def scan_index(section: DataSection, index: str) -> Iterator[Row]:
-    """Every document of an index, as one unchanging view (point in time, search_after over `_shard_doc`).
-
-    The value is the `_source` with `_id` added, so that a mapping may use it; the line is the position in the scan.
-    """
-    body: dict[str, Any] = {"size": section.page_size, "sort": [{"_shard_doc": "asc"}], "track_total_hits": False}
-    whole = {"allow_partial_search_results": "false"}  # a shard that fails is an error, not a smaller catalogue
-    line = 0
-    with _connected(section, index) as client:
-        pit = client.create_pit(index=index, params={"keep_alive": KEEP_ALIVE})["pit_id"]
-        try:
-            while True:
-                body["pit"] = {"id": pit, "keep_alive": KEEP_ALIVE}
-                hits = client.search(body=body, params=whole)["hits"]["hits"]
-                for hit in hits:
-                    line += 1
-                    yield Row(index, line, {"_id": hit["_id"], **hit.get("_source", {})})
-                if not hits:
-                    return
-                body["search_after"] = hits[-1]["sort"]
-        finally:
-            client.delete_pit(body={"pit_id": [pit]})
-
-
-def index_state(section: DataSection, index: str) -> list[Any]:
-    """The state of an index, or of those of an alias, without reading it: the same state has the same documents.
-
-    [[name, uuid, [[shard, the number of its last operation]]]], in order of the names.
-    """
-    with _connected(section, index) as client:
-        stats = client.indices.stats(index=index, metric="docs", params={"level": "shards"})["indices"]
-    return [
-        [
-            name,
-            index["uuid"],
-            [
-                [n, max(copy["seq_no"]["max_seq_no"] for copy in copies)]
-                for n, copies in sorted(index["shards"].items())
-            ],
-        ]
-        for name, index in sorted(stats.items())
-    ]
-
-
-@contextmanager
-def _connected(section: DataSection, index: str) -> Iterator[Any]:
-    """A client of `data.cluster`; its errors become a UserError about `index`."""
-    from genrecall.opensearch import connect, explain_errors
-
-    client = connect(section.cluster, retry=RetrySection(attempts=3))
-    try:
-        with explain_errors(section.cluster, "data.cluster"):
-            yield client
-    except UserError as error:
-        raise UserError(
-            f"index {index!r} of data.cluster {section.cluster.url} could not be read: {error}. `genrecall node "
-            "status` shows local nodes"
-        ) from None
-    finally:
-        client.close()
 
 
 def is_judgment_list(path: Path) -> bool:

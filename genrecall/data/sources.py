@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genrecall.config.data import DataSection, Description, Source, Sources
-from genrecall.data.rows import Row, read_files, scan_index
+from genrecall.data.index_rows import scan_index
+from genrecall.data.rows import Row, read_files
 from genrecall.errors import UserError
 
 STANDARD_FILES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genrecall.client import AsyncClient, Client, Item, ServerError
-from genrecall.client.messages import parts
+from genrecall.client.messages import split
 from genrecall.rpc import generative_recall_pb2 as pb
 from tests.client.scripted import Scripted, serving
 
@@ -83,7 +83,7 @@ def test_a_single_text_is_one_call(connect):
 @pytest.mark.parametrize(("most", "most_bytes"), [(1, 1 << 20), (4, 1 << 20), (100, 400), (3, 1), (0, 0)])
 def test_parts_keep_order_and_both_limits(most, most_bytes):
     queries = [pb.Query(text="x" * (i * 37 % 150)) for i in range(40)]
-    made = parts(queries, most, most_bytes)
+    made = split(queries, most, most_bytes)
     assert [query for part in made for query in part] == queries
     for part in made:
         request = pb.GenerateRequest(codebook="c" * 64, k=1 << 31, beam_width=1 << 31, queries=part)

@@ -10,7 +10,7 @@ from genrecall.client import Client, Retry, ServerError
 from tests.client.scripted import Cable, Scripted, serving
 
 UNAVAILABLE, FULL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
-QUICK = Retry(first_wait_s=0.01)
+QUICK = Retry(initial_backoff_s=0.01)
 
 
 def test_a_call_that_fails_four_times_is_answered_at_the_fifth(connect):
@@ -26,7 +26,7 @@ def test_attempts_are_bounded_and_the_error_counts_them(connect):
         serving(server) as port,
         pytest.raises(ServerError, match=r"as scripted; 3 attempts.*genrecall serve") as caught,
     ):
-        connect(port, retry=Retry(attempts=3, first_wait_s=0.01)).describe()
+        connect(port, retry=Retry(max_attempts=3, initial_backoff_s=0.01)).describe()
     assert caught.value.code == UNAVAILABLE
     assert len(server.requests) == 3
 
@@ -74,7 +74,7 @@ def test_a_request_too_large_is_sent_once(connect, size):
 def test_attempts_share_one_deadline(connect):
     server = Scripted(*[(UNAVAILABLE, 150)] * 9)
     with serving(server) as port, pytest.raises(ServerError) as caught:
-        connect(port, timeout_s=0.8, retry=Retry(attempts=99, first_wait_s=0.01)).describe()
+        connect(port, timeout_s=0.8, retry=Retry(max_attempts=99, initial_backoff_s=0.01)).describe()
     assert caught.value.code == UNAVAILABLE  # what failed, not that time ran out
     assert 2 <= len(server.requests) <= 5
     assert all(later <= earlier - 0.14 for earlier, later in zip(server.left, server.left[1:], strict=False))
@@ -110,17 +110,17 @@ def test_a_call_may_have_a_timeout_of_its_own(connect):
 
 def test_a_server_started_again_is_found_by_the_client_of_before(connect):
     with serving(Scripted(codebook="v1")) as port:
-        client = connect(port, retry=Retry(attempts=20, first_wait_s=0.1, longest_wait_s=0.2))
+        client = connect(port, retry=Retry(max_attempts=20, initial_backoff_s=0.1, max_backoff_s=0.2))
         assert client.generate(["a"]).codebook == "v1"
     with pytest.raises(ServerError, match="no inference server answers"):
-        connect(port, retry=Retry(attempts=2)).describe()
+        connect(port, retry=Retry(max_attempts=2)).describe()
     with serving(Scripted(codebook="v2"), port):
         assert client.generate(["a"]).codebook == "v2"
 
 
 def test_a_call_made_while_the_server_is_away_waits_for_it(connect):
     with serving(Scripted()) as port:
-        client = connect(port, retry=Retry(attempts=20, longest_wait_s=0.4))
+        client = connect(port, retry=Retry(max_attempts=20, max_backoff_s=0.4))
         client.describe()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.generate, ["ab"])
@@ -143,7 +143,7 @@ class Failed(grpc.RpcError):
 
 
 def test_waits_are_spread_from_nothing_to_a_bound_that_doubles_and_ends():
-    retry = Retry(attempts=100, first_wait_s=0.1, longest_wait_s=2)
+    retry = Retry(max_attempts=100, initial_backoff_s=0.1, max_backoff_s=2)
     for attempt, bound in ((1, 0.1), (2, 0.2), (3, 0.4), (50, 2)):
         waits = [retry.wait_s(Failed(UNAVAILABLE), attempt) for _ in range(300)]
         assert 0 <= min(waits) < 0.1 * bound
@@ -155,7 +155,7 @@ def test_waits_are_spread_from_nothing_to_a_bound_that_doubles_and_ends():
 
 def test_retries_of_all_threads_stay_within_the_budget():
     server = Scripted(*[UNAVAILABLE] * 1000)
-    retry = Retry(attempts=5, first_wait_s=0.001, budget=7)
+    retry = Retry(max_attempts=5, initial_backoff_s=0.001, budget=7)
 
     def ask(_):
         with pytest.raises(ServerError):

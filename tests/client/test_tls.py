@@ -9,7 +9,7 @@ from genrecall.client import Retry, ServerError
 from genrecall.errors import UserError
 from tests.client.scripted import Scripted, serving
 
-ONCE = Retry(attempts=1)
+ONCE = Retry(max_attempts=1)
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,10 @@ from genrecall.config.data import (
 )
 from genrecall.config.logs import LogsSection
 from genrecall.config.opensearch import ClusterSection
+from genrecall.data import index_rows
+from genrecall.data.index_rows import index_state
 from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
-from genrecall.data.rows import index_state
 from genrecall.errors import UserError
 from genrecall.local_node.node import Node
 from trainer.logs import build_requests, open_requests
@@ -55,7 +56,6 @@ def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
         folder=tmp_path_factory.mktemp("empty"),
         name="shop",
         cluster=ClusterSection(url=node.url),
-        page_size=100,
         items=ItemSource(
             index=f"{PREFIX}-items", fields=ItemFields(id="_id", title="name", category="path[:1]", brand="maker.name")
         ),
@@ -69,7 +69,10 @@ def section(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
 
 
 @pytest.mark.node
-def test_every_document_is_read_once_page_by_page(section: DataSection, tmp_path: Path) -> None:
+def test_every_document_is_read_once_page_by_page(
+    section: DataSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_rows, "PAGE_ROWS", 100)
     data = read_dataset(section, tmp_path / "rejects.jsonl")
     assert sorted(data.items["item_id"].to_pylist()) == [f"p{n:04}" for n in range(COUNT)]
     row = next(row for row in data.items.to_pylist() if row["item_id"] == "p0007")

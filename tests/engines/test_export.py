@@ -22,6 +22,7 @@ from genrecall.decoding.request_tokenizer import RequestTokenizer
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
+from tests.cli.test_examples import EXAMPLES
 from tests.engines.conftest import QUERIES
 from trainer.export.attach import attach_onnx, attach_tensorrt
 from trainer.export.tensorrt import Profile, parse
@@ -109,7 +110,9 @@ def test_the_command_exports_compares_and_says_where(lm_bundle: Bundle, tmp_path
     shutil.copytree(lm_bundle.path, root / "v1")
     queries = tmp_path / "queries.txt"
     queries.write_text("\n".join(QUERIES))
-    command = [sys.executable, "-m", "genrecall", "export", "--bundle", "v1", "--bundles", str(root), "--dtype", "int8"]
+    (root / "current").symlink_to("v1")
+    changes = ["--bundles", str(root), "--dtype", "int8"]  # what is named twice: the last one holds
+    command = [sys.executable, "-m", "genrecall", *EXAMPLES["export"], *changes]
     done = subprocess.run([*command, "--queries", str(queries), "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert told["path"].endswith("v1/onnx/int8")

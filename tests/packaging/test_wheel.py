@@ -138,7 +138,7 @@ def test_core_verbs_run_from_an_empty_folder(environment: Make, tmp_path: Path):
     _, error = core.genrecall("train", "-c", "nope", cwd=tmp_path, code=2)
     assert "demo, paper, tiny" in error
     _, error = core.genrecall("data", "synthesize", "--out", "shop", cwd=tmp_path, code=2)
-    assert "runs in a checkout" in error
+    assert "runs in a checkout only" in error
 
 
 def test_train_report_and_check_run_with_the_extra_train(environment: Make, trained: Path, shop: Path):
@@ -193,7 +193,7 @@ def test_every_module_imports_with_its_extra(extra: str, environment: Make, tmp_
 
 def test_index_and_evaluate_start_with_their_extras_and_ask_for_a_node(environment: Make, trained: Path, shop: Path):
     """Without a node here: they come as far as the cluster, which is past every import."""
-    nowhere = ("opensearch.bulk.attempts=1", "opensearch.url=http://127.0.0.1:9")
+    nowhere = ("opensearch.bulk.attempts=1", "--url", "http://127.0.0.1:9")
     settings = ("-c", "tiny", f"data.folder={shop}", *nowhere)
     for verb, extras in EXTRAS.items():
         if verb.startswith("index "):

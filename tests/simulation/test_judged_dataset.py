@@ -22,6 +22,7 @@ from simulation.click_model import JudgedQuery
 from simulation.config import ClickModel, SimulationSection
 from simulation.judged_dataset import judged_queries, searches
 from simulation.relevance import labels_of
+from simulation.ubi_log import SessionRecorder
 
 ITEMS = {"a": "red pan", "b": "blue pan", "c": "pan lid", "d": "garden hose", "e": "never judged"}
 QRELS = ["q1 0 a 100", "q1 0 b 10", "q1 0 c 1", "q1 0 d 0", "q2 0 d 100", "q2 0 a 0"]
@@ -51,6 +52,10 @@ def source(tmp_path: Path) -> Path:
 def lines(path: Path) -> list[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def recorder(sessions: int, seed: int, days: int = 30) -> SessionRecorder:
+    return SessionRecorder(sessions, days, np.random.default_rng(seed))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -101,7 +106,7 @@ def test_clicks_and_purchases_follow_the_model(source: Path) -> None:
     queries = judged_queries(read_dataset(DataSection(folder=source)))[:1]
     clicks, bought = np.zeros(4), np.zeros(4)
     shown = set()
-    for search, events in searches(queries, times, model, np.random.default_rng(3)):
+    for search, events in searches(queries, times, model, recorder(times, seed=3)):
         shown.add(tuple(search["query_response_hit_ids"]))
         for event in events:
             count = clicks if event["action_name"] == "click" else bought
@@ -114,7 +119,7 @@ def test_clicks_and_purchases_follow_the_model(source: Path) -> None:
 
 def test_searches_need_no_dataset_and_follow_the_generator() -> None:
     query = JudgedQuery("pan", ["x", "y"], ["pan", "pot"], np.array([0, 3]))
-    runs = [list(searches([query], 50, ClickModel(), np.random.default_rng(seed), days=2)) for seed in (1, 1, 2)]
+    runs = [list(searches([query], 50, ClickModel(), recorder(50, seed, days=2))) for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
     assert len(runs[0]) == 50

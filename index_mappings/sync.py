@@ -148,7 +148,7 @@ def sync(
     """Write what differs between the index behind the alias and the catalogue.
 
     Args:
-        rejects: file for what could not be written, with the reasons; made anew.
+        rejects: file for what could not be written, with the reasons; replaced.
 
     Raises UserError while another job of this alias runs, for an index of another codebook or encoder, for more
     deletions than `opensearch.sync.max_delete_share` (a truncated catalogue must not empty a shop; nothing is deleted

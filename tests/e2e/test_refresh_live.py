@@ -30,7 +30,7 @@ from index_mappings.alias import aliased
 from index_mappings.compose.composer import Composer
 from index_mappings.index_settings import put_settings
 from index_mappings.lease import JobLease
-from tests.e2e.commands import CONFIG, genrecall
+from tests.e2e.commands import CONFIG, folders, genrecall
 from tests.e2e.live import Searches, Writer, everything, plain, table
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
@@ -79,12 +79,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     work = tmp_path_factory.mktemp("live")
-    overrides = [
-        f"data.folder={work / 'shop'}",
-        f"run.runs_dir={work / 'runs'}",
-        f"run.bundles_dir={work / 'bundles'}",
-        f"opensearch.url={plugin_node.url}",
-    ]
+    overrides = folders(work, plugin_node.url)
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")
     lacking = other_catalogue(work / "shop", work / "other")
     genrecall("train", "-c", CONFIG, *overrides, *LEAN, "run.codebook=v1", "generator.encoder.stage.steps=20")

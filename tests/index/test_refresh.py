@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError, TransportError
 
 from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
@@ -53,6 +54,16 @@ def second() -> dict[str, str]:
 
 def context(folder: Path, terms: dict[str, str] | None = None, encode=None, **progress) -> MigrationContext:
     return MigrationContext(Sids(second() if terms is None else terms, encode), None, (), folder, Progress(**progress))
+
+
+def interrupt(client: OpenSearch, section: OpenSearchSection, folder: Path) -> None:
+    """Leave a refresh unfinished, after its first page."""
+
+    def stop(done: int, documents: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh.refresh(client, section, NEXT, context(folder, advance=stop))
 
 
 def without_sids(documents: dict[str, dict]) -> dict[str, dict]:
@@ -253,12 +264,7 @@ def test_a_job_that_lost_its_lease_writes_no_note(loaded: OpenSearchSection):
 
 def test_an_unfinished_refresh_keeps_out_another_and_can_be_given_up(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
-
-    def stop(done: int, documents: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=stop))
+    interrupt(client, loaded, tmp_path)
     with pytest.raises(UserError, match=r"the refresh to .*-v2' is unfinished \(step copy\)"):
         refresh.refresh(client, loaded, replace(NEXT, codebook="v3"), context(tmp_path))
     with pytest.raises(UserError, match="is unfinished"):
@@ -340,12 +346,7 @@ def test_an_index_of_that_name_is_not_overwritten(loaded: OpenSearchSection, tmp
 
 def test_a_target_that_was_deleted_meanwhile_is_told(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
-
-    def stop(done: int, documents: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=stop))
+    interrupt(client, loaded, tmp_path)
     client.indices.delete(index=f"{loaded.index}-v2")
     with pytest.raises(UserError, match="was deleted or made anew since the refresh began"):
         refresh.refresh(client, loaded, NEXT, context(tmp_path))

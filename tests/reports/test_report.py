@@ -179,6 +179,17 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
     assert Tags(markdown.render(listing(text + "\n```\n"))).text.startswith(text)
 
 
+def test_markup_that_reached_the_markdown_does_nothing_in_html() -> None:
+    text = (
+        "# t\n\n<script>alert(1)</script>\n\n<div onclick=x>a</div>\n\nb <b>c</b> ![d](http://e/f.png) [g](http://h)\n"
+    )
+    found = Tags(html_page(text, {}))
+    assert not found.tags & {"script", "div", "b", "img"}
+    assert not found.handlers
+    assert all(to.startswith("#") for to in found.refers)
+    assert "alert(1)" in found.text
+
+
 def test_settings_that_differ_are_named_with_their_defaults(reported: Reported) -> None:
     text = Tags(html_of(reported.finished)).text
     assert re.search(r"generator\.alignment\.steps\s+12\s+0\s+at most; 0 leaves the stage out", text)

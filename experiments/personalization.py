@@ -1,7 +1,7 @@
 """`python -m experiments.personalization`: does a user's past help stage 3? Real purchases, derived queries.
 
-Purchases of amazon-games in the order of each user (`python -m experiments.games`), each asked for by an ambiguous
-query cut from its title: the last one of every user is the test, the one before it dev, all earlier ones are trained
+Purchases of amazon-games in the order of each user (`python -m experiments.games`), each with an ambiguous query
+cut from its title: the last one of every user is the test, the one before it dev, all earlier ones are trained
 on. Users are compared with themselves: the same generator with the true past, with that of another user, with none; and
 a generator that went through the same stage on the same requests without any past. Items the user already has are
 taken out of every list. Ties inside a SID are broken by popularity in training, for all alike.
@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from experiments.context import ExperimentContext
 from experiments.figures import Values, difference, mean
-from experiments.ground import Ground
 from genrecall.config import Config, load
 from genrecall.data.readers import read_dataset
 from genrecall.data.splits import training_split
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
 from genrecall.expansion import SidItems
+from genrecall.files import write_json
 from genrecall.reports.markdown import clear_points, table
 from trainer.generator.requests import Requests
-from trainer.work import write_json
 
 MEASURES = ("SID@1", "SID@10", "item@10", "item@50")
 """Is the item bought, or its SID, among the first k?"""
@@ -50,81 +50,86 @@ def main(
     settings = load(Config, config, override)
     dataset = read_dataset(settings.data)
     split = training_split(dataset, settings)
-    found: dict[str, list[Values]] = {}
+    results: dict[str, list[Values]] = {}
     for seed in map(int, seeds.split(",")):
         changes = (f"run.seed={seed}", f"run.name={settings.run.name}-{seed}", *override)
-        ground = Ground(config, changes, dataset, split)
-        tested, sold = sampled(ground, users), bought(ground)
+        context = ExperimentContext(config, changes, dataset, split)
+        tested, sold = sampled(context, users), bought(context)
         for name, overrides in VARIANTS.items():
-            for system, values in measured(ground, name, overrides, tested, sold).items():
-                found.setdefault(system, []).append(values)
-        found.setdefault(POPULAR, []).append(popularity(ground, tested, sold))
-    print(shown(found, None))
+            for system, values in measured(context, name, overrides, tested, sold).items():
+                results.setdefault(system, []).append(values)
+        results.setdefault(POPULAR, []).append(popularity(context, tested, sold))
+    print(rendered(results, None))
     matches = matching(dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
     size = np.array([len(rows) for rows in matches])
     for low, high in ((1, 5), (6, 20), (21, 80), (81, 10**9)):
         keys = {str(n) for n in np.flatnonzero((size >= low) & (size <= high))}
         print(f"\n{low} to {'more' if high == 10**9 else high} matching titles: {len(keys)} users\n")
-        print(shown(found, keys))
+        print(rendered(results, keys))
 
 
-def sampled(ground: Ground, users: int) -> Requests:
+def sampled(context: ExperimentContext, users: int) -> Requests:
     """Test requests of `users` users with a past, drawn once for all seeds."""
-    assert ground.behaviour.requests is not None
-    rows = np.arange(ground.dataset.items.num_rows)  # items for SIDs: `recent` and `sid` are rows of the catalogue here
-    requests = Requests.of(ground.behaviour.requests.test, ground.dataset.items, rows, ())
-    usable = np.flatnonzero((requests.wanted > 0) & (requests.recent >= 0).any(1))
+    assert context.behaviour.requests is not None
+    rows = np.arange(context.dataset.items.num_rows)  # so that `recent` and `sid` are rows of the catalogue
+    requests = Requests.of(context.behaviour.requests.test, context.dataset.items, rows, ())
+    usable = np.flatnonzero((requests.positives > 0) & (requests.recent >= 0).any(1))
     return requests.take(np.sort(np.random.default_rng(1).permutation(usable)[:users]))
 
 
 def measured(
-    ground: Ground, name: str, overrides: Sequence[str], tested: Requests, sold: np.ndarray
+    context: ExperimentContext, name: str, overrides: Sequence[str], tested: Requests, sold: np.ndarray
 ) -> dict[str, Values]:
     """The systems that a variant makes, from an earlier run where there is one."""
-    path = ground.folder / f"test-{name.replace(' ', '_')}.json"
-    settings = [*ground.overrides, *overrides, len(tested)]
+    path = context.folder / f"test-{name.replace(' ', '_')}.json"
+    settings = [*context.overrides, *overrides, len(tested)]
     if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["overrides"] == settings:
         return kept["values"]
-    generator, metrics = ground.train(overrides)
-    systems = {name: hits(ground, generator, tested, tested.recent, sold)}
+    generator, metrics = context.train(overrides)
+    systems = {name: hits(context, generator, tested, tested.recent, sold)}
     if name == TRUE:
-        systems[OTHER] = hits(ground, generator, tested, np.roll(tested.recent, 1, axis=0), sold)
-        systems[NONE] = hits(ground, generator, tested, np.full_like(tested.recent, -1), sold)
+        systems[OTHER] = hits(context, generator, tested, np.roll(tested.recent, 1, axis=0), sold)
+        systems[NONE] = hits(context, generator, tested, np.full_like(tested.recent, -1), sold)
     write_json(path, {"overrides": settings, "values": systems, "stages": metrics["stages"]})
     return systems
 
 
 def hits(
-    ground: Ground, generator: Generator, tested: Requests, recent: np.ndarray, sold: np.ndarray, k: int = 50
+    context: ExperimentContext,
+    generator: Generator,
+    tested: Requests,
+    recent: np.ndarray,
+    sold: np.ndarray,
+    k: int = 50,
 ) -> Values:
     """measure -> request -> 1.0 for a hit.
 
-    recent: int64 [R, H] items, newest first, -1 behind; as the past told. sold: as of `bought`.
+    recent: int64 [R, H] items, newest first, -1 behind; the past that the generator is shown. sold: as of `bought`.
     """
-    codes = ground.fitted.codes
+    codes = context.fitted.codes
     order = np.argsort(-sold, kind="stable")
-    item_ids = np.array(ground.dataset.items["item_id"].to_pylist())[order]
+    item_ids = np.array(context.dataset.items["item_id"].to_pylist())[order]
     row_of = {item: int(row) for item, row in zip(item_ids, order, strict=True)}
-    items_of = SidItems.of(ground.space.index_of(codes[order]), len(ground.space))
-    told = [User(recent=codes[past[past >= 0]]) for past in recent]
-    answer = generator.generate([tested.texts[t] for t in tested.text], k, users=told)
+    items_of = SidItems.of(context.fitted.space.index_of(codes[order]), len(context.fitted.space))
+    users = [User(recent=codes[past[past >= 0]]) for past in recent]
+    answer = generator.generate([tested.texts[t] for t in tested.text], k, users=users)
     values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
     for n, target in enumerate(tested.item[tested.start[:-1]]):
         valid = answer.valid[n]
         same = (answer.codes[n][valid] == codes[target]).all(-1)
-        rows, _ = items_of.rank(ground.space.index_of(answer.codes[n][valid]), answer.scores[n][valid], 1000)
+        rows, _ = items_of.rank(context.fitted.space.index_of(answer.codes[n][valid]), answer.scores[n][valid], 1000)
         items = np.array([row_of[item] for item in item_ids[rows]])
         items = items[~np.isin(items, tested.recent[n])]
         for measure in MEASURES:
             kind, _, first = measure.partition("@")
-            found = same if kind == "SID" else items == target
-            values[measure][str(n)] = float(found[: int(first)].any())
+            hit = same if kind == "SID" else items == target
+            values[measure][str(n)] = float(hit[: int(first)].any())
     return values
 
 
-def popularity(ground: Ground, tested: Requests, sold: np.ndarray) -> Values:
+def popularity(context: ExperimentContext, tested: Requests, sold: np.ndarray) -> Values:
     """Titles that hold all words of the query, by purchases in training: what a shop without a model would do."""
-    matches = matching(ground.dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
+    matches = matching(context.dataset.items["title"].to_pylist(), [tested.texts[t] for t in tested.text])
     values: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES if measure.startswith("item")}
     for n, rows in enumerate(matches):
         items = rows[np.argsort(-sold[rows], kind="stable")]
@@ -135,11 +140,11 @@ def popularity(ground: Ground, tested: Requests, sold: np.ndarray) -> Values:
     return values
 
 
-def bought(ground: Ground) -> np.ndarray:
+def bought(context: ExperimentContext) -> np.ndarray:
     """int64 [items], purchases in training."""
-    assert ground.behaviour.requests is not None
-    rows = np.arange(ground.dataset.items.num_rows)
-    requests = Requests.of(ground.behaviour.requests.train, ground.dataset.items, rows, ())
+    assert context.behaviour.requests is not None
+    rows = np.arange(context.dataset.items.num_rows)
+    requests = Requests.of(context.behaviour.requests.train, context.dataset.items, rows, ())
     return np.bincount(requests.item[requests.outcome == 0], minlength=len(rows))
 
 
@@ -157,7 +162,7 @@ def matching(titles: Sequence[str], texts: Sequence[str]) -> list[np.ndarray]:
     ]
 
 
-def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
+def rendered(results: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
     """A table of shares, and of differences to the query alone in points; `keys`: the requests that count."""
 
     def part(seeds: Sequence[Values]) -> list[Values]:
@@ -166,7 +171,7 @@ def shown(found: Mapping[str, Sequence[Values]], keys: set[str] | None) -> str:
             for values in seeds
         ]
 
-    chosen = {name: part(seeds) for name, seeds in found.items()}
+    chosen = {name: part(seeds) for name, seeds in results.items()}
     rows: list[list[object]] = []
     for name, seeds in chosen.items():
         known = [m for m in MEASURES if m in seeds[0]]

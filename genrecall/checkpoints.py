@@ -1,13 +1,13 @@
-"""Where a Hugging Face checkpoint lies: a name or hub id becomes a folder, a folder becomes a fingerprint.
+"""Finds Hugging Face checkpoints: a name or hub id becomes a folder, a folder becomes a fingerprint.
 
 Loads neither torch nor transformers, so that a cache can be asked before a model is loaded.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from genrecall import files
 from genrecall.errors import UserError
 
 PACKAGED = "minilm"
@@ -32,9 +32,18 @@ def resolve(checkpoint: str | Path) -> Path:
         raise UserError(f"checkpoint {folder} has no config.json: name a folder in Hugging Face layout")
     try:
         from huggingface_hub import snapshot_download
-
+        from huggingface_hub.errors import (
+            HFValidationError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+        )
+    except ImportError:
+        raise UserError(f"checkpoint {str(checkpoint)!r} is no folder, and a hub id needs huggingface-hub") from None
+    try:
         return Path(snapshot_download(str(checkpoint)))
-    except Exception as error:  # no network, no such repository, not an id: all mean that there is no checkpoint
+    # no such repository or no access, no id at all, no network and not in the local cache
+    except (RepositoryNotFoundError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"checkpoint {str(checkpoint)!r} is neither a folder nor a reachable hub id ({reason}): "
@@ -44,9 +53,7 @@ def resolve(checkpoint: str | Path) -> Path:
 
 def fingerprint(folder: Path, *settings: object) -> str:
     """16 hex digits that change with any file of the checkpoint (weights, tokenizer, configuration) or any setting."""
-    digest = hashlib.sha256(repr(settings).encode())
+    parts: list[str | bytes] = [repr(settings)]
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in _CONTENT):
-        digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+        parts += [str(path.relative_to(folder)), bytes.fromhex(files.sha256(path))]
+    return files.sha256_of(parts)[:16]

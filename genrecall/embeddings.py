@@ -8,7 +8,6 @@ chunk at most.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genrecall import files
 from genrecall.checkpoints import fingerprint, resolve
 from genrecall.config.encoder import EncoderSection
 from genrecall.errors import UserError
@@ -36,11 +36,11 @@ def embed(texts: Sequence[str], section: EncoderSection, cache_dir: Path, progre
         raise UserError("there is no text to embed: the catalogue or the query list is empty")
     folder = _folder(section, cache_dir)
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-    wanted = dict(zip(keys, texts, strict=True))
-    known = _read(folder, wanted)
-    missing = [key for key in wanted if key not in known]
+    text_of = dict(zip(keys, texts, strict=True))
+    known = _read(folder, text_of)
+    missing = [key for key in text_of if key not in known]
     if missing:
-        for chunk, vectors in _encode(missing, wanted, section, progress):
+        for chunk, vectors in _encode(missing, text_of, section, progress):
             _write(folder, chunk, vectors)
             known.update(zip(chunk, vectors, strict=True))
     return np.stack([known[key] for key in keys])
@@ -74,23 +74,24 @@ def _encode(
             bar.advance(task, len(chunk))
 
 
-def _read(folder: Path, wanted: Container[bytes]) -> dict[bytes, np.ndarray]:
-    """The cached vectors of `wanted`."""
-    found: dict[bytes, np.ndarray] = {}
+def _read(folder: Path, keys: Container[bytes]) -> dict[bytes, np.ndarray]:
+    """The cached vectors of `keys`."""
+    vectors_of: dict[bytes, np.ndarray] = {}
     for path in sorted(folder.glob("*.parquet")):
         try:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"cache file {path} is damaged ({error}): delete it, it will be made again") from None
+            raise UserError(
+                f"cache file {path} is damaged ({error}): delete it, and its texts are encoded again"
+            ) from None
         vectors = table["vector"].combine_chunks()
         rows = vectors.values.to_numpy().reshape(len(table), -1)
-        found.update((k, rows[i]) for i, k in enumerate(table["key"].to_pylist()) if k in wanted)
-    return found
+        vectors_of.update((k, rows[i]) for i, k in enumerate(table["key"].to_pylist()) if k in keys)
+    return vectors_of
 
 
 def _write(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-    """One file a chunk, named by its content, published by rename."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One file a chunk, named by its content."""
     flat = pa.array(vectors.reshape(-1), type=pa.float32())
     table = pa.table(
         {
@@ -98,7 +99,5 @@ def _write(folder: Path, keys: Sequence[bytes], vectors: np.ndarray) -> None:
             "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         }
     )
-    path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:24]}.parquet"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with files.replacing(folder / f"{files.sha256_of(keys)[:24]}.parquet") as partial:
+        pq.write_table(table, partial)

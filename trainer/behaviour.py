@@ -17,14 +17,14 @@ from trainer.logs import RequestSplit, prepare, query_targets
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What queries want, and what users did.
+    """The targets of queries, and what users did.
 
     Attributes:
         queries: QUERIES, those of the dataset and, with targets from the logs, the logged ones.
         train: JUDGMENTS to learn from: by people, or what was clicked and bought.
         pairs: those of `train` that the quantizer's query-item contrast learns from.
-        requests: parted to learn from and to hold out; None where there are no logs.
-        report: what was read of the logs, JSON-ready; empty where there are none.
+        requests: split into those to learn from and to hold out; None where there are no logs.
+        report: figures of the logs, JSON-ready; empty where there are none.
     """
 
     queries: pa.Table
@@ -35,15 +35,15 @@ class Behaviour:
 
     @property
     def key(self) -> str:
-        """Changes with the logs, their filters and their parts."""
+        """Changes with the logs, their filters and their split."""
         return str(self.report.get("key", ""))
 
 
 def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool = True) -> Behaviour:
-    """Read the logs where the dataset has some and `logs.use` does not forbid it, and say what queries want.
+    """Read the logs where the dataset has some and `logs.use` does not forbid it, and choose the targets of queries.
 
-    Requests of dev and test queries are held out (`logs.split`); a dataset without a judgment is parted by time. Raises
-    UserError where targets are asked of logs that are not there, and LeakError where anything held out would be
+    Requests of dev and test queries are held out (`logs.split`); a dataset without a judgment is split by time. Raises
+    UserError where targets are to come from logs and there are none, and LeakError where anything held out would be
     trained on.
     """
     source = config.generator.sampling.targets_from
@@ -59,6 +59,6 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
             "ubi_queries and ubi_events, or set it to judgments"
         )
     if parts and (source == "logs" or (source == "auto" and not split.train.num_rows)):
-        asked, wanted = query_targets(parts.train)
-        return Behaviour(pa.concat_tables([dataset.queries, asked]), wanted, wanted, parts, report)
+        queries, judgments = query_targets(parts.train)
+        return Behaviour(pa.concat_tables([dataset.queries, queries]), judgments, judgments, parts, report)
     return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), parts, report)

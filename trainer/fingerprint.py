@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
-import pyarrow as pa
-
 import genrecall
+from genrecall import files
 from genrecall.config import Config
 from genrecall.records import Dataset, Split
 
@@ -19,18 +15,8 @@ def of(config: Config, dataset: Dataset, split: Split, logs: str = "") -> str:
 
     logs: what changes with the logs that are trained on; "" where there are none.
     """
-    digest = hashlib.sha256()
     settings = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
     settings["data"].pop("folder", None)  # the same files in another folder are the same data
-    about = [genrecall.__version__, config.run.seed, settings, sorted(dataset.fingerprints.items()), split.name, logs]
-    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
-    for table in (split.train, split.dev):
-        digest.update(_content(table))
-    return digest.hexdigest()
-
-
-def _content(table: pa.Table) -> bytes:
-    digest = hashlib.sha256()
-    for column in table.columns:
-        digest.update(json.dumps(column.to_pylist(), default=str).encode())
-    return digest.digest()
+    judged = [files.key_of(table.to_pydict()) for table in (split.train, split.dev)]
+    fingerprints = sorted(dataset.fingerprints.items())
+    return files.key_of([genrecall.__version__, config.run.seed, settings, fingerprints, split.name, logs, judged])

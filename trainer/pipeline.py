@@ -3,8 +3,8 @@
     items, queries, judgments, logs -> embed -> codes (CQ-SID, or a simpler quantizer) -> generator -> bundle
 
 Each quantizer named in the configuration is carried through to a generator; the pair that ranks best on the dev queries
-is published. Every step leaves its result in the run's folder under a key made of all that it depends on, so a run that
-was interrupted, or is asked for again, goes on from what is there.
+is published. Every step leaves its result in the run's folder under a key made of all that it depends on, so an
+interrupted or repeated run resumes from the results that are there.
 """
 
 from __future__ import annotations
@@ -12,29 +12,68 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from genrecall import bundle
+from genrecall import bundle, files
 from genrecall.bundle import Bundle
 from genrecall.config import Config
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed, load_encoder
+from genrecall.errors import UserError
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
 from genrecall.reports import codes_report, model_card
-from genrecall.sid import SidSpace
 from trainer import fingerprint, work
 from trainer.behaviour import Behaviour, behaviour_of
-from trainer.generator import train_generator
-from trainer.quantizer import Fitted, Pairs, fit
+from trainer.generator import TrainingData, TrainingSettings, train_generator
+from trainer.quantizer import Fitted, QueryItemPairs, fit
 
 Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries, among them `quantizer.select_by`."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What every step reads, and the folder that it leaves its result in."""
+
+    config: Config
+    dataset: Dataset
+    split: Split
+    behaviour: Behaviour
+    folder: Path
+    progress: bool = True
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """float32 [items, dim], unit norm."""
+        return self.embed(item_text(self.dataset.items), self.progress)
+
+    @cached_property
+    def pairs(self) -> QueryItemPairs | None:
+        """What the query-item contrast learns from: the training queries and their relevant items; None without any."""
+        judgments, queries = self.behaviour.pairs, self.behaviour.queries
+        if not judgments.num_rows:
+            return None
+        text_of = dict(zip(*(queries[name].to_pylist() for name in ("query_id", "text")), strict=True))
+        row_of = {item: row for row, item in enumerate(self.dataset.items["item_id"].to_pylist())}
+        query_ids, query_idx = np.unique(np.array(judgments["query_id"].to_pylist()), return_inverse=True)
+        return QueryItemPairs(
+            query_vectors=self.embed([text_of[query] for query in query_ids], progress=False),
+            query_idx=query_idx.astype(np.int64),
+            item_idx=np.array([row_of[item] for item in judgments["item_id"].to_pylist()], np.int64),
+            weight=judgments["grade"].to_numpy().astype(np.float32),
+        )
+
+    def embed(self, texts: list[str], progress: bool) -> np.ndarray:
+        return embed(texts, self.config.encoder, self.config.run.cache_dir, progress)
 
 
 def train(
@@ -52,33 +91,31 @@ def train(
 
     behaviour: of the three, from a caller that has read it already.
     """
+    if config.run.tensorboard and not find_spec("tensorboard"):
+        raise UserError("run.tensorboard is true, but TensorBoard is missing: pip install 'genrecall[tensorboard]'")
     behaviour = behaviour or behaviour_of(config, dataset, split, progress)
     key = fingerprint.of(config, dataset, split, behaviour.key)
     if published := work.find_published(config.run.bundles_dir, codebook, key):
         return published
-    folder = work.folder(config.run.dir / "train", f"{split.name}-{key[:12]}")
-    write_inputs(config, dataset, split, behaviour, folder)
+    folder = config.run.dir / "train" / f"{split.name}-{key[:12]}"
+    run = TrainingRun(config, dataset, split, behaviour, folder, progress)
+    write_inputs(run)
 
-    vectors = embed(item_text(dataset.items), config.encoder, config.run.cache_dir, progress)
-    pairs = query_item_pairs(config, dataset, behaviour)
     candidates: dict[QuantizerKind, dict[str, Any]] = {}
-    # without dev queries there is nothing to choose by: the first named is the one
+    # without dev queries there is nothing to choose by: the first candidate is published
     for kind in config.quantizer.candidates[: None if split.dev.num_rows else 1]:
-        fitted = quantize(kind, config, dataset, vectors, pairs, folder / kind, progress)
-        learned = generate(config, dataset, split, behaviour, vectors, fitted, folder / kind, progress)
-        candidates[kind] = {
-            "codes": fitted.report,
-            "generator": learned,
-            "dev": measure(score, dataset, fitted, folder / kind, split),
-        }
+        fitted = quantize(run, kind)
+        learned = generate(run, fitted)
+        candidates[kind] = {"codes": fitted.report, "generator": learned, "dev": measure(run, fitted, score)}
     chosen = choose(candidates, config.quantizer.select_by)
-    return publish(config, dataset, split, behaviour, codebook, key, chosen, candidates, folder / chosen)
+    return publish(run, codebook, key, chosen, candidates)
 
 
-def write_inputs(config: Config, dataset: Dataset, split: Split, behaviour: Behaviour, folder: Path) -> None:
+def write_inputs(run: TrainingRun) -> None:
     """The resolved configuration and what the data holds, beside the results: what a report begins with."""
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    config, dataset, split, behaviour = run.config, run.dataset, run.split, run.behaviour
+    files.write_text(
+        run.folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
     parts = {"train": behaviour.train, "dev": split.dev, "test": split.test}
     facts = {
@@ -95,93 +132,55 @@ def write_inputs(config: Config, dataset: Dataset, split: Split, behaviour: Beha
         "logs": behaviour.report,
         "fingerprints": dataset.fingerprints,
     }
-    work.write_json(folder / "data.json", facts)
+    files.write_json(run.folder / "data.json", facts)
 
 
-def query_item_pairs(config: Config, dataset: Dataset, behaviour: Behaviour) -> Pairs | None:
-    """What the query-item contrast learns from: the vectors of the training queries and their relevant items.
-
-    None where there is nothing to learn from.
-    """
-    wanted = behaviour.pairs
-    if not wanted.num_rows:
-        return None
-    text_of = dict(zip(*(behaviour.queries[name].to_pylist() for name in ("query_id", "text")), strict=True))
-    row_of = {item: row for row, item in enumerate(dataset.items["item_id"].to_pylist())}
-    queries, query_idx = np.unique(np.array(wanted["query_id"].to_pylist()), return_inverse=True)
-    return Pairs(
-        query_vectors=embed(
-            [text_of[query] for query in queries], config.encoder, config.run.cache_dir, progress=False
-        ),
-        query_idx=query_idx.astype(np.int64),
-        item_idx=np.array([row_of[item] for item in wanted["item_id"].to_pylist()], np.int64),
-        weight=wanted["grade"].to_numpy().astype(np.float32),
-    )
-
-
-def quantize(
-    kind: QuantizerKind,
-    config: Config,
-    dataset: Dataset,
-    vectors: np.ndarray,
-    pairs: Pairs | None,
-    folder: Path,
-    progress: bool,
-) -> Fitted:
+def quantize(run: TrainingRun, kind: QuantizerKind) -> Fitted:
     """Items -> codes, with the report of how well the codes are used."""
-    done = folder / bundle.QUANTIZER
-    if done.exists():
-        return Fitted.load(done)
-    fitted = fit(
-        kind, vectors, dataset.items["category"].to_pylist(), pairs, config.quantizer, config.run.seed, progress
-    )
-    codes_report(fitted.report).write(folder / "codes")
-    fitted.save(done)
-    return fitted
+    done = run.folder / kind / bundle.QUANTIZER
+    if not done.exists():
+        categories, config = run.dataset.items["category"].to_pylist(), run.config
+        fitted = fit(kind, run.vectors, categories, run.pairs, config.quantizer, config.run.seed, run.progress)
+        codes_report(fitted.report).write(run.folder / kind / "codes")
+        fitted.save(done)
+    return Fitted.load(done)
 
 
-def generate(
-    config: Config,
-    dataset: Dataset,
-    split: Split,
-    behaviour: Behaviour,
-    vectors: np.ndarray,
-    fitted: Fitted,
-    folder: Path,
-    progress: bool,
-) -> dict[str, Any]:
+def generate(run: TrainingRun, fitted: Fitted) -> dict[str, Any]:
     """Queries -> SIDs: train the generator of these codes; its metrics."""
+    folder, config, requests = run.folder / fitted.kind, run.config, run.behaviour.requests
     done = folder / "generator.json"
     if not done.exists():
-        metrics = train_generator(
-            section=config.generator,
-            encoder=config.encoder,
-            space=SidSpace.of(fitted.codes, fitted.level_sizes),
+        data = TrainingData(
+            space=fitted.space,
             codes=fitted.codes,
-            items=dataset.items,
-            item_vectors=vectors,
-            train=behaviour.train,
-            queries=behaviour.queries,
-            dev=split.dev,
-            out=folder / bundle.GENERATOR,
-            work=folder / "checkpoints",
+            items=run.dataset.items,
+            item_vectors=run.vectors,
+            queries=run.behaviour.queries,
+            train=run.behaviour.train,
+            dev=run.split.dev,
+            requests=(requests.train, requests.dev) if requests else None,
+        )
+        settings = TrainingSettings(
+            generator=config.generator,
+            encoder=config.encoder,
             seed=config.run.seed,
             cache_dir=config.run.cache_dir,
-            progress=progress,
-            requests=(behaviour.requests.train, behaviour.requests.dev) if behaviour.requests else None,
+            progress=run.progress,
+            tensorboard=folder / "tensorboard" if config.run.tensorboard else None,
         )
-        work.write_json(done, metrics)
+        files.write_json(done, train_generator(data, settings, folder / bundle.GENERATOR, folder / "checkpoints"))
     return json.loads(done.read_text(encoding="utf-8"))
 
 
-def measure(score: Score, dataset: Dataset, fitted: Fitted, folder: Path, split: Split) -> dict[str, float]:
+def measure(run: TrainingRun, fitted: Fitted, score: Score) -> dict[str, float]:
     """The dev figures of one candidate; empty where there are no dev queries."""
-    if not split.dev.num_rows:
+    if not run.split.dev.num_rows:
         return {}
-    done = folder / "dev.json"
+    done = run.folder / fitted.kind / "dev.json"
     if not done.exists():
-        generator = Generator.load(folder / bundle.GENERATOR, SidSpace.of(fitted.codes, fitted.level_sizes))
-        work.write_json(done, score(generator, dataset.items["item_id"].to_pylist(), fitted.codes))
+        generator = Generator.load(run.folder / fitted.kind / bundle.GENERATOR, fitted.space)
+        files.write_json(done, score(generator, run.dataset.items["item_id"].to_pylist(), fitted.codes))
     return json.loads(done.read_text(encoding="utf-8"))
 
 
@@ -191,24 +190,17 @@ def choose(candidates: dict[QuantizerKind, dict[str, Any]], select_by: str) -> Q
 
 
 def publish(
-    config: Config,
-    dataset: Dataset,
-    split: Split,
-    behaviour: Behaviour,
-    codebook: str,
-    key: str,
-    chosen: str,
-    candidates: dict[Any, Any],
-    folder: Path,
+    run: TrainingRun, codebook: str, key: str, chosen: QuantizerKind, candidates: dict[QuantizerKind, dict[str, Any]]
 ) -> Bundle:
     """Move the winner into a bundle: codes, quantizer, generator, sentence encoder, model card."""
+    config, dataset, folder = run.config, run.dataset, run.folder / chosen
     fitted = Fitted.load(folder / bundle.QUANTIZER)
     metrics = {
         "quantizer": chosen,
         "candidates": candidates,
-        "split": split.name,
+        "split": run.split.name,
         "simulated": dataset.simulated,
-        "logs": behaviour.report,
+        "logs": run.behaviour.report,
     }
     name = work.next_codebook(config.run.bundles_dir) if codebook == "auto" else codebook
 

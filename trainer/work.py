@@ -1,33 +1,16 @@
-"""The folder of a training run: where its steps leave their results, and what of it is published already."""
+"""What is left of a training: the names in its work folder, and the bundle that it was published as."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
-from typing import Any
 
 from genrecall import bundle
 from genrecall.bundle import Bundle
 from genrecall.errors import BundleError
 
-RECALL = "eval_recall"  # the dev recall of a look, in what a stage logged
-WHOLE = "whole"  # marker of a checkpoint that was written to its end
-
-
-def folder(root: Path, name: str) -> Path:
-    """`root/name`, made where it is missing."""
-    path = root / name
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write at once or not at all: the presence of the file means that its step is done."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2, default=float) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+RECALL = "eval_recall"  # the dev recall of an evaluation, in what a stage logged
+WHOLE = "whole"  # marker of a checkpoint that was written completely
 
 
 def find_published(root: Path, codebook: str, key: str) -> Bundle | None:

@@ -33,7 +33,8 @@ class SamplingSection(Section):
     )
     targets: int = Field(2, ge=1, description="SIDs sampled for a query of a batch, by grade")
     targets_from: Literal["auto", "judgments", "logs"] = Field(
-        "auto", description="what says which items a query wants; auto: judgments where there are some, else the logs"
+        "auto",
+        description="where a query's target items come from; auto: judgments where there are any, else logs",
     )
 
 
@@ -46,18 +47,20 @@ class StageSection(Section):
     prior_lr: float = Field(2e-2, gt=0, description="of the prefix prior's sharpness and size weight")
     warmup_steps: int = Field(50, ge=0)
     weight_decay: float = Field(0.01, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.98, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
-    evaluate_every: int = Field(20, ge=1, description="steps between two looks at the dev queries, and two checkpoints")
-    patience: int = Field(5, ge=1, description="looks without a better recall before the stage ends; the best is kept")
+    evaluate_every: int = Field(
+        20, ge=1, description="steps between two evaluations on dev queries, and two checkpoints"
+    )
+    patience: int = Field(
+        5, ge=1, description="evaluations without a better recall before the stage ends; the best is kept"
+    )
 
 
 class EncoderKindSection(Section):
     """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
 
     prior: bool = Field(
-        True, description="the prefix prior; leave it out for codes whose prefixes mean nothing among the vectors"
+        True, description="the dense prior; leave it out for codes whose prefixes mean nothing among the vectors"
     )
     store: Literal["float32", "float16"] = Field("float16", description="how the bundle keeps the sentence encoder")
     stage: StageSection = StageSection()
@@ -74,14 +77,14 @@ class LmKindSection(Section):
 
 
 class UserSection(Section):
-    """Stage 3: the same with what is known of the user. It runs where the dataset has logs of users."""
+    """Stage 3: the same with users. It runs where the dataset has logs of users."""
 
-    recent: int = Field(10, ge=0, le=100, description="SIDs of a user's past that the generator reads at most")
+    recent: int = Field(10, ge=0, le=100, description="SIDs of a user's history that the generator reads at most")
     related: int = Field(
         0, ge=0, description="of them only those in the level-1 codes likeliest for the query, this many; 0: all"
     )
-    anonymous: float = Field(
-        0.25, ge=0, lt=1, description="share of requests trained on without their user: what an unknown one meets"
+    user_dropout: float = Field(
+        0.25, ge=0, lt=1, description="share of requests trained on without their user, so that unknown users are met"
     )
     stage: StageSection = StageSection(steps=300, batch=256, patience=3, evaluate_every=50)
 
@@ -93,11 +96,10 @@ class RewardSection(Section):
     clicked: float = Field(1.0, description="paper 1.0")
     exposed: float = Field(0.5, description="shown and not clicked; paper 0.5")
     valid: float = Field(0.1, description="any other SID that some item has; paper 0.1")
-    invalid: float = Field(0.0, description="only met with mask=level; paper 0.0")
 
 
 class AlignmentSection(StageSection):
-    """Stage 4, EG-GRPO. It runs where the dataset has logs with exposures. trainer/alignment says what each decides."""
+    """Stage 4, EG-GRPO. It runs where the dataset has logs with exposures; details in trainer/alignment/stage.py."""
 
     steps: int = Field(0, ge=0, description="at most; 0 leaves the stage out; paper 1,000")
     batch: int = Field(64, ge=1, description="requests a step; paper 512")
@@ -107,42 +109,21 @@ class AlignmentSection(StageSection):
     weight_decay: float = Field(0.0, ge=0)
     group: int = Field(8, ge=2, description="SIDs a request; paper 8")
     experts: int = Field(2, ge=0, description="of them ground truth, K; paper 2; 0 is plain GRPO")
-    experts_from: Literal["clicked", "exposed", "both"] = Field(
-        "both", description="what was bought or clicked, all that was exposed alike, or the first and then the second"
-    )
-    expert_ratio: Literal["policy", "certain", "shaped"] = Field(
-        "policy",
-        description="old probability of an expert's code: the policy's own, as if generated; 1; or 1, with the ratio r "
-        "shaped to r / (r + 0.1)",
-    )
     requests: Literal["clicked", "all"] = Field("clicked", description="those with a click or purchase, or all")
     reward: RewardSection = RewardSection()
-    clip: float = Field(0.2, gt=0, description="epsilon of the clipped objective; paper: not told")
-    updates: int = Field(1, ge=1, description="steps on each batch of rollouts; with 1 the ratio of a sample is 1")
-    temperature: float = Field(1.0, gt=0, description="of the sampler; paper: not told")
-    mask: Literal["children", "level"] = Field(
-        "children", description="what may be sampled: valid SIDs, or any codes (kind lm, or encoder without prior)"
-    )
-    kl_weight: float = Field(1.0, ge=0, description="paper 1.0")
-    kl_in: Literal["loss", "reward"] = Field("loss", description="where the KL to the model before this stage enters")
-    kl_corrected: bool = Field(False, description="whether a KL in the loss is multiplied by the ratio, as newer GRPO")
-    scale: Literal["group", "none"] = Field("group", description="whether advantages are divided by the group's std")
-    keep: Literal["best", "last"] = Field("best", description="weights kept: of the best look at dev, or the last")
+    temperature: float = Field(1.0, gt=0, description="of the sampler; paper: not given")
+    kl_weight: float = Field(1.0, ge=0, description="of the KL to the model before this stage; paper 1.0")
+    keep: Literal["best", "last"] = Field("best", description="weights kept: of the best evaluation, or the last")
 
     @model_validator(mode="after")
-    def _whole_rollouts(self) -> "AlignmentSection":
-        if self.evaluate_every % self.updates:
-            raise ValueError(
-                f"evaluate_every ({self.evaluate_every}) must be a multiple of updates ({self.updates}): a checkpoint "
-                "in the middle of a batch of rollouts could not be gone on from"
-            )
+    def _fewer_experts_than_samples(self) -> "AlignmentSection":
         if self.experts >= self.group:
             raise ValueError(f"experts ({self.experts}) must be fewer than group ({self.group})")
         return self
 
 
 class DevSection(Section):
-    """How a generator is judged while it is trained."""
+    """How a generator is evaluated while it is trained."""
 
     beam_width: int = Field(50, ge=1)
     items: int = Field(50, ge=1, description="recall is taken over this many items")

@@ -1,4 +1,4 @@
-"""Behaviour logs: which requests are believed, how they are parted, how much of a user's past goes with one."""
+"""Behaviour logs: which requests are kept, how they are split, how much of a user's history goes with one."""
 
 from typing import Literal
 
@@ -13,12 +13,12 @@ class LogsSection(Section):
     )
     recent: int = Field(20, ge=0, le=1000, description="items of a user's past kept with a request")
     session_minutes: float = Field(30.0, gt=0, description="a longer pause ends a session")
-    max_session_requests: int = Field(100, ge=1, description="a client with a longer session is taken for a bot")
-    max_day_requests: int = Field(500, ge=1, description="a client with more requests in a day is taken for a bot")
+    max_session_requests: int = Field(100, ge=1, description="a client with a longer session counts as a bot")
+    max_day_requests: int = Field(500, ge=1, description="a client with more requests in a day counts as a bot")
     max_click_rate: float = Field(
-        0.9, gt=0, le=1, description="a client that clicks a larger share of what it is shown is taken for a bot"
+        0.9, gt=0, le=1, description="a client that clicks a larger share of what it is shown counts as a bot"
     )
-    min_bot_exposures: int = Field(200, ge=1, description="exposures before a client's click rate is looked at")
+    min_bot_exposures: int = Field(200, ge=1, description="exposures before a client's click rate counts")
     split: Literal["query", "time"] = Field(
         "query",
         description="query: a request goes where its query, or a reordering of it, is judged; all others are trained "

@@ -22,25 +22,20 @@ class CqSidSection(Section):
         "items without, levels 2 and 3 equal powers of two so that a SID holds about items_per_sid items",
     )
     items_per_sid: float = Field(4.0, gt=0, description="what auto level sizes aim at")
-    triples_per_sid: float = Field(
-        2.0,
-        gt=0,
-        description="the product of auto level sizes, for each SID aimed at: shared codebooks leave many triples empty",
-    )
     codebooks: Literal["shared", "per_parent"] = Field(
         "per_parent",
         description="of levels 2 and 3; paper: shared by all prefixes. per_parent: the trained vectors are split "
         "inside each prefix by hierarchical k-means; the sizes of levels 2 and 3 then follow items_per_sid",
     )
-    hidden: int = Field(256, ge=1, description="width of the hidden layer of encoder and decoder; paper: not told")
-    latent: int = Field(64, ge=1, description="width of the quantized vector; paper: not told")
-    warmup_epochs: int = Field(5, ge=0, description="passes as a plain autoencoder before the codebooks are laid")
-    epochs: int = Field(20, ge=1, description="passes over the items; paper: not told")
+    hidden: int = Field(256, ge=1, description="width of the hidden layer of encoder and decoder; paper: not given")
+    latent: int = Field(64, ge=1, description="width of the quantized vector; paper: not given")
+    warmup_epochs: int = Field(5, ge=0, description="autoencoder passes before the codebooks are initialized")
+    epochs: int = Field(20, ge=1, description="passes over the items; paper: not given")
     batch_size: int = Field(256, ge=2, description="items a step, also the in-batch negatives; paper 128")
-    learning_rate: float = Field(3e-3, gt=0, description="of AdamW; paper: not told")
+    learning_rate: float = Field(3e-3, gt=0, description="of AdamW; paper: not given")
     ema_decay: float = Field(0.99, gt=0, lt=1, description="paper 0.99")
     restart_below: float = Field(
-        0.05, ge=0, lt=1, description="a code used less than this share of an even use starts anew; 0: never"
+        0.05, ge=0, lt=1, description="a code used less than this share of an even use restarts; 0: never"
     )
     commitment_weight: float = Field(1.0, ge=0, description="paper 1.0")
     contrast_weight: float = Field(0.001, ge=0, description="paper 0.001")
@@ -72,8 +67,6 @@ class QuantizerSection(Section):
     select_by: str = Field("R@50", description="the figure on dev queries that chooses between the candidates")
     category_depth: int | None = Field(None, ge=1, description="names of a category path that count; null: all")
     category_min_items: int = Field(20, ge=1, description="a rarer category joins its parent")
-    kmeans_iterations: int = Field(20, ge=1)
-    kmeans_sample: int = Field(256, ge=1, description="vectors a code that k-means looks at; more are only assigned")
     max_children: int = Field(
         1024, ge=1, description="of a node that k-means splits inside itself: hierarchical, per_parent"
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from genrecall.config.data import DataSection
 from genrecall.data.field_mapping import getter
-from genrecall.data.parse import RowParser, parse_batches, parse_id, parse_position, parse_time
+from genrecall.data.parse import Record, RowParser, parse_batches, parse_id, parse_position, parse_time
 from genrecall.data.rejects import Rejects
 from genrecall.data.sources import has_source, read_rows, resolve_sources
 from genrecall.errors import BadRow
@@ -73,11 +73,11 @@ def _logged_query(section: DataSection) -> RowParser:
     get_time, get_hits = getter(fields.timestamp), getter(fields.hits)
     get_gender, get_age = getter(fields.gender), getter(fields.age_band)
 
-    def parse(row: Any) -> list[tuple[Any, ...]]:
+    def parse(row: Any) -> Record:
         hits = get_hits(row) or []
         if not isinstance(hits, list):
             raise BadRow("the items shown are not a list")
-        record = (
+        return (
             parse_id(get_id(row), "query_id"),
             parse_text(get_text(row), "user_query"),
             parse_text(get_client(row), "client_id"),
@@ -86,7 +86,6 @@ def _logged_query(section: DataSection) -> RowParser:
             parse_text(get_age(row), "age_band"),
             [parse_id(hit, "item_id") for hit in hits],
         )
-        return [record]
 
     return parse
 
@@ -96,11 +95,11 @@ def _logged_event(section: DataSection) -> RowParser:
     get_action, get_id, get_client = getter(fields.action), getter(fields.query_id), getter(fields.client_id)
     get_time, get_item, get_position = getter(fields.timestamp), getter(fields.item_id), getter(fields.position)
 
-    def parse(row: Any) -> list[tuple[Any, ...]]:
+    def parse(row: Any) -> Record | None:
         name = parse_id(get_action(row), "action_name")
         if name not in section.actions:
-            return []
-        record = (
+            return None
+        return (
             parse_id(get_id(row), "query_id"),
             parse_text(get_client(row), "client_id"),
             parse_time(get_time(row)),
@@ -108,6 +107,5 @@ def _logged_event(section: DataSection) -> RowParser:
             parse_id(get_item(row), "item_id"),
             parse_position(get_position(row)),
         )
-        return [record]
 
     return parse

@@ -24,7 +24,8 @@ BATCH = 16_384  # records turned into Arrow at a time
 LONGEST_ID = 512  # bytes; OpenSearch takes no longer _id
 LARGEST_GRADE = 1e9  # beyond it a grade is a mistake, and the smaller ones would vanish when divided by it
 _PLAIN_ID = re.compile(rf"[!-~]{{1,{LONGEST_ID}}}").fullmatch
-RowParser = Callable[[Any], Iterable[tuple[Any, ...]]]
+Record = tuple[Any, ...]  # in the order of a schema
+RowParser = Callable[[Any], Record | None]
 
 
 def parse_table(rows: Iterable[Row], schema: pa.Schema, parse: RowParser, rejects: Rejects, source: str) -> pa.Table:
@@ -40,7 +41,7 @@ def parse_batches(
     Args:
         rows: of a file or index.
         schema: of the records.
-        parse: from a row's value to its records (tuples in the schema's order: none, one or several); raises BadRow.
+        parse: from a row's value to its record, None for a row to leave out; raises BadRow.
         rejects: takes the bad rows and counts the others.
         source: what the rows are (items, queries, ...).
         located: whether the schema ends with `place` and `line`, to be filled with where the row was found.
@@ -51,19 +52,18 @@ def parse_batches(
         yield pa.record_batch(columns, schema=schema)
 
 
-def _records(
-    rows: Iterable[Row], parse: RowParser, rejects: Rejects, source: str, located: bool
-) -> Iterator[tuple[Any, ...]]:
+def _records(rows: Iterable[Row], parse: RowParser, rejects: Rejects, source: str, located: bool) -> Iterator[Record]:
     for row in rows:
         try:
             if row.fault:
                 raise BadRow(row.fault)
-            records = list(parse(row.value))
+            record = parse(row.value)
         except BadRow as reason:
             rejects.reject(source, row.place, row.line, str(reason), row.value)
         else:
             rejects.accept(source)
-            yield from ((*record, row.place, row.line) for record in records) if located else records
+            if record is not None:
+                yield (*record, row.place, row.line) if located else record
 
 
 def parse_id(value: Any, name: str) -> str:

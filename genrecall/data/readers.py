@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from genrecall import files
 from genrecall.config.data import DataSection, ItemFields, JudgmentFields, QueryFields, Source
 from genrecall.data.field_mapping import getter
-from genrecall.data.parse import RowParser, parse_grade, parse_id, parse_table, parse_texts
+from genrecall.data.parse import Record, RowParser, parse_grade, parse_id, parse_table, parse_texts
 from genrecall.data.rejects import Rejects, open_rejects
 from genrecall.data.rows import Row, is_judgment_list, read_judgment_list
 from genrecall.data.sources import has_source, read_rows, resolve_sources, source_files
@@ -115,7 +115,7 @@ def _item_parser(fields: ItemFields) -> RowParser:
     get_brand, get_text = getter(fields.brand), getter(fields.text)
     seen: set[str] = set()
 
-    def parse(row: Any) -> list[tuple[Any, ...]]:
+    def parse(row: Any) -> Record:
         item_id = parse_id(get_id(row), "id")
         title = parse_text(get_title(row), "title")
         if not title:
@@ -125,7 +125,7 @@ def _item_parser(fields: ItemFields) -> RowParser:
         if item_id in seen:
             raise BadRow("id is a duplicate")
         seen.add(item_id)
-        return [(item_id, title, category, brand, text)]
+        return item_id, title, category, brand, text
 
     return parse
 
@@ -134,14 +134,14 @@ def _query_parser(fields: QueryFields) -> RowParser:
     get_id, get_text = getter(fields.id), getter(fields.text)
     seen: set[str] = set()
 
-    def parse(row: Any) -> list[tuple[Any, ...]]:
+    def parse(row: Any) -> Record:
         query_id, text = parse_id(get_id(row), "query_id"), parse_text(get_text(row), "text")
         if not text:
             raise BadRow("text is empty")
         if query_id in seen:
             raise BadRow("query_id is a duplicate")
         seen.add(query_id)
-        return [(query_id, text)]
+        return query_id, text
 
     return parse
 
@@ -151,7 +151,7 @@ def _judgment_parser(fields: JudgmentFields, items: pa.Table, queries: pa.Table)
     known_items, known_queries = set(items["item_id"].to_pylist()), set(queries["query_id"].to_pylist())
     seen: set[tuple[str, str]] = set()
 
-    def parse(row: Any) -> list[tuple[Any, ...]]:
+    def parse(row: Any) -> Record:
         pair = parse_id(get_query(row), "query_id"), parse_id(get_item(row), "item_id")
         grade = parse_grade(get_grade(row))
         if pair[0] not in known_queries:
@@ -161,7 +161,7 @@ def _judgment_parser(fields: JudgmentFields, items: pa.Table, queries: pa.Table)
         if pair in seen:
             raise BadRow("judged twice")
         seen.add(pair)
-        return [(*pair, grade)]
+        return *pair, grade
 
     return parse
 

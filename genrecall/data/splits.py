@@ -112,8 +112,7 @@ def read_split(dataset: Dataset, path: Path) -> Split:
             f'{path} is not a split ({error!r}): write {{"train": [query_id], "dev": [...], "test": [...]}}'
         ) from None
     owner: dict[int, tuple[str, str]] = {}
-    ids = dataset.queries["query_id"].to_pylist()
-    for query, group in zip(ids, query_groups(dataset.queries["text"].to_pylist()).tolist(), strict=True):
+    for query, group in _group_of_query(dataset).items():
         if query not in part_of:
             continue
         first, part = owner.setdefault(group, (query, part_of[query]))
@@ -131,9 +130,13 @@ def read_split(dataset: Dataset, path: Path) -> Split:
 
 def _judged_groups(dataset: Dataset) -> np.ndarray:
     """int64 [judgments]: the group of the query of each judgment."""
-    ids = dataset.queries["query_id"].to_pylist()
-    of_query = dict(zip(ids, query_groups(dataset.queries["text"].to_pylist()).tolist(), strict=True))
-    return np.array([of_query[query] for query in dataset.judgments["query_id"].to_pylist()], dtype=np.int64)
+    group_of = _group_of_query(dataset)
+    return np.array([group_of[query] for query in dataset.judgments["query_id"].to_pylist()], dtype=np.int64)
+
+
+def _group_of_query(dataset: Dataset) -> dict[str, int]:
+    ids, texts = (dataset.queries[name].to_pylist() for name in ("query_id", "text"))
+    return dict(zip(ids, query_groups(texts).tolist(), strict=True))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

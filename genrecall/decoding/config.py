@@ -6,7 +6,6 @@ fits the codebook it is loaded for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from genrecall import files
 from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.user import UserConfig
 from genrecall.errors import UserError
@@ -116,9 +116,8 @@ class GeneratorConfig:
 
 def space_fingerprint(space: SidSpace) -> str:
     """16 hex digits that change with any SID or level size."""
-    digest = hashlib.sha256(np.array(space.level_sizes, dtype=np.int64).tobytes())
-    digest.update(np.ascontiguousarray(space.sids, dtype=np.int32).tobytes())
-    return digest.hexdigest()[:16]
+    sizes, sids = np.array(space.level_sizes, dtype=np.int64), np.ascontiguousarray(space.sids, dtype=np.int32)
+    return files.sha256_of([sizes.tobytes(), sids.tobytes()])[:16]
 
 
 def check_space(config: GeneratorConfig, space: SidSpace, folder: Path) -> None:

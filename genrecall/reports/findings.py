@@ -12,7 +12,6 @@ DEAD = 0.1  # of the codes of level 1 or 2
 ZERO_VARIANCE = 0.8  # of the groups of a step: hardly any of them teaches something
 KL = 0.5  # nats a code: over a SID the policy left its start by a factor e^1.5
 CLIPPED = 0.3  # of the ratios of a step
-INVALID = 0.05  # of the sampled SIDs
 ENTROPY = 0.2  # of what it was at first
 COLLAPSED = 0.5  # distinct SIDs of a group over its size
 DROP = 0.01  # of dev recall, below which it is noise
@@ -79,7 +78,7 @@ def _of_stage(stage: Stage) -> Iterator[str]:
 
 
 def _of_alignment(stage: Stage) -> Iterator[str]:
-    end = {name: _end(stage, name) for name in ("zero_variance", "kl", "clipped", "share_invalid", "distinct")}
+    end = {name: _end(stage, name) for name in ("zero_variance", "kl", "clipped", "distinct")}
     section = stage.setting
     if (share := end["zero_variance"]) is not None and share > ZERO_VARIANCE:
         yield (
@@ -90,8 +89,6 @@ def _of_alignment(stage: Stage) -> Iterator[str]:
         yield f"the KL reached {kl:.2f} nats a code: lower `{section}.lr` or raise `{section}.kl_weight`."
     if (share := end["clipped"]) is not None and share > CLIPPED:
         yield f"{share:.0%} of the ratios are clipped: lower `{section}.lr`."
-    if (share := end["share_invalid"]) is not None and share > INVALID:
-        yield f"{share:.0%} of the sampled SIDs are invalid: `{section}.mask=children` rules them out."
     if (distinct := end["distinct"]) is not None and distinct < COLLAPSED * stage.section["group"]:
         yield (
             f"{distinct:.1f} of the {stage.section['group']} SIDs of a group are distinct: the policy repeats itself; "

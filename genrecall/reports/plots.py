@@ -23,7 +23,6 @@ OUTCOMES = {
     "clicked": "#7fbf7b",
     "exposed": "#f2c14e",
     "valid": "#c7ccd1",
-    "invalid": "#b2182b",
 }
 MEASURE = "R@50"  # of the plot of an evaluation
 

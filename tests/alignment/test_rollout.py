@@ -9,63 +9,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.config.generator import AlignmentSection, RewardSection
-from genrecall.decoding.sample import Samples
-from genrecall.decoding.tables import ConstraintTables
-from tests.decoding.models import random_space
 from trainer.alignment import reward
 from trainer.alignment.loss import advantages, kl_to, objective
-from trainer.alignment.rollout import describe, roll_out, rows_of
+from trainer.alignment.rollout import Samples, figures, roll_out
 from trainer.alignment.stage import draw_experts
 from trainer.generator.requests import CLICKED, EXPOSED, NOTHING, PURCHASED, Requests
 
-SPACE = random_space(3, (3, 4, 5), 12)
-TABLES = ConstraintTables.build(SPACE)
 KNOWN = torch.tensor([[3, 3, 5, 7, -1]])
 OUTCOME = torch.tensor([[PURCHASED, EXPOSED, CLICKED, EXPOSED, NOTHING]])
 
 
 def samples(sids: list[int]) -> Samples:
-    codes = torch.from_numpy(SPACE.sids[sids]).long().unsqueeze(0)
-    return Samples(codes, torch.zeros(codes.shape), torch.ones(codes.shape))
+    shape = (1, len(sids), 3)
+    return Samples(torch.tensor([sids]), torch.zeros(shape), torch.ones(shape))
 
 
 def test_the_first_match_wins_and_nothing_is_added() -> None:
-    found = reward.kinds(torch.tensor([[3, 5, 7, 0, -1]]), KNOWN, OUTCOME)
-    assert [reward.KINDS[kind] for kind in found[0]] == ["purchased", "clicked", "exposed", "valid", "invalid"]
+    found = reward.kinds(torch.tensor([[3, 5, 7, 0]]), KNOWN, OUTCOME)
+    assert [reward.KINDS[kind] for kind in found[0]] == ["purchased", "clicked", "exposed", "valid"]
     section = RewardSection(purchased=2.0)
-    assert reward.values(section)[found[0]].tolist() == pytest.approx([2.0, 1.0, 0.5, 0.1, 0.0])
-
-
-def test_codes_find_their_row_and_invalid_ones_none() -> None:
-    codes = torch.from_numpy(SPACE.sids).long().unsqueeze(0)
-    assert rows_of(codes, TABLES)[0].tolist() == list(range(len(SPACE)))
-    every = torch.cartesian_prod(*(torch.arange(size) for size in SPACE.level_sizes)).unsqueeze(0)
-    assert rows_of(every, TABLES)[0].tolist() == SPACE.index_of(every[0].numpy()).tolist()
+    assert reward.values(section)[found[0]].tolist() == pytest.approx([2.0, 1.0, 0.5, 0.1])
 
 
 def test_experts_take_the_place_of_samples_and_the_rest_stays() -> None:
-    section = AlignmentSection(group=4, experts=2)
-    rollout = roll_out(samples([0, 1, 2, 7]), torch.tensor([[5, -1]]), KNOWN, OUTCOME, TABLES, section)
+    rollout = roll_out(samples([0, 1, 2, 7]), torch.tensor([[5, -1]]), KNOWN, OUTCOME, RewardSection())
     assert rollout.sid.tolist() == [[5, 1, 2, 7]]
     assert rollout.expert.tolist() == [[True, False, False, False]]
-    assert rollout.codes[0].tolist() == SPACE.sids[[5, 1, 2, 7]].tolist()
     assert rollout.reward[0].tolist() == pytest.approx([1.0, 0.1, 0.1, 0.5])
     torch.testing.assert_close(rollout.advantage, advantages(rollout.reward))
 
 
 def test_figures_are_of_the_samples_and_say_who_won() -> None:
-    section = AlignmentSection(group=4, experts=2)
-    rollout = roll_out(samples([0, 1, 1, 7]), torch.tensor([[5, -1]]), KNOWN, OUTCOME, TABLES, section)
-    figures = describe(rollout)
-    assert figures["share_valid"] == pytest.approx(2 / 3)
-    assert figures["share_exposed"] == pytest.approx(1 / 3)
-    assert figures["share_clicked"] == 0, "the expert is not a sample"
-    assert figures["reward"] == pytest.approx((0.1 + 0.1 + 0.5) / 3)
-    assert figures["expert_wins"] == 1
-    assert figures["zero_variance"] == 0
-    assert figures["distinct"] == 3
-    same = roll_out(samples([0, 1, 2, 4]), torch.empty(1, 0, dtype=torch.int64), KNOWN, OUTCOME, TABLES, section)
-    assert describe(same)["zero_variance"] == 1
+    rollout = roll_out(samples([0, 1, 1, 7]), torch.tensor([[5, -1]]), KNOWN, OUTCOME, RewardSection())
+    logged = figures(rollout)
+    assert logged["share_valid"] == pytest.approx(2 / 3)
+    assert logged["share_exposed"] == pytest.approx(1 / 3)
+    assert logged["share_clicked"] == 0, "the expert is not a sample"
+    assert logged["reward"] == pytest.approx((0.1 + 0.1 + 0.5) / 3)
+    assert logged["expert_wins"] == 1
+    assert logged["zero_variance"] == 0
+    assert logged["distinct"] == 3
+    same = roll_out(samples([0, 1, 2, 4]), torch.empty(1, 0, dtype=torch.int64), KNOWN, OUTCOME, RewardSection())
+    assert figures(same)["zero_variance"] == 1
     assert (same.advantage == 0).all()
 
 
@@ -79,8 +64,7 @@ def requests() -> Requests:
 
 @given(st.integers(0, 10**6), st.integers(0, 4))
 def test_experts_are_distinct_ground_truth_the_bought_and_clicked_first(seed: int, count: int) -> None:
-    section = AlignmentSection(experts=count)
-    drawn = draw_experts(*requests().outcomes(np.array([0, 1])), section, np.random.default_rng(seed))
+    drawn = draw_experts(*requests().outcomes(np.array([0, 1])), count, np.random.default_rng(seed))
     first = [sid for sid in drawn[0].tolist() if sid >= 0]
     assert len(set(first)) == len(first) == min(count, 4)
     assert set(first[:2]) <= {3, 5}
@@ -88,29 +72,11 @@ def test_experts_are_distinct_ground_truth_the_bought_and_clicked_first(seed: in
     assert drawn[1].tolist() == [9, *[-1] * (count - 1)][:count]
 
 
-def test_experts_from_clicks_alone_leave_the_rest_to_the_policy() -> None:
-    section = AlignmentSection(experts=3, experts_from="clicked")
-    drawn = draw_experts(*requests().outcomes(np.array([0, 1])), section, np.random.default_rng(0))
-    assert set(drawn[0].tolist()) == {3, 5, -1}
-    assert drawn[1].tolist() == [-1, -1, -1]
-
-
-def test_an_experts_ratio_is_as_configured() -> None:
+def test_an_experts_gradient_is_its_advantage_as_if_it_had_been_sampled() -> None:
     log_probs = torch.full((1, 2, 3), -2.0, requires_grad=True)
     old = torch.full((1, 2, 3), -2.0)
-    advantage, expert = torch.tensor([[1.0, -1.0]]), torch.tensor([[True, False]])
-
-    def gradient(expert_ratio: str) -> list[float]:
-        (of,) = torch.autograd.grad(
-            objective(log_probs, old, old, advantage, expert, 0.2, 0.0, expert_ratio).loss,  # type: ignore[arg-type]
-            log_probs,
-        )
-        return (of[0, :, 0] * -6).tolist()
-
-    probability = float(np.exp(-2.0))
-    assert gradient("policy") == pytest.approx([1.0, -1.0])
-    assert gradient("certain") == pytest.approx([probability, -1.0])
-    assert gradient("shaped") == pytest.approx([0.1 * probability / (probability + 0.1) ** 2, -1.0], rel=1e-4)
+    (of,) = torch.autograd.grad(objective(log_probs, old, old, torch.tensor([[1.0, -1.0]]), 0.0).loss, log_probs)
+    assert (of[0, :, 0] * -6).tolist() == pytest.approx([1.0, -1.0])
 
 
 def test_the_kl_estimator_is_never_negative_and_zero_for_the_reference_itself() -> None:
@@ -122,5 +88,3 @@ def test_the_kl_estimator_is_never_negative_and_zero_for_the_reference_itself() 
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match=r"experts \(8\) must be fewer than group \(8\)"):
         AlignmentSection(experts=8)
-    with pytest.raises(ValueError, match="must be a multiple of updates"):
-        AlignmentSection(evaluate_every=5, updates=2)

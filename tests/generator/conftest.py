@@ -8,10 +8,8 @@ import torch
 
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY, GeneratorSection
-from genrecall.embeddings import embed
-from genrecall.item_text import item_text
-from tests.generator.shop import Train, catalogue, logs, tiny_encoder
-from trainer.generator import train_generator
+from tests.generator.shop import Train, logs, shop_data, tiny_encoder
+from trainer.generator import TrainingSettings, train_generator
 
 torch.set_num_threads(1)  # models this small only lose by sharing
 
@@ -32,32 +30,16 @@ def train(encoder: EncoderSection, cache: Path) -> Train:
     """`train_generator` on the shop, into a given folder."""
 
     def run(folder: Path, section: GeneratorSection = TINY, **changes: Any) -> dict[str, Any]:
-        items, codes, space = catalogue()
-        queries, train, dev = logs()
-        arguments = {
-            "section": section,
-            "encoder": encoder,
-            "space": space,
-            "codes": codes,
-            "items": items,
-            "item_vectors": embed(item_text(items), encoder, cache, progress=False),
-            "train": train,
-            "queries": queries,
-            "dev": dev,
-            "out": folder / "generator",
-            "work": folder / "work",
-            "seed": 3,
-            "cache_dir": cache,
-            "progress": False,
-        }
-        return train_generator(**{**arguments, **changes})
+        data = shop_data(encoder, cache, **changes)
+        settings = TrainingSettings(section, encoder, seed=3, cache_dir=cache, progress=False)
+        return train_generator(data, settings, folder / "generator", folder / "work")
 
     return run
 
 
 @pytest.fixture(scope="session")
 def trained_encoder(train: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The folder and the metrics of an `encoder` generator with a prefix prior, judged on the queries it learns.
+    """The folder and the metrics of an `encoder` generator with a dense prior, judged on the queries it learns.
 
     Behind a sentence encoder of random weights nothing can be told about queries it has not seen.
     """

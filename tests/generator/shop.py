@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pyarrow as pa
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from genrecall.config.encoder import EncoderSection
+from genrecall.embeddings import embed
+from genrecall.item_text import item_text
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, REQUESTS
 from genrecall.sid import SidSpace
+from trainer.generator import TrainingData
 
 Train = Callable[..., dict[str, Any]]  # the fixture `train`
 
@@ -54,6 +59,16 @@ def logs() -> tuple[pa.Table, pa.Table, pa.Table]:
             into.append({"query_id": query, "item_id": f"{(t + 1) % 4}{c}0", "grade": 0.0})
     tables = (pa.Table.from_pylist(queries, QUERIES), *(pa.Table.from_pylist(j, JUDGMENTS) for j in (train, dev)))
     return tables
+
+
+def shop_data(
+    encoder: EncoderSection, cache: Path, of_users: tuple[pa.Table, pa.Table] | None = None, **changes: Any
+) -> TrainingData:
+    """What a generator of the shop learns from; `changes` replace fields."""
+    items, codes, space = catalogue()
+    queries, train, dev = logs()
+    vectors = embed(item_text(items), encoder, cache, progress=False)
+    return replace(TrainingData(space, codes, items, vectors, queries, train, dev, of_users), **changes)
 
 
 def requests(count: int, seed: int = 0) -> pa.Table:

@@ -90,7 +90,7 @@ def test_a_full_disk_stops_with_a_remedy_and_the_run_goes_on_once_there_is_space
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert "the checkpoint of step 12 could not be written" in str(caught.value)
-    assert "Free some space and run the same command again. The run goes on from" in str(caught.value)
+    assert "Free some space and run the same command again. The run resumes from" in str(caught.value)
     assert str(caught.value).endswith("checkpoint-8")
     assert "checkpoint-12" not in {path.name for path in (tmp_path / "cut").glob("checkpoint-*")}
     resumed, _ = run(tmp_path / "cut")
@@ -108,7 +108,7 @@ def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) ->
         at[0] = step  # Trainer asks for a batch while the one before is still to be learned from
         return batch(step)
 
-    with pytest.raises(UserError, match=r"weights are no numbers after step 8 .*goes on from .*checkpoint-4$"):
+    with pytest.raises(UserError, match=r"weights are not finite after step 8 .*resumes from .*checkpoint-4$"):
         run_stage(trained, Stage("test", SECTION, watched, None), tmp_path, seed=5, progress=False)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
@@ -148,3 +148,13 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"stage test: the loss is nan at step 6: lower lr \(now 0.003\)"):
         run(tmp_path, poisoned)
+
+
+def test_curves_go_to_tensorboard_when_asked(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stage = Stage("test", SECTION, batch, lambda: {"recall": 0.5})
+    run_stage(model(), stage, tmp_path / "mixed", seed=5, progress=False, tensorboard=tmp_path / "tensorboard")
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "mixed")).Reload()
+    assert [event.step for event in events.Scalars("eval/recall")] == [4, 8, 12]
+    assert events.Scalars("train/loss")

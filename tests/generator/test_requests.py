@@ -53,14 +53,14 @@ def test_outcomes_and_pasts_are_those_of_the_table(rows: list[dict[str, Any]], r
         got = [(o, s) for o, s in zip(outcome[n].tolist(), known[n].tolist(), strict=True) if o != NOTHING]
         assert sorted(got) == sorted(expected)
         assert got == sorted(got, key=lambda pair: pair[0]), "best first"
-        assert found.wanted[n] == sum(level <= CLICKED for level, _ in expected)
+        assert found.positives[n] == sum(level <= CLICKED for level, _ in expected)
         past = [int(ROWS[IDS.index(item)]) for item in row["recent"] if item != "gone"]
         assert [sid for sid in found.recent[n].tolist() if sid >= 0] == past
 
 
 def test_targets_are_drawn_from_what_was_bought_or_clicked() -> None:
     found = of([{"purchased": ["000"], "clicked": ["000", "011"], "exposed": ["022", "000"]}])
-    drawn = found.draw_wanted(np.zeros(500, dtype=np.int64), 1, np.random.default_rng(0)).ravel()
+    drawn = found.draw_positives(np.zeros(500, dtype=np.int64), 1, np.random.default_rng(0)).ravel()
     rows = [int(ROWS[IDS.index(item)]) for item in ("000", "011")]
     assert set(drawn.tolist()) == set(rows)
     assert np.mean(drawn == rows[0]) > 0.6, "bought and clicked counts twice"
@@ -85,5 +85,5 @@ def test_a_request_judged_wants_what_it_clicked() -> None:
 def test_an_empty_table_makes_no_requests() -> None:
     found = Requests.of(REQUESTS.empty_table(), ITEMS, ROWS, ())
     assert len(found) == 0
-    assert not found.wanted.any()
+    assert not found.positives.any()
     assert PURCHASED < CLICKED

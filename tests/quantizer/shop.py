@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genrecall.config.quantizer import CqSidSection, HierarchicalSection, QuantizerSection
-from trainer.quantizer import Pairs
+from trainer.quantizer import QueryItemPairs
 
 DIM = 16
 
@@ -13,7 +13,7 @@ DIM = 16
 class Shop(NamedTuple):
     vectors: np.ndarray
     categories: list[list[str]]
-    pairs: Pairs
+    pairs: QueryItemPairs
 
 
 def make_shop() -> Shop:
@@ -25,7 +25,7 @@ def make_shop() -> Shop:
     categories = [["shop", f"c{c // 3}"] if i % 10 else [] for i, c in enumerate(cluster)]
     queries = unit(vectors[rng.choice(600, size=24, replace=False)] + 0.1 * rng.normal(size=(24, DIM)))
     items = np.argsort(-queries @ vectors.T, axis=1)[:, :5]
-    pairs = Pairs(queries, np.repeat(np.arange(24), 5), items.reshape(-1), np.ones(120, dtype=np.float32))
+    pairs = QueryItemPairs(queries, np.repeat(np.arange(24), 5), items.reshape(-1), np.ones(120, dtype=np.float32))
     return Shop(vectors, categories, pairs)
 
 

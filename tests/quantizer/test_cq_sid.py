@@ -8,12 +8,13 @@ from genrecall.config.quantizer import CqSidSection
 from tests.quantizer.shop import Shop, section
 from trainer.quantizer import fit
 from trainer.quantizer.codebook import Codebook
-from trainer.quantizer.cq_sid import auto_sizes, lay_codebooks, quantize
+from trainer.quantizer.cq_sid import auto_sizes, init_codebooks, quantize
 
 
 def test_level_one_starts_at_the_category_means_and_keeps_those_codes(shop: Shop) -> None:
     guide = np.array([int(path[1][1]) if path else -1 for path in shop.categories])
-    one, two, _ = lay_codebooks(torch.from_numpy(shop.vectors), guide, 4, (6, 8, 8), section(), seed=0)
+    size = section().cq_sid.batch_size
+    one, two, _ = init_codebooks(torch.from_numpy(shop.vectors), guide, 4, (6, 8, 8), size, seed=0)
     for code in range(4):
         np.testing.assert_allclose(one.embedding[code], shop.vectors[guide == code].mean(axis=0), atol=1e-6)
     assert one.kept.tolist() == [True] * 4 + [False] * 2
@@ -25,7 +26,7 @@ def test_level_one_starts_at_the_category_means_and_keeps_those_codes(shop: Shop
 def test_levels_two_and_three_are_laid_on_what_is_left(shop: Shop) -> None:
     z = torch.from_numpy(shop.vectors)
     free = np.full(600, -1)
-    books = lay_codebooks(z, free, 0, (12, 16, 16), section(), seed=0)
+    books = init_codebooks(z, free, 0, (12, 16, 16), section().cq_sid.batch_size, seed=0)
     left = [quantize(z, books[: level + 1], torch.from_numpy(free)).vector.sub(z).square().sum() for level in range(3)]
     assert left[0] > left[1] > left[2]
 

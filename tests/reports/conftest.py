@@ -43,15 +43,15 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
         train(settings, dataset, split, settings.run.codebook, score, progress=False)
         return collect(settings.run)
 
-    step = AlignmentTrainer.rolled_out
+    step = AlignmentTrainer.loss_of
     with pytest.MonkeyPatch.context() as patch:
 
-        def dies(self: AlignmentTrainer, model: object, inputs: dict, prefix: object) -> object:
+        def dies(self: AlignmentTrainer, model: object, inputs: dict) -> object:
             if int(inputs["step"]) == KILLED_AT:
                 raise Killed
-            return step(self, model, inputs, prefix)
+            return step(self, model, inputs)
 
-        patch.setattr(AlignmentTrainer, "rolled_out", dies)
+        patch.setattr(AlignmentTrainer, "loss_of", dies)
         with pytest.raises(Killed):
             run()
         interrupted = collect(settings.run)

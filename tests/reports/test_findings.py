@@ -54,7 +54,6 @@ def test_a_good_run_has_no_warning() -> None:
         ([stage("alignment", zero_variance=[0.1, 0.5, 0.9])], "90% of the groups have one reward"),
         ([stage("alignment", kl=[0.1, 0.4, 0.7])], "KL reached 0.70 nats"),
         ([stage("alignment", clipped=[0.0, 0.2, 0.4])], "40% of the ratios are clipped"),
-        ([stage("alignment", share_invalid=[0.0, 0.0, 0.2])], "20% of the sampled SIDs are invalid"),
         ([stage("alignment", distinct=[8.0, 5.0, 1.5])], "1.5 of the 8 SIDs of a group are distinct"),
         ([stage("alignment", entropy=[4.0, 2.0, 0.1])], "fell from 4.00 to 0.10 nats"),
         ([stage("alignment", loss=[0.0] * 6, reward=[0.5, 0.5, 0.4, 0.4, 0.3, 0.3])], "does not rise (0.500 -> 0.300)"),

@@ -8,10 +8,8 @@ import torch
 
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import TINY, AlignmentSection, StageSection, UserSection
-from genrecall.embeddings import embed
-from genrecall.item_text import item_text
-from tests.generator.shop import catalogue, logs, requests
-from trainer.generator import train_generator
+from tests.generator.shop import requests, shop_data
+from trainer.generator import TrainingSettings, train_generator
 
 FEW = StageSection(steps=30, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)
 SECTION = TINY.model_copy(
@@ -26,23 +24,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     encoder = EncoderSection(checkpoint=str(folder.parent / "encoder"), max_tokens=16)
-    items, codes, space = catalogue()
-    queries, train, dev = logs()
-    metrics = train_generator(
-        section=SECTION,
-        encoder=encoder,
-        space=space,
-        codes=codes,
-        items=items,
-        item_vectors=embed(item_text(items), encoder, folder.parent / "cache", progress=False),
-        train=train,
-        queries=queries,
-        dev=dev,
-        out=folder / "generator",
-        work=folder / "work",
-        seed=3,
-        cache_dir=folder.parent / "cache",
-        progress=False,
-        requests=(requests(200), requests(40, 1)),
-    )
+    cache = folder.parent / "cache"
+    data = shop_data(encoder, cache, (requests(200), requests(40, 1)))
+    settings = TrainingSettings(SECTION, encoder, seed=3, cache_dir=cache, progress=False)
+    metrics = train_generator(data, settings, folder / "generator", folder / "work")
     (folder / "metrics.json").write_text(json.dumps(metrics))

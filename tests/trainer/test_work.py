@@ -41,12 +41,3 @@ def test_a_name_taken_by_another_training_is_refused_and_by_the_same_returned(tm
     assert same.codebook == "shop"
     with pytest.raises(BundleError, match=r"choose another run\.codebook"):
         work.find_published(tmp_path, "shop", "two")
-
-
-def test_a_result_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "done.json"
-    with pytest.raises(TypeError):
-        work.write_json(path, {"a": {1, 2}})
-    assert not path.exists()
-    work.write_json(path, {"a": np.float32(1.5)})
-    assert path.read_text() == '{\n  "a": 1.5\n}\n'

@@ -12,23 +12,22 @@ from torch import Tensor
 from genrecall.config.generator import RewardSection
 from trainer.generator.requests import NOTHING
 
-VALID, INVALID = NOTHING, NOTHING + 1
-KINDS = ("purchased", "clicked", "exposed", "valid", "invalid")
+VALID = NOTHING
+KINDS = ("purchased", "clicked", "exposed", "valid")
 
 
 def kinds(sid: Tensor, known: Tensor, outcome: Tensor) -> Tensor:
     """int64 [B, G]: what each SID is for its request, a position in KINDS.
 
     Args:
-        sid: int64 [B, G], rows of the SidSpace; -1 for an invalid one.
+        sid: int64 [B, G], rows of the SidSpace.
         known: int64 [B, M], the SIDs purchased, clicked or exposed in the request, -1 behind.
         outcome: int64 [B, M], what happened to each; NOTHING behind.
     """
     same = sid.unsqueeze(-1) == known.unsqueeze(1)
-    best = torch.where(same, outcome.unsqueeze(1), VALID).amin(-1)
-    return torch.where(sid < 0, INVALID, best)
+    return torch.where(same, outcome.unsqueeze(1), VALID).amin(-1)
 
 
 def values(section: RewardSection, device: torch.device | str = "cpu") -> Tensor:
-    """float32 [5], the reward of each of KINDS."""
+    """float32 [4], the reward of each of KINDS."""
     return torch.tensor([getattr(section, kind) for kind in KINDS], device=device)

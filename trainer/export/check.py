@@ -29,30 +29,30 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     import onnxruntime
 
     search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
-    block, prior = generator.request_tokenizer.config, generator.heads.prior
-    tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
+    config, prior = generator.request_tokenizer.config, generator.heads.prior
+    tables = table_arrays(generator.tables, config, {} if prior is None else prior.state_dict())
     width = min(width, len(generator.space))
     overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0
     for prompts in _batches(generator.request_tokenizer(texts)):
         inputs = {
-            **prompt_arrays(generator.request_tokenizer.batch(prompts), block),
+            **prompt_arrays(generator.request_tokenizer.batch(prompts), config),
             **tables,
             "beams": np.arange(width),
         }
         expected = generator.search(prompts, width)
         sid, scores = _run(search, inputs)
-        found = GeneratedSids.of(generator.space, sid, scores, width)
+        exported = GeneratedSids.of(generator.space, sid, scores, width)
         for row, prompt in enumerate(prompts):
-            ours, theirs = _ranked(generator, expected, row), _ranked(generator, found, row)
+            ours, theirs = _ranked(generator, expected, row), _ranked(generator, exported, row)
             both = ours.keys() & theirs.keys()
             overlap.append(len(both) / len(ours))
             overlap10.append(len({*list(ours)[:TOP]} & {*list(theirs)[:TOP]}) / min(TOP, len(ours)))
             first.append(next(iter(ours)) == next(iter(theirs)))
             gap = max([gap, *(abs(ours[sid] - theirs[sid]) for sid in both)])
             rows = np.sort(np.array(list(ours)))[:CHUNK]
-            alone = {**prompt_arrays(generator.request_tokenizer.batch([prompt]), block), **tables}
-            wanted = sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))
-            difference = _run(score, {**alone, **wanted})[0] - [ours[sid] for sid in rows.tolist()]
+            alone = {**prompt_arrays(generator.request_tokenizer.batch([prompt]), config), **tables}
+            tree = sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))
+            difference = _run(score, {**alone, **tree})[0] - [ours[sid] for sid in rows.tolist()]
             score_gap = max(score_gap, float(np.abs(difference).max()))
     return {
         "queries": len(texts),
@@ -71,12 +71,12 @@ def _batches(prompts: Sequence[TokenizedPrompt]) -> Iterator[Sequence[TokenizedP
 
 
 def _run(session: Any, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    names = {wanted.name for wanted in session.get_inputs()}
+    names = {tensor.name for tensor in session.get_inputs()}
     return list(session.run(None, {name: array for name, array in arrays.items() if name in names}))
 
 
-def _ranked(generator: Generator, found: GeneratedSids, row: int) -> dict[int, float]:
+def _ranked(generator: Generator, sids: GeneratedSids, row: int) -> dict[int, float]:
     """SID row -> score, likeliest first."""
-    valid = found.valid[row]
-    rows = generator.space.index_of(found.codes[row, valid])
-    return dict(zip(rows.tolist(), found.scores[row, valid].tolist(), strict=True))
+    valid = sids.valid[row]
+    rows = generator.space.index_of(sids.codes[row, valid])
+    return dict(zip(rows.tolist(), sids.scores[row, valid].tolist(), strict=True))

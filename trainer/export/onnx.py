@@ -9,7 +9,6 @@ quantized.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 
+from genrecall import files
 from genrecall.bundle import Bundle
 from genrecall.decoding import Generator
 from genrecall.decoding.export_modules import (
@@ -47,7 +47,7 @@ def write(generator: Generator, folder: Path, names: Sequence[str] = GRAPHS) -> 
     """Write the graphs into `folder`.
 
     Args:
-        generator: on the CPU, its weights of the precision wanted.
+        generator: on the CPU, its weights of the precision to export.
         names: of GRAPHS.
 
     Raises UserError for a generator whose search is not one graph.
@@ -78,20 +78,20 @@ def score_arrays(generator: Generator) -> Arrays:
 
 
 def _prompts(generator: Generator, texts: Sequence[str]) -> Arrays:
-    block, prior = generator.request_tokenizer.config, generator.heads.prior
-    inputs = generator.request_tokenizer.batch(generator.request_tokenizer(texts))
-    tables = table_arrays(generator.tables, block, {} if prior is None else prior.state_dict())
-    return {**prompt_arrays(inputs, block), **tables}
+    config, prior = generator.request_tokenizer.config, generator.heads.prior
+    batch = generator.request_tokenizer.batch(generator.request_tokenizer(texts))
+    tables = table_arrays(generator.tables, config, {} if prior is None else prior.state_dict())
+    return {**prompt_arrays(batch, config), **tables}
 
 
-def _export(graph: SearchModule | ScoreModule, arrays: Mapping[str, np.ndarray]) -> Any:
+def _export(module: SearchModule | ScoreModule, arrays: Mapping[str, np.ndarray]) -> Any:
     """The graph as an `onnx_ir.Model`."""
     names = list(arrays)
     program = torch.onnx.export(
-        Positional(graph, names).eval(),
+        Positional(module, names).eval(),
         tuple(torch.from_numpy(a) for a in arrays.values()),
         input_names=names,
-        output_names=list(graph.outputs),
+        output_names=list(module.outputs),
         dynamic_shapes=(tuple(_dynamic(name) for name in names),),
         opset_version=OPSET,
         dynamo=True,
@@ -111,7 +111,7 @@ def _save(graphs: Mapping[str, Any], folder: Path) -> None:
     """Write the models with all their weights in one file, each matrix once however many graphs have it."""
     import onnx_ir as ir
 
-    places: dict[bytes, tuple[int, int]] = {}
+    places: dict[str, tuple[int, int]] = {}
     with (folder / WEIGHTS).open("wb") as file:
         for model in graphs.values():
             for node in model.graph:
@@ -128,9 +128,9 @@ def _save(graphs: Mapping[str, Any], folder: Path) -> None:
         ir.save(model, folder / name)
 
 
-def _place(content: bytes, places: dict[bytes, tuple[int, int]], file: BinaryIO) -> tuple[int, int]:
+def _place(content: bytes, places: dict[str, tuple[int, int]], file: BinaryIO) -> tuple[int, int]:
     """Offset and length of `content` in the file, written where it is not there yet, on a page of its own."""
-    key = hashlib.sha256(content).digest()
+    key = files.sha256_of([content])
     if key not in places:
         file.seek(-file.tell() % 4096, os.SEEK_CUR)
         places[key] = file.tell(), len(content)
@@ -142,7 +142,7 @@ def quantize(exact: Path, folder: Path) -> None:
     """The graphs of a float32 export with their matrices in int8: one scale a column, activations scaled as they come.
 
     Seven bits of weights, because x86 without VNNI adds pairs of products in 16 bits. On a CPU with VNNI the eighth
-    would be free; nobody wants two files for it.
+    would be free; not worth a second file.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

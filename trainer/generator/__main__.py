@@ -1,7 +1,7 @@
 """`python -m trainer.generator [-c CONFIG] [--codes KIND] [-v "key=value key=value" ...]`: recipes on dev queries.
 
 Trains a generator of each variant on the train part of the first folds by query and prints the Markdown table of
-docs/results/generator.md. Codes are made from the same part. Test queries are not looked at.
+docs/results/generator.md. Codes are made from the same part. Test queries are not read.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from genrecall.config import Config, load
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.data.readers import read_dataset
 from genrecall.data.splits import kfold_splits
-from genrecall.embeddings import embed
-from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
 from trainer.behaviour import behaviour_of
-from trainer.pipeline import generate, query_item_pairs
-from trainer.quantizer import fit
+from trainer.pipeline import TrainingRun, generate, quantize
 
 HEADER = (
     "| codes | recipe | graded recall on dev, by step: mean of the folds | best | s a fold |\n|---|---|---|---|---|"
@@ -46,21 +43,18 @@ def main(
 
 def measure(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
     """The last stage's outcome on one fold."""
-    vectors = embed(item_text(data.items), settings.encoder, settings.run.cache_dir)
-    behaviour = behaviour_of(settings, data, split)
-    pairs = query_item_pairs(settings, data, behaviour)
-    fitted = fit(kind, vectors, data.items["category"].to_pylist(), pairs, settings.quantizer, settings.run.seed, False)
     with tempfile.TemporaryDirectory() as folder:
-        metrics = generate(settings, data, split, behaviour, vectors, fitted, Path(folder), progress=True)
+        run = TrainingRun(settings, data, split, behaviour_of(settings, data, split), Path(folder))
+        metrics = generate(run, quantize(run, kind))
     return list(metrics["stages"].values())[-1]
 
 
 def row(codes: str, overrides: str, outcomes: list[dict[str, Any]]) -> str:
     """One line of the table: means over the folds."""
-    looks = [{look["step"]: look["eval_recall"] for look in outcome["looks"]} for outcome in outcomes]
-    common = sorted(set.intersection(*map(set, looks)))
-    path = ", ".join(f"{step}: {np.mean([look[step] for look in looks]):.3f}" for step in common)
-    best = np.mean([max(look.values()) for look in looks])
+    recalls = [{entry["step"]: entry["eval_recall"] for entry in outcome["looks"]} for outcome in outcomes]
+    common = sorted(set.intersection(*map(set, recalls)))
+    path = ", ".join(f"{step}: {np.mean([recall[step] for recall in recalls]):.3f}" for step in common)
+    best = np.mean([max(recall.values()) for recall in recalls])
     seconds = np.mean([outcome["seconds"] for outcome in outcomes])
     return f"| {codes} | {overrides.strip() or 'default'} | {path} | {best:.3f} | {seconds:.0f} |"
 

@@ -14,25 +14,25 @@ from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.search import Prefix, beam_search
 from genrecall.expansion import SidItems
 from trainer.generator.examples import Judged
-from trainer.generator.loss import Policy
+from trainer.generator.policy import Policy
 
 BATCH = 32
 
 
-def graded_recall(found: np.ndarray, wanted: np.ndarray, grades: np.ndarray) -> float:
-    """The share of a query's grades that the items found have: recall, where a half relevant item counts half.
+def graded_recall(ranked: np.ndarray, relevant: np.ndarray, grades: np.ndarray) -> float:
+    """The share of a query's grades that the ranked items have: recall, where a half relevant item counts half.
 
     Args:
-        found: int [m] item rows; wanted: int [w] item rows and grades: float [w] > 0, not empty.
+        ranked: int [m] item rows; relevant: int [w] item rows and grades: float [w] > 0, not empty.
     """
-    return float(grades[np.isin(wanted, found)].sum() / grades.sum())
+    return float(grades[np.isin(relevant, ranked)].sum() / grades.sum())
 
 
 class DevQueries:
-    """Held-out queries, and what it takes to judge an answer to them.
+    """Held-out queries with their relevant items.
 
     Args:
-        judged: the queries and the items wanted of each.
+        judged: the queries and the relevant items of each.
         rows: int64 [items], the SidSpace row of each item; sids: how many SIDs there are.
         section: width of the beam, and how many items the recall is taken over.
     """
@@ -48,8 +48,8 @@ class DevQueries:
         each = []
         for row, (first, end) in enumerate(pairwise(self.judged.start)):
             keep = valid[row]
-            found, _ = self.items.rank(sid[row, keep], scores[row, keep], self.limit)
-            each.append(graded_recall(found, self.judged.item[first:end], self.judged.grade[first:end]))
+            ranked, _ = self.items.rank(sid[row, keep], scores[row, keep], self.limit)
+            each.append(graded_recall(ranked, self.judged.item[first:end], self.judged.grade[first:end]))
         return float(np.mean(each))
 
     @torch.no_grad()

@@ -2,8 +2,8 @@
 
 Deviations from the paper, numbered:
 1. No language model: a frozen sentence encoder's pooled vector is the prefix of a small decoder, for CPUs and small
-shops. 2. Stages 1 and 2 are one: synthetic queries, standing for the items, are mixed with the real ones, half and
-half. 3. Two SIDs are sampled for a query, by grade, where the paper has three by click or purchase. 4. The prefix
+shops. 2. Stages 1 and 2 are one: synthetic queries, which stand for the items, are mixed with the real ones, half and
+half. 3. Two SIDs are sampled for a query, by grade, where the paper has three by click or purchase. 4. The dense
 prior lets the vectors of the items speak before anything is learned (`genrecall.decoding.dense_prior`). 5. A user's
 recent SIDs are one embedding each (`genrecall.decoding.user`).
 """
@@ -11,7 +11,6 @@ recent SIDs are one embedding each (`genrecall.decoding.user`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,75 +21,76 @@ from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import TextEncoder
 from genrecall.decoding.user import UserPrefix
 from genrecall.embeddings import embed
+from trainer.generator.context import TrainingContext, training_device
 from trainer.generator.encoder_model import EncoderModel, decoder_config
-from trainer.generator.job import Job, training_device
-from trainer.generator.logged_stages import logged_stages
 from trainer.generator.loop import Batch
-from trainer.generator.stages import dev_of_queries, text_stage
+from trainer.generator.stages import Learner, TextStage
 
 
-def train_encoder(job: Job, work: Path, out: Path) -> dict[str, Any]:
-    """Train in `work`, write the generator's folder to `out`, return the metrics."""
-    section = job.section.encoder
-    device = training_device()
-    tables = ConstraintTables.build(job.space, device)
-    sizes, dim = job.space.level_sizes, job.item_vectors.shape[1]
-    config = decoder_config(job.section.decoder, sum(sizes), tied=False)
-    prior = make_prior(job, config.hidden_size) if section.prior else None
-    user = make_user(job, config.hidden_size, dim) if job.user else None
-    model = EncoderModel(config, dim, sizes, tables, prior, job.section.decoder.dropout, user).to(device)
-    inputs = VectorInputs(job)
+def encoder_learner(context: TrainingContext) -> Learner:
+    """The model at its start, drawn from torch's global random numbers."""
+    section, decoder, encoder = context.section.encoder, context.section.decoder, context.settings.encoder
+    device, space, dim = training_device(), context.space, context.item_vectors.shape[1]
+    config = decoder_config(decoder, sum(space.level_sizes), tied=False)
+    prior = make_prior(context, config.hidden_size) if section.prior else None
+    # a user's SIDs have vectors where there is a prior to hold them
+    dim_of_sids = dim if section.prior else None
+    user = UserPrefix(len(context.profiles), config.hidden_size, dim_of_sids) if context.user else None
+    tables = ConstraintTables.build(space, device)
+    model = EncoderModel(config, dim, space.level_sizes, tables, prior, decoder.dropout, user).to(device)
 
-    mixed, with_user, aligned = job.keys(section, job.section.user, job.section.alignment)
-    stages = {
-        "mixed": text_stage(
-            *("encoder.stage", 2, job, model, inputs, section.stage, job.query_shares()),
-            dev_of_queries(job, model, inputs),
-            work / f"mixed-{mixed}",
+    def save(folder: Path) -> None:
+        generator = GeneratorConfig(
+            kind="encoder",
+            level_sizes=space.level_sizes,
+            base=0,
+            normalizer="children",
+            prior=prior is not None,
+            max_tokens=encoder.max_tokens,
+            space=space_fingerprint(space),
+            user=context.user,
         )
-    }
-    stages |= logged_stages(job, model, inputs, work, with_user, aligned)
+        model.save(folder, generator)
+        frozen = TextEncoder.load(encoder.checkpoint, encoder.max_tokens)
+        frozen.save(folder / ENCODER, dtype=getattr(torch, section.store))
 
-    block = GeneratorConfig(
-        *("encoder", sizes, 0, "children", prior is not None, job.encoder.max_tokens, space_fingerprint(job.space)),
-        user=job.user,
+    mixed = TextStage("mixed", "generator.encoder.stage", 2, section.stage, context.query_shares())
+    return Learner(
+        context=context,
+        model=model,
+        inputs=VectorInputs(context),
+        text_stages=(mixed,),
+        save=save,
+        depends_on=(section.prior,),
+        metrics={"prior": prior is not None},
     )
-    model.save(out, block)
-    encoder = TextEncoder.load(job.encoder.checkpoint, job.encoder.max_tokens)
-    encoder.save(out / ENCODER, dtype=getattr(torch, section.store))
-    parameters = sum(p.numel() for p in model.parameters())
-    return {**job.describe(), "prior": prior is not None, "parameters": parameters, "stages": stages}
-
-
-def make_user(job: Job, hidden_size: int, dim: int) -> UserPrefix:
-    """What reads users; their SIDs have vectors where there is a prior to hold them."""
-    return UserPrefix(len(job.profiles), hidden_size, dim if job.section.encoder.prior else None)
 
 
 class VectorInputs:
-    """`stages.Inputs` of this kind: rows of cached vectors. The items' own texts are embedded already."""
+    """`stages.PrefixInputs` of this kind: rows of cached vectors. The items' own texts are embedded already."""
 
-    def __init__(self, job: Job) -> None:
-        first, _ = job.examples.groups["title"]
+    def __init__(self, context: TrainingContext) -> None:
+        settings = context.settings
+        first, _ = context.examples.groups["title"]
         self.vectors = {}
-        for name, texts in job.pools():
-            wanted, known = (texts[:first], [job.item_vectors]) if name == "examples" else (texts, [])
-            parts = [*([embed(wanted, job.encoder, job.cache_dir, job.progress)] if wanted else []), *known]
-            if parts:
+        for name, texts in context.pools():
+            missing, known = (texts[:first], [context.item_vectors]) if name == "examples" else (texts, [])
+            made = [embed(missing, settings.encoder, settings.cache_dir, settings.progress)] if missing else []
+            if parts := [*made, *known]:
                 self.vectors[name] = torch.from_numpy(np.concatenate(parts))
 
     def __call__(
         self, pool: str, text: np.ndarray, profile: np.ndarray | None = None, recent: np.ndarray | None = None
     ) -> Batch:
-        found = {"text": self.vectors[pool][torch.from_numpy(text)]}
+        inputs = {"text": self.vectors[pool][torch.from_numpy(text)]}
         if profile is not None and recent is not None:
-            found |= {"profile": torch.from_numpy(profile), "recent": torch.from_numpy(recent)}
-        return found
+            inputs |= {"profile": torch.from_numpy(profile), "recent": torch.from_numpy(recent)}
+        return inputs
 
 
-def make_prior(job: Job, hidden_size: int) -> DensePrior:
+def make_prior(context: TrainingContext, hidden_size: int) -> DensePrior:
     """A prior at its start: node means and sizes of the catalogue."""
-    means, counts = node_means(job.space, job.rows, job.item_vectors)
-    prior = DensePrior((len(means[0]), len(means[1]), len(means[2])), job.item_vectors.shape[1], hidden_size)
+    means, counts = node_means(context.space, context.rows, context.item_vectors)
+    prior = DensePrior((len(means[0]), len(means[1]), len(means[2])), context.item_vectors.shape[1], hidden_size)
     prior.fill(means, counts)
     return prior

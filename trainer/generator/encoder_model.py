@@ -1,4 +1,4 @@
-"""The `encoder` kind while it is trained: projection of a cached text vector, Qwen2 layers, level heads, prefix prior.
+"""The `encoder` kind while it is trained: projection of a cached text vector, Qwen2 layers, level heads, dense prior.
 
 Weights are Hugging Face's modules under Hugging Face's names; `genrecall.decoding` reads what `save` writes.
 """
@@ -21,18 +21,18 @@ from genrecall.decoding.prefix_embedder import encoder_prefix
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.user import UserPrefix, Users
-from trainer.generator.loss import Policy
+from trainer.generator.policy import Policy
 
 
 class EncoderModel(nn.Module):
-    """What is known of the user, one vector of the query, then the SID's first two tokens.
+    """The user's embeddings, one vector of the query, then the SID's first two tokens.
 
     Args:
         config: of the decoder; its vocabulary is the three levels, one after another.
         dim: of the text vectors.
         tables: on the device of training.
         prior: already filled, or None. With a prior the heads start at zero: step 0 is the prior's search.
-        user: None for a generator that never meets users.
+        user: None for a generator trained without users.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class EncoderModel(nn.Module):
     def policy(self) -> Policy:
         return Policy(self.backbone, self.heads, self.tables, self.dropout)
 
-    def forward(self, sid: Tensor, **who_asks: Tensor) -> dict[str, Tensor]:
+    def forward(self, sid: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """sid int64 [B, G] and what `prefix` takes -> {"loss": mean negative log-likelihood of the SIDs}."""
-        return {"loss": -self.policy.log_probs(self.prefix(**who_asks), sid).sum(-1).mean()}
+        return {"loss": -self.policy.log_probs(self.prefix(**inputs), sid).sum(-1).mean()}
 
     def prefix(self, text: Tensor, profile: Tensor | None = None, recent: Tensor | None = None) -> Prefix:
         """What the search starts from. text float32 [B, dim]; profile int64 [B, 2], recent int64 [B, H]: `Users`."""
@@ -81,11 +81,12 @@ class EncoderModel(nn.Module):
             self.backbone.embed_tokens,
         )
 
-    def save(self, folder: Path, block: GeneratorConfig) -> None:
+    def save(self, folder: Path, config: GeneratorConfig) -> None:
         """config.json and model.safetensors; node vectors as float16, to which `fill` has rounded them already."""
         folder.mkdir(parents=True, exist_ok=True)
-        config = {**self.backbone.config.to_dict(), "architectures": [type(self).__name__], "genrecall": block.write()}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        own = {"architectures": [type(self).__name__], "genrecall": config.write()}
+        whole = {**self.backbone.config.to_dict(), **own}
+        (folder / CONFIG).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         weights = {f"model.{key}": value for key, value in self.backbone.state_dict().items()}
         weights |= {f"projection.{key}": value for key, value in self.projection.state_dict().items()}
         if self.user is not None:

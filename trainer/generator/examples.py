@@ -1,7 +1,7 @@
 """What a generator is trained on: texts, the SIDs each may answer with, and batches drawn from them.
 
-Pure NumPy behind `examples_of`. A batch is a function of (seed, step), so a run that resumes sees what it would have
-seen.
+Pure NumPy behind `examples_of`. A batch is a function of (seed, step), so a run that resumes draws what it would have
+drawn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Judged:
-    """Queries and the items they are known to want.
+    """Queries and their relevant items.
 
     Attributes:
         texts: Q texts.
@@ -121,10 +121,10 @@ def shares_of(examples: Examples, section: SamplingSection) -> dict[str, float]:
     Groups without a text give their share to the others.
     """
     if examples.size("real"):
-        wanted = {"real": section.real_share, "synthetic": 1 - section.real_share}
+        shares = {"real": section.real_share, "synthetic": 1 - section.real_share}
     else:
-        wanted = {"title": section.title_share, "synthetic": 1 - section.title_share}
-    kept = {group: share for group, share in wanted.items() if share > 0 and examples.size(group)}
+        shares = {"title": section.title_share, "synthetic": 1 - section.title_share}
+    kept = {group: share for group, share in shares.items() if share > 0 and examples.size(group)}
     if not kept:
         kept = {"title": 1.0}
     total = sum(kept.values())

@@ -21,7 +21,7 @@ from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
 from trainer.generator.encoder_model import add_residual_dropout
-from trainer.generator.loss import Policy
+from trainer.generator.policy import Policy
 
 
 class SidLanguageModel(Qwen2ForCausalLM):

@@ -2,7 +2,7 @@
 
 What is trained and on what comes from the caller. Checkpoints are Trainer's own (optimizer state through torch.save);
 they are work files and never reach a bundle. A checkpoint counts once its marker is written, which is last: what a
-kill or a full disk left half-written is removed, and the one before it is gone on from.
+kill or a full disk left incomplete is removed, and training resumes from the checkpoint before it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,29 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
+from genrecall import files
 from genrecall.config.generator import StageSection
 from genrecall.decoding.text_encoder import without_progress_bar
 from genrecall.errors import UserError
 from genrecall.progress import Bars
-from trainer.work import RECALL, WHOLE, write_json
+from trainer.work import RECALL, WHOLE
 
+BETAS = (0.9, 0.98)  # of AdamW
 Batch = dict[str, Tensor]
 Evaluate = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is made of: its name (as in the configuration), its numbers, the batch of a step, the dev measure.
+    """What a stage is made of: its name (as in the configuration), its settings, the batch of a step, the evaluation.
 
     Attributes:
-        evaluate: None where there are no dev queries; then the last weights are kept.
-        keep_best: whether the weights of the best look are kept, and the stage ends early; else the last.
+        evaluate: dev figures of the model as it is, "recall" among them; None where there are no dev queries, and the
+            last weights are kept.
+        keep_best: whether the weights of the best evaluation are kept, and the stage ends early; else the last.
+        trainer: makes the `SidTrainer`; None: that class.
     """
 
     name: str
@@ -47,10 +52,11 @@ class Stage:
     batch: Callable[[int], Batch]
     evaluate: Evaluate | None
     keep_best: bool = True
+    trainer: Callable[..., SidTrainer] | None = None
 
 
 class StepBatches(Dataset[Batch]):
-    """Item `n` is the whole batch of step `n`, made when asked for."""
+    """Item `n` is the whole batch of step `n`, made on access."""
 
     def __init__(self, steps: int, batch: Callable[[int], Batch]) -> None:
         self.steps = steps
@@ -66,7 +72,7 @@ class StepBatches(Dataset[Batch]):
 
 
 class SidTrainer(Trainer):
-    """Trainer with our dev measure, a learning rate of the prior's own, and a stop at a loss that is no number."""
+    """Trainer with our evaluation, a learning rate of the prior's own, and a stop at a loss that is not finite."""
 
     def __init__(self, stage: Stage, work: Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -93,7 +99,7 @@ class SidTrainer(Trainer):
         broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
         if broken:
             raise UserError(
-                f"stage {self.stage.name}: weights are no numbers after step {self.state.global_step} ({broken[0]} and "
+                f"stage {self.stage.name}: weights are not finite after step {self.state.global_step} ({broken[0]} and "
                 f"{len(broken) - 1} more): lower lr (now {self.stage.section.lr}). {intact(self.work)}"
             )
         with writing(f"stage {self.stage.name}: the checkpoint of step {self.state.global_step}", self.work):
@@ -114,11 +120,11 @@ class SidTrainer(Trainer):
                 {"params": scalars, "weight_decay": 0.0, "lr": section.prior_lr},
             ]
             groups = [group for group in groups if group["params"]]
-            self.optimizer = torch.optim.AdamW(groups, lr=section.lr, betas=(section.beta1, section.beta2))
+            self.optimizer = torch.optim.AdamW(groups, lr=section.lr, betas=BETAS)
         return self.optimizer
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        assert self.stage.evaluate is not None  # Trainer is told eval_strategy="no" otherwise
+        assert self.stage.evaluate is not None  # eval_strategy is "no" otherwise
         assert self.model is not None
         self.model.eval()
         metrics = {f"eval_{key}": value for key, value in self.stage.evaluate().items()}
@@ -150,8 +156,8 @@ def log_every(section: StageSection) -> int:
 
     What is averaged over the steps since the last point would otherwise differ in a run that was interrupted.
     """
-    wanted = max(1, min(section.evaluate_every, section.steps // 20))
-    return next(steps for steps in range(wanted, 0, -1) if section.evaluate_every % steps == 0)
+    most = max(1, min(section.evaluate_every, section.steps // 20))
+    return next(steps for steps in range(most, 0, -1) if section.evaluate_every % steps == 0)
 
 
 def last_checkpoint(work: Path) -> Path | None:
@@ -166,17 +172,17 @@ def last_checkpoint(work: Path) -> Path | None:
 
 
 def intact(work: Path) -> str:
-    """What a run that stops here can go on from, in words."""
+    """Where a run that stops here will resume, in words."""
     last = last_checkpoint(work)
-    return f"The run goes on from {last}" if last else "No checkpoint was written yet: the stage starts over"
+    return f"The run resumes from {last}" if last else "No checkpoint was written yet: the stage starts over"
 
 
 @contextmanager
 def writing(what: str, work: Path) -> Iterator[None]:
-    """A UserError with the remedy where `what` cannot be written to `work`; what was half-written is removed."""
+    """A UserError with the remedy where `what` cannot be written to `work`; what is incomplete is removed."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own words for it
+    except (OSError, RuntimeError, SafetensorError) as error:  # of torch, too
         free = shutil.disk_usage(work).free
         raise UserError(
             f"{what} could not be written to {work} ({free / 1e6:,.0f} MB free): {error}. Free some space and run the "
@@ -190,17 +196,20 @@ def run_stage(
     work: Path,
     seed: int,
     progress: bool = True,
-    trainer: Callable[..., SidTrainer] = SidTrainer,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place and leave it in eval mode with its best weights.
 
-    A stage that ended in `work` is loaded, one that was interrupted goes on from its last checkpoint.
+    A stage that finished in `work` is loaded, one that was interrupted resumes from its last checkpoint.
+
+    Args:
+        tensorboard: the folder to log curves to, in a folder named as `work`; None: nowhere.
 
     Returns:
-        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": dev figures by step, "history": what
+        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": evaluations by step, "history": what
         was logged by step, "seconds": of the steps since the last start}.
 
-    Raises UserError when the loss is no number, or a checkpoint cannot be written.
+    Raises UserError when the loss is not finite, or a checkpoint cannot be written.
     """
     if not stage.section.steps:
         return {"steps": 0}
@@ -211,8 +220,8 @@ def run_stage(
         return json.loads(report.read_text(encoding="utf-8"))
     for name in ("transformers.trainer", "transformers.trainer_utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    section, judged = stage.section, stage.evaluate is not None
-    best = judged and stage.keep_best
+    section, evaluated = stage.section, stage.evaluate is not None
+    best = evaluated and stage.keep_best
     args = TrainingArguments(
         output_dir=str(work),
         max_steps=section.steps,
@@ -222,7 +231,7 @@ def run_stage(
         warmup_steps=min(section.warmup_steps, section.steps // 3),
         max_grad_norm=section.max_grad_norm,
         seed=seed,
-        eval_strategy="steps" if judged else "no",
+        eval_strategy="steps" if evaluated else "no",
         eval_steps=section.evaluate_every,
         save_strategy="steps",
         save_steps=section.evaluate_every,
@@ -243,18 +252,22 @@ def run_stage(
     callbacks: list[TrainerCallback] = [Bar(stage.name, progress)]
     if best:
         callbacks.append(EarlyStoppingCallback(section.patience))
-    running = trainer(
+    if tensorboard is not None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        callbacks.append(TensorBoardCallback(SummaryWriter(str(tensorboard / work.name))))
+    running = (stage.trainer or SidTrainer)(
         stage,
         work,
         model=model,
         args=args,
         train_dataset=StepBatches(section.steps, stage.batch),
-        eval_dataset=StepBatches(0, stage.batch) if judged else None,
+        eval_dataset=StepBatches(0, stage.batch) if evaluated else None,
         data_collator=lambda batches: batches[0],
         callbacks=callbacks,
     )
     last = last_checkpoint(work)
-    with without_progress_bar():  # that of writing checkpoints; ours stays
+    with without_progress_bar():  # the one of writing checkpoints
         outcome = running.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
     history = running.state.log_history
@@ -268,7 +281,7 @@ def run_stage(
     }
     with writing(f"stage {stage.name}: its result", work):
         save_model(model, str(done))
-        write_json(report, metrics)  # last: its presence means that the stage is done
+        files.write_json(report, metrics)  # last: its presence means that the stage is done
     for checkpoint in work.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     return metrics

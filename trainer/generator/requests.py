@@ -1,4 +1,4 @@
-"""Logged requests as arrays: who asked what, and which SIDs were bought, clicked or shown. Pure NumPy behind `of`."""
+"""Logged requests as arrays: users, texts, and the SIDs bought, clicked or shown. Pure NumPy behind `of`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Requests:
         )
 
     @cached_property
-    def wanted(self) -> np.ndarray:
+    def positives(self) -> np.ndarray:
         """int64 [R]: how many outcomes of each request are purchases or clicks; they come first."""
         return np.diff(np.concatenate([[0], np.cumsum(self.outcome <= CLICKED)])[self.start])
 
@@ -81,15 +81,15 @@ class Requests:
         )
 
     def judged(self) -> Judged:
-        """Each request as a query that wants what was bought or clicked; requests without are not allowed."""
+        """Each request as a query judged by what was bought or clicked; a request without either is not allowed."""
         keep = self.outcome <= CLICKED
         start = np.concatenate([[0], np.cumsum(keep)])[self.start]
         texts = [self.texts[t] for t in self.text]
         return Judged(texts, start, self.item[keep], np.ones(int(keep.sum())))
 
-    def draw_wanted(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_positives(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """int64 [m, count] SIDs bought or clicked in requests `chosen`, drawn with replacement."""
-        at = (rng.random((len(chosen), count)) * self.wanted[chosen][:, None]).astype(np.int64)
+        at = (rng.random((len(chosen), count)) * self.positives[chosen][:, None]).astype(np.int64)
         return self.sid[self.start[chosen][:, None] + at]
 
     def outcomes(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,12 @@
-"""The stages that both kinds of generator go through: queries, users, alignment. What differs is `Inputs`.
+"""The stages that both kinds of generator go through: texts, users, alignment. What differs is the `Learner`.
 
-Each stage draws its batches from (seed, stage, step) alone, so a run that was interrupted sees what it would have seen.
+Each stage draws its batches from (seed, stage, step) alone, so an interrupted run draws what it would have drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,121 +17,144 @@ from genrecall.config.generator import StageSection
 from genrecall.decoding.generator import likely_codes
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.user import select
+from trainer.generator.context import TrainingContext
 from trainer.generator.dev import BATCH, lean_copy
 from trainer.generator.examples import draw
-from trainer.generator.job import Job
 from trainer.generator.loop import Batch, Evaluate, Stage, run_stage
-from trainer.generator.loss import Policy
 from trainer.generator.requests import Requests
 
 
-class Model(Protocol):
-    """A generator under training: a `torch.nn.Module` of either kind."""
-
-    @property
-    def policy(self) -> Policy: ...
-
-    @property
-    def prefix(self) -> Callable[..., Prefix]: ...
-
-
-class Inputs(Protocol):
-    """Texts and users as what a model's `prefix` takes."""
+class PrefixInputs(Protocol):
+    """Texts and users as the tensors that a model's `prefix` takes."""
 
     def __call__(
         self, pool: str, text: np.ndarray, profile: np.ndarray | None = None, recent: np.ndarray | None = None
     ) -> Batch:
-        """pool: of `Job.pools`; text: int64 [B], rows of it; profile int64 [B, 2] and recent int64 [B, H], or none."""
+        """pool: of `TrainingContext.pools`; text: int64 [B], rows of it; profile int64 [B, 2], recent int64 [B, H]."""
         ...
 
 
-def text_stage(
-    name: str,
-    number: int,
-    job: Job,
-    model: Any,
-    inputs: Inputs,
-    section: StageSection,
-    shares: dict[str, float],
-    evaluate: Evaluate | None,
-    work: Path,
-) -> dict[str, Any]:
-    """Stages 1 and 2: texts of the examples -> SIDs, each group of texts by its share."""
+@dataclass(frozen=True)
+class TextStage:
+    """Stage 1 or 2: texts of the examples -> SIDs, each group of texts by its share.
+
+    Attributes:
+        name: in the metrics; setting: its section, as in `generator.lm.item_stage`.
+        number: tells its batches from those of other stages.
+        evaluated: whether dev queries say anything about it.
+    """
+
+    name: str
+    setting: str
+    number: int
+    section: StageSection
+    shares: dict[str, float]
+    evaluated: bool = True
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A generator under training, of either kind.
+
+    Attributes:
+        model: a `torch.nn.Module` with `policy` (`Policy`) and `prefix(**inputs)` (`Prefix`).
+        depends_on: settings of the kind, beside the stages' own, that the weights depend on.
+        save: writes the generator's folder.
+    """
+
+    context: TrainingContext
+    model: Any
+    inputs: PrefixInputs
+    text_stages: tuple[TextStage, ...]
+    save: Callable[[Path], None]
+    depends_on: tuple[object, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def prefix(self, batch: Batch) -> Prefix:
+        """The model's prefix of a batch that is still on the host."""
+        device = self.model.policy.heads.weight.device
+        return self.model.prefix(**{name: tensor.to(device) for name, tensor in batch.items()})
+
+    def run(self, stage: Stage, work: Path) -> dict[str, Any]:
+        """Train the model through `stage`; the metrics."""
+        settings = self.context.settings
+        return run_stage(self.model, stage, work, settings.seed, settings.progress, settings.tensorboard)
+
+
+def text_stage(learner: Learner, of: TextStage, work: Path) -> dict[str, Any]:
+    """Run stage 1 or 2."""
+    context = learner.context
 
     def batch(step: int) -> Batch:
-        rng = np.random.default_rng((job.seed, number, step))
-        text, sid = draw(job.examples, shares, section.batch, job.section.sampling.targets, rng)
-        return {**inputs("examples", text), "sid": torch.from_numpy(sid).unsqueeze(1)}
+        rng = np.random.default_rng((context.settings.seed, of.number, step))
+        text, sid = draw(context.examples, of.shares, of.section.batch, context.section.sampling.targets, rng)
+        return {**learner.inputs("examples", text), "sid": torch.from_numpy(sid).unsqueeze(1)}
 
-    return run_stage(model, Stage(name, section, batch, evaluate), work, job.seed, job.progress)
+    evaluate = evaluate_queries(learner) if of.evaluated else None
+    return learner.run(Stage(of.setting, of.section, batch, evaluate), work)
 
 
-def user_stage(job: Job, model: Any, inputs: Inputs, work: Path) -> dict[str, Any]:
+def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
     """Stage 3: a request and its user -> SIDs bought or clicked. Some requests are drawn without their user."""
-    assert job.requests is not None
-    section, number = job.section.user, 3
-    requests = with_related(job, model, inputs, "requests", job.requests)
-    wanting = np.flatnonzero(requests.wanted)
+    context = learner.context
+    assert context.requests is not None
+    section, number, targets = context.section.user, 3, context.section.sampling.targets
+    requests = with_related(learner, "requests", context.requests)
+    usable = np.flatnonzero(requests.positives)
 
     def batch(step: int) -> Batch:
-        rng = np.random.default_rng((job.seed, number, step))
-        chosen = rng.choice(wanting, max(1, section.stage.batch // job.section.sampling.targets))
-        unknown = rng.random(len(chosen)) < section.anonymous
-        sid = requests.draw_wanted(chosen, job.section.sampling.targets, rng)
-        return {**asked(inputs, "requests", requests, chosen, unknown), "sid": torch.from_numpy(sid)}
+        rng = np.random.default_rng((context.settings.seed, number, step))
+        chosen = rng.choice(usable, max(1, section.stage.batch // targets))
+        dropped = rng.random(len(chosen)) < section.user_dropout
+        sid = requests.draw_positives(chosen, targets, rng)
+        return {**request_inputs(learner, "requests", requests, chosen, dropped), "sid": torch.from_numpy(sid)}
 
-    evaluate = dev_of_requests(job, model, inputs) or dev_of_queries(job, model, inputs)
-    stage = Stage("generator.user.stage", section.stage, batch, evaluate)
-    return run_stage(model, stage, work, job.seed, job.progress)
+    evaluate = evaluate_requests(learner) or evaluate_queries(learner)
+    return learner.run(Stage("generator.user.stage", section.stage, batch, evaluate), work)
 
 
-def asked(inputs: Inputs, pool: str, requests: Requests, chosen: np.ndarray, unknown: np.ndarray | None) -> Batch:
-    """The inputs of requests `chosen` (int64 [m]) with their users; `unknown` bool [m]: as if nobody were known."""
+def request_inputs(
+    learner: Learner, pool: str, requests: Requests, chosen: np.ndarray, dropped: np.ndarray | None = None
+) -> Batch:
+    """The inputs of requests `chosen` (int64 [m]) with their users, without those of `dropped` (bool [m])."""
     profile, recent = requests.profile[chosen], requests.recent[chosen]
-    if unknown is not None:
-        profile, recent = np.where(unknown[:, None], -1, profile), np.where(unknown[:, None], -1, recent)
-    return inputs(pool, requests.text[chosen], profile, recent)
+    if dropped is not None:
+        profile, recent = np.where(dropped[:, None], -1, profile), np.where(dropped[:, None], -1, recent)
+    return learner.inputs(pool, requests.text[chosen], profile, recent)
 
 
-def dev_of_queries(job: Job, model: Model, inputs: Inputs) -> Evaluate | None:
+def evaluate_queries(learner: Learner) -> Evaluate | None:
     """The recall of the judged dev queries by the model as it is; None where there are none."""
-    if not job.held_out.texts:
+    context = learner.context
+    if not context.held_out.texts:
         return None
-    dev = job.dev(job.held_out)
-    return lambda: dev.measure(model.policy, lambda rows: prefix_of(model, inputs("held_out", rows)))
+    dev = context.dev(context.held_out)
+    return lambda: dev.measure(learner.model.policy, lambda rows: learner.prefix(learner.inputs("held_out", rows)))
 
 
-def dev_of_requests(job: Job, model: Model, inputs: Inputs) -> Evaluate | None:
+def evaluate_requests(learner: Learner) -> Evaluate | None:
     """The recall of what was bought or clicked in dev requests, users known; None where there are none."""
-    if job.held_out_requests is None or not len(job.held_out_requests):
+    context, pool = learner.context, "held_out_requests"
+    if context.held_out_requests is None or not len(context.held_out_requests):
         return None
-    requests = with_related(job, model, inputs, "held_out_requests", job.held_out_requests)
-    dev = job.dev(requests.judged())
+    requests = with_related(learner, pool, context.held_out_requests)
+    dev = context.dev(requests.judged())
     return lambda: dev.measure(
-        model.policy, lambda rows: prefix_of(model, asked(inputs, "held_out_requests", requests, rows, None))
+        learner.model.policy, lambda rows: learner.prefix(request_inputs(learner, pool, requests, rows))
     )
 
 
-def prefix_of(model: Model, batch: Batch) -> Prefix:
-    """The model's prefix of a batch that is still on the host."""
-    device = model.policy.heads.weight.device
-    return model.prefix(**{name: tensor.to(device) for name, tensor in batch.items()})
-
-
 @torch.no_grad()
-def with_related(job: Job, model: Any, inputs: Inputs, pool: str, requests: Requests) -> Requests:
-    """Each request with only those of the user's SIDs that the generator will read of it, as the served one selects."""
-    section, policy = job.section.user, model.policy
-    recent = torch.from_numpy(requests.recent)
+def with_related(learner: Learner, pool: str, requests: Requests) -> Requests:
+    """Each request with those of the user's SIDs alone that the generator will read, selected as in serving."""
+    section, policy = learner.context.section.user, learner.model.policy
+    recent, sids = torch.from_numpy(requests.recent), policy.tables.sids.cpu()
     if not section.related:
-        return replace(requests, recent=select(recent, policy.tables.sids.cpu(), None, section.recent).numpy())
-    model.eval()
+        return replace(requests, recent=select(recent, sids, None, section.recent).numpy())
+    learner.model.eval()
     decoder = lean_copy(policy.backbone)
-    likely = torch.cat(
-        [
-            likely_codes(decoder, policy.heads, policy.tables, prefix_of(model, inputs(pool, rows)), section.related)
-            for rows in np.array_split(np.arange(len(requests.texts)), max(1, len(requests.texts) // BATCH))
-        ]
-    ).cpu()
-    kept = select(recent, policy.tables.sids.cpu(), likely[torch.from_numpy(requests.text)], section.recent)
+    parts = np.array_split(np.arange(len(requests.texts)), max(1, len(requests.texts) // BATCH))
+    prefixes = (learner.prefix(learner.inputs(pool, rows)) for rows in parts)
+    likely = torch.cat([likely_codes(decoder, policy.heads, policy.tables, p, section.related) for p in prefixes]).cpu()
+    kept = select(recent, sids, likely[torch.from_numpy(requests.text)], section.recent)
     return replace(requests, recent=kept.numpy())

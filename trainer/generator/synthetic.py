@@ -1,4 +1,4 @@
-"""Queries that nobody asked, cut from titles, brands and categories: what a shop without logs trains on.
+"""Synthetic queries, cut from titles, brands and categories: what a shop without logs trains on.
 
 Pure text. Every figure that rests on them is labelled `synthetic`.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # noqa: RUF001 - the typographic apostrophe occurs in titles
-_SAYS_NOTHING = frozenset(
+_STOP_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at be by for from in into is it its of on or our that the their this to up with without you "
         "your new pack set pcs piece pieces size inch inches count"
@@ -22,9 +22,9 @@ _TITLE_HEAD = 10  # the words of a title that name the thing; what follows are s
 
 
 def content_words(text: str) -> list[str]:
-    """Lower-case words that say something: no function words, no bare numbers, no single letters."""
+    """Lower-case words that carry meaning: no function words, no bare numbers, no single letters."""
     words = (word.lower() for word in _WORD.findall(text))
-    return [word for word in words if word not in _SAYS_NOTHING and len(word) > 1 and not word.isdigit()]
+    return [word for word in words if word not in _STOP_WORDS and len(word) > 1 and not word.isdigit()]
 
 
 def synthetic_queries(

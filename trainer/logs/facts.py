@@ -1,4 +1,4 @@
-"""What requests are, in numbers: read in slices from disk, so that there may be any number of them."""
+"""Figures of requests: read in slices from disk, so that there may be any number of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from trainer.logs.join import ACTIONS
 
-SLICE = 65_536  # requests looked at together
-POSITIONS = 20  # ranks whose clicks are told apart
+SLICE = 65_536  # requests processed together
+POSITIONS = 20  # ranks whose clicks are counted apart
 PROFILES = "gender", "age_band"
-PROFILES_SHOWN = 20  # values told apart
+PROFILES_SHOWN = 20  # the most frequent values
 SUMS = "exposures", "clicks", "purchases"
 
 
 def facts(requests: pa.Table, done: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-    """JSON-ready facts about REQUESTS that are ordered by time. done: told of the requests looked at.
+    """JSON-ready facts about REQUESTS that are ordered by time. done: called with the number of requests processed.
 
     `positions` has a row for each of the first ranks: how often an item was shown there, and how often clicked. A click
     on an item that its request did not show is one of `clicks_not_shown` and does not count for the click-through rate.
@@ -70,5 +70,5 @@ def _ranks(rows: pl.DataFrame) -> pl.DataFrame:
     clicks = rows.select("row", item_id="clicked").explode("item_id").with_columns(clicked=True)
     ranks = rows.filter(pl.col("exposed").list.len() > 0)
     ranks = ranks.select("row", item_id="exposed", position=pl.int_ranges(1, pl.col("exposed").list.len() + 1))
-    found = ranks.explode("item_id", "position").join(clicks, on=["row", "item_id"], how="left")
-    return found.group_by("position").agg(shown=pl.len().cast(pl.Int64), clicked=pl.col("clicked").sum().cast(pl.Int64))
+    rows = ranks.explode("item_id", "position").join(clicks, on=["row", "item_id"], how="left")
+    return rows.group_by("position").agg(shown=pl.len().cast(pl.Int64), clicked=pl.col("clicked").sum().cast(pl.Int64))

@@ -46,5 +46,5 @@ def bots(requests: pl.DataFrame, logs: LogsSection) -> pl.DataFrame:
         (busiest, f"more than {logs.max_day_requests} requests in a day"),
         (keenest, f"clicks more than {logs.max_click_rate:.0%} of what it is shown"),
     )
-    found = [clients.select("client_id", reason=pl.lit(reason)) for clients, reason in reasons]
-    return pl.concat(found).unique("client_id", keep="first", maintain_order=True)
+    frames = [clients.select("client_id", reason=pl.lit(reason)) for clients, reason in reasons]
+    return pl.concat(frames).unique("client_id", keep="first", maintain_order=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from itertools import chain
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 import genrecall
+from genrecall import files
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.index_rows import index_state
@@ -36,20 +37,19 @@ def of_logs(section: DataSection, known: dict[str, Any]) -> dict[str, dict[str, 
     The content is taken from `known`, an earlier result, for files that have not changed since. That of an index is its
     state in the cluster.
     """
-    found: dict[str, dict[str, Any]] = {}
+    contents: dict[str, dict[str, Any]] = {}
     for source in SOURCES:
         if index := getattr(section, source).index:
-            content = hashlib.sha256(json.dumps(index_state(section, index)).encode()).hexdigest()
-            found[f"index {index}"] = {"content": content}
+            content = files.sha256_of([json.dumps(index_state(section, index))])
+            contents[f"index {index}"] = {"content": content}
         for path in source_files(section, source):
             about: dict[str, Any] = {"size": path.stat().st_size, "changed_ns": path.stat().st_mtime_ns}
             before = known.get(path.name, {})
             if before.items() >= about.items():
-                found[path.name] = before
+                contents[path.name] = before
                 continue
-            with path.open("rb") as file:
-                found[path.name] = {**about, "content": hashlib.file_digest(file, "sha256").hexdigest()}
-    return found
+            contents[path.name] = {**about, "content": files.sha256(path)}
+    return contents
 
 
 def key(
@@ -59,12 +59,10 @@ def key(
     mapping = section.model_dump(mode="json", include={*SOURCES, "actions"})
     # polars' hash, which parts the rows, is the same for one version of it only
     versions = genrecall.__version__, pl.__version__
-    said = sorted((name, about["content"]) for name, about in contents.items())
-    about = [versions, mapping, simulated, logs.model_dump(mode="json", include=SETTINGS), said]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for chunk in items["item_id"].chunks:
-        digest.update("".join(f"{item}\n" for item in chunk.to_pylist()).encode())
-    return digest.hexdigest()
+    digests = sorted((name, about["content"]) for name, about in contents.items())
+    about = [versions, mapping, simulated, logs.model_dump(mode="json", include=SETTINGS), digests]
+    item_ids = (f"{item}\n" for chunk in items["item_id"].chunks for item in chunk.to_pylist())
+    return files.sha256_of(chain([json.dumps(about, sort_keys=True)], item_ids))
 
 
 def partitions(section: DataSection) -> int:

@@ -32,7 +32,7 @@ class Joined:
 
 
 def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -> Joined:
-    """Join one part of the logs, parted by query_id.
+    """Join one part of the logs, partitioned by query_id.
 
     Args:
         queries: LOGGED_QUERIES.
@@ -40,7 +40,7 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         catalogue: `item_id` of every item that may be in a request.
 
     Of a query logged twice the first row counts. Left out and counted: events before their query (a clock that is
-    wrong, or a leak), by a client other than the one who asked, of an item that is not in the catalogue, and the second
+    wrong, or a leak), by a client other than that of the query, of an item that is not in the catalogue, and the second
     click on (purchase of, exposure of) an item in one request. A click on an item that was not shown is kept. Exposures
     logged as events come after those of the query itself.
     """
@@ -51,8 +51,8 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         ("ubi_events", orphans, "no such logged query"),
     ]
     queries = queries.filter(first).with_row_index("row")
-    asked = queries.select("query_id", "row", asked_by="client_id", asked_at="timestamp")
-    events = events.join(asked, on="query_id", how="inner", maintain_order="left")
+    origin = queries.select("query_id", "row", queried_by="client_id", queried_at="timestamp")
+    events = events.join(origin, on="query_id", how="inner", maintain_order="left")
     shown = queries.filter(pl.col("hits").list.len() > 0).select("row", item_id="hits").explode("item_id")
     logged = _count(events, "logged") + Counter({("exposure", "logged"): len(shown)})
     events, dropped = _possible(events)
@@ -62,17 +62,17 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
     requests = queries.drop("hits", "place", "line")
     acted = []
     for action, column in ACTIONS.items():
-        told = events.filter(pl.col("action") == action)
-        found = told.join(here, on="item_id", how="semi", maintain_order="left")
-        dropped[action, "not in the catalogue"] += len(told) - len(found)
+        logged_rows = events.filter(pl.col("action") == action)
+        kept = logged_rows.join(here, on="item_id", how="semi", maintain_order="left")
+        dropped[action, "not in the catalogue"] += len(logged_rows) - len(kept)
         if action == "exposure":
             visible = shown.join(here, on="item_id", how="semi", maintain_order="left")
             dropped[action, "not in the catalogue"] += len(shown) - len(visible)
-            found = pl.concat([visible, found.select(visible.columns)])
+            kept = pl.concat([visible, kept.select(visible.columns)])
         else:
-            acted.append(found)
-        once = found.filter(pl.struct("row", "item_id").is_first_distinct())
-        dropped[action, "the same item again"] += len(found) - len(once)
+            acted.append(kept)
+        once = kept.filter(pl.struct("row", "item_id").is_first_distinct())
+        dropped[action, "the same item again"] += len(kept) - len(once)
         requests = _with(requests, once, {column: "item_id"})
     acts = pl.concat(acted).sort("timestamp", maintain_order=True)
     requests = _with(requests, acts, {"acted": "item_id", "acted_at": "timestamp"})
@@ -81,11 +81,11 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
 
 def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
     """The events that can be, in the order of their lists, and how many cannot."""
-    both_known = (pl.col("client_id") != "") & (pl.col("asked_by") != "")
+    both_known = (pl.col("client_id") != "") & (pl.col("queried_by") != "")
     dropped: Counts = Counter()
     for bad, reason in (
-        (pl.col("timestamp") < pl.col("asked_at"), "before its query"),
-        (both_known & (pl.col("client_id") != pl.col("asked_by")), "by another client"),
+        (pl.col("timestamp") < pl.col("queried_at"), "before its query"),
+        (both_known & (pl.col("client_id") != pl.col("queried_by")), "by another client"),
     ):
         dropped += _count(events.filter(bad), reason)
         events = events.filter(~bad)
@@ -96,8 +96,8 @@ def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
 
 def _with(requests: pl.DataFrame, rows: pl.DataFrame, lists: dict[str, str]) -> pl.DataFrame:
     """`requests` with a list of each of some columns of `rows`, by `row`, empty where it has none."""
-    found = rows.group_by("row", maintain_order=True).agg(**{name: pl.col(column) for name, column in lists.items()})
-    joined = requests.join(found, on="row", how="left", maintain_order="left")
+    lists_of = rows.group_by("row", maintain_order=True).agg(**{name: pl.col(column) for name, column in lists.items()})
+    joined = requests.join(lists_of, on="row", how="left", maintain_order="left")
     return joined.with_columns(pl.col(*lists).fill_null([]))
 
 

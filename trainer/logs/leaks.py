@@ -1,4 +1,4 @@
-"""The future, and the queries held out, must not be known: checks made apart from what built the tables."""
+"""Neither the future nor held-out queries may be known: checks that share no code with what built the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genrecall.records import Split
 from trainer.logs.parts import TRAIN, RequestSplit, held_out
 from trainer.logs.recent import actions
 
-CLIENTS = 2000  # looked at by `check_no_leak`
+CLIENTS = 2000  # checked by `check_no_leak`
 
 
 class LeakError(RuntimeError):
@@ -31,9 +31,9 @@ def check_no_leak(
     client had not clicked or bought in an earlier request, or that is listed twice.
 
     Args:
-        requests: REQUESTS, all that were parted.
+        requests: REQUESTS, all that were split.
         parts: of them.
-        split, queries, logs: as given to `split_requests`.
+        split, queries, logs: those of `split_requests`.
         seed: chooses the clients.
     """
     texts = parts.train["text"]
@@ -53,8 +53,8 @@ def check_recent(requests: pl.DataFrame) -> None:
     first = actions(requests).group_by("client_id", "item_id").agg(since=pl.col("timestamp").min())
     held = requests.filter(pl.col("recent").list.len() > 0)
     held = held.select("query_id", "client_id", "timestamp", item_id="recent").explode("item_id")
-    found = held.join(first, on=["client_id", "item_id"], how="left")
-    leaks = found.filter(pl.col("since").is_null() | (pl.col("since") >= pl.col("timestamp")))
+    since = held.join(first, on=["client_id", "item_id"], how="left")
+    leaks = since.filter(pl.col("since").is_null() | (pl.col("since") >= pl.col("timestamp")))
     if len(leaks):
         leak = leaks.row(0, named=True)
         raise LeakError(

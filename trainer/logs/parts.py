@@ -1,4 +1,4 @@
-"""The parts that requests are parted into, and whose query is held out."""
+"""The parts that requests are split into, and which queries are held out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 from genrecall.data.splits import query_groups
 from genrecall.records import Split
 
-SLICE = 1 << 20  # requests looked at together
+SLICE = 1 << 20  # requests processed together
 TRAIN, DEV, TEST, NONE = range(4)
 
 
 @dataclass(frozen=True)
 class RequestSplit:
-    """REQUESTS in three parts, each in the order of the table that was parted.
+    """REQUESTS in three parts, each in the order of the table that was split.
 
     `dropped` counts those in none of them: with split=time, old requests whose query is judged in dev or test.
     """

@@ -32,8 +32,8 @@ def with_recent(requests: pl.DataFrame, limit: int) -> pl.DataFrame:
         else:
             past.pop(item, None)  # a dict keeps the order of insertion: the item becomes the newest
             past[item] = None
-    found = pl.DataFrame({"_row": rows, "recent": lists}, {"_row": pl.UInt32, "recent": pl.List(pl.String)})
-    return requests.join(found, on="_row", how="left", maintain_order="left").drop("_row")
+    recent = pl.DataFrame({"_row": rows, "recent": lists}, {"_row": pl.UInt32, "recent": pl.List(pl.String)})
+    return requests.join(recent, on="_row", how="left", maintain_order="left").drop("_row")
 
 
 def actions(requests: pl.DataFrame) -> pl.DataFrame:

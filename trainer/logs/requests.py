@@ -1,9 +1,9 @@
-"""From logs of any size to requests: read, part by query, join, part by client, look back, merge.
+"""From logs of any size to requests: read, partition by query, join, partition by client, add history, merge.
 
-    ubi_queries, ubi_events -> parted by query_id -> requests -> parted by client -> with a past -> one ordered file
+    ubi_queries, ubi_events -> partitioned by query_id -> requests -> partitioned by client -> with history -> one file
 
-Only one part is in memory at a time. Each step leaves a folder that appears when it is whole, so a build that was
-killed goes on after the last step that finished; the result replaces an earlier one only when it is whole itself.
+Only one partition is in memory at a time. Each step leaves a folder that appears when it is complete, so a build that
+was killed resumes after the last finished step; the result replaces an earlier one only when it is complete itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from genrecall import files
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
@@ -35,7 +36,9 @@ from trainer.logs.recent import with_recent
 from trainer.logs.shuffle import merge, open_table, read_part, write_parted, write_requests, write_shuffle
 
 BY_QUERY = pl.col("query_id").hash()
-BY_CLIENT = pl.when(pl.col("client_id") == "").then("query_id").otherwise("client_id").hash()  # strangers anywhere
+BY_CLIENT = (
+    pl.when(pl.col("client_id") == "").then("query_id").otherwise("client_id").hash()
+)  # clients without an id anywhere
 Step = Callable[[Path], dict[str, Any]]
 
 
@@ -44,46 +47,46 @@ def build_requests(
 ) -> Path:
     """Build `folder`/requests.arrow (REQUESTS, ordered by time, then query_id) and `folder`/report.json.
 
-    A folder that was built from the same logs, settings and items is left as it is. `rejects` learns of every bad row
+    A folder that was built from the same logs, settings and items is left as it is. `rejects` receives every bad row
     either way; more of them than `data.max_reject_share` is a UserError.
 
     Args:
         data: names the logs.
         logs: limits and sizes.
         items: with a column `item_id`: what may be in a request.
-        folder: made where it is missing; its own, since what else it holds of earlier builds is replaced.
+        folder: made where it is missing; of this build alone, as results of earlier builds in it are replaced.
         rejects: of the caller; not its file `folder`/rejects.jsonl, the build's own.
         progress: show bars on stderr.
     """
     section, simulated = resolve_sources(data)
-    said = _read(folder / "report.json")
-    files = fingerprint.of_logs(section, said.get("logs", {}))
-    key = fingerprint.key(section, simulated, logs, items, files)
-    if said.get("key") != key:
+    earlier = _read(folder / "report.json")
+    contents = fingerprint.of_logs(section, earlier.get("logs", {}))
+    key = fingerprint.key(section, simulated, logs, items, contents)
+    if earlier.get("key") != key:
         parts = logs.partitions or fingerprint.partitions(section)
         work = folder / f"work-{key[:12]}-{parts}"
         for stale in set(folder.glob("work-*")) - {work}:
             shutil.rmtree(stale)
         with Bars(progress, transient=True) as bars:
             counts = _build(section, logs, items, parts, work, rejects, bars)
-        about = {"key": key, "simulated": simulated, "catalogue": len(items), "leaks": 0, "logs": files}
+        about = {"key": key, "simulated": simulated, "catalogue": len(items), "leaks": 0, "logs": contents}
         _publish({**about, **counts}, work, folder)
     else:
-        _replay(folder / "rejects.jsonl", said["rows"], rejects, section)
+        _replay(folder / "rejects.jsonl", earlier["rows"], rejects, section)
     return folder / "requests.arrow"
 
 
 def _build(
     section: DataSection, logs: LogsSection, items: pa.Table, parts: int, work: Path, rejects: Rejects, bars: Bars
 ) -> dict[str, Any]:
-    """The steps, each skipped where it is done already. Returns what they counted, and what came out."""
+    """The steps, each skipped where it is done already; their counts and the facts of the result."""
     catalogue = pl.DataFrame(items.select(["item_id"]))
     logged, joined, past, merged = work / "logged", work / "joined", work / "past", work / "requests.arrow"
     counts = _step(logged, lambda to: _read_logs(section, parts, to, bars))
     _replay(logged / "rejects.jsonl", counts["rows"], rejects, section)
     counts |= _step(joined, lambda to: _join_parts(logged, catalogue, parts, to, bars))
     _replay(joined / "rejects.jsonl", {of: -n for of, n in counts["rejected_later"].items()}, rejects, section)
-    counts |= _step(past, lambda to: _look_back(joined, logs, parts, to, bars))
+    counts |= _step(past, lambda to: _add_history(joined, logs, parts, to, bars))
     kept = counts["requests"]["kept"]
     merge(sorted(past.glob("*.arrow")), merged, bars.counter("logs: merging", kept))
     return {**counts, **facts(open_table(merged), bars.counter("logs: counting", kept))}
@@ -124,16 +127,16 @@ def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bar
     }
 
 
-def _look_back(joined: Path, logs: LogsSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
+def _add_history(joined: Path, logs: LogsSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
     counts, reasons = Counter[str](), Counter[str]()
     lost, robots_by = Counter[str](), Counter[str]()
-    done = bars.counter("logs: looking back", parts)
+    done = bars.counter("logs: adding history", parts)
     for part in range(parts):
         requests = sessions(read_part(joined, part), logs.session_minutes)
         robots = bots(requests, logs)
         counts["logged"] += len(requests)
         robots_by.update(robots["reason"].to_list())
-        for reason, bad in _useless(robots["client_id"]):
+        for reason, bad in _dropped(robots["client_id"]):
             gone = requests.filter(bad)
             reasons[reason] += len(gone)
             lost.update({action: int(gone[column].list.len().sum()) for action, column in ACTIONS.items()})
@@ -153,25 +156,22 @@ def _look_back(joined: Path, logs: LogsSection, parts: int, to: Path, bars: Bars
     }
 
 
-def _useless(robots: pl.Series) -> Iterator[tuple[str, pl.Expr]]:
+def _dropped(robots: pl.Series) -> Iterator[tuple[str, pl.Expr]]:
     yield "of a bot", pl.col("client_id").is_in(robots.implode())
     yield "without a text", pl.col("text") == ""
     yield "without an item", pl.sum_horizontal(pl.col(*ACTIONS.values()).list.len()) == 0
 
 
 def _step(folder: Path, make: Step) -> dict[str, Any]:
-    """Make `folder` by `make`, unless it is there; what it counted. It appears when it is whole."""
+    """Make `folder` by `make`, unless it is there; the counts. It appears when it is complete."""
     if not folder.exists():
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        (unfinished / "counts.json").write_text(json.dumps(make(unfinished)), encoding="utf-8")
-        os.replace(unfinished, folder)
+        with files.new_folder(folder) as partial:
+            files.write_json(partial / "counts.json", make(partial))
     return _read(folder / "counts.json")
 
 
 def _publish(report: dict[str, Any], work: Path, folder: Path) -> None:
-    """The report goes first and comes last: where there is one, it is that of the requests beside it."""
+    """The report is removed first and written last: where there is one, it is that of the requests beside it."""
     (folder / "report.json").unlink(missing_ok=True)
     with (work / "rejects.jsonl").open("wb") as file:
         for path in (work / "logged" / "rejects.jsonl", work / "joined" / "rejects.jsonl"):
@@ -179,15 +179,15 @@ def _publish(report: dict[str, Any], work: Path, folder: Path) -> None:
     reasons: dict[str, Counter[str]] = {}
     for row in _rows(work / "rejects.jsonl"):
         reasons.setdefault(row["source"], Counter())[row["reason"]] += 1
-    report["rejects"] = {source: dict(found.most_common()) for source, found in reasons.items()}
-    (work / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report["rejects"] = {source: dict(count.most_common()) for source, count in reasons.items()}
+    files.write_json(work / "report.json", report, indent=1)
     for name in ("requests.arrow", "rejects.jsonl", "report.json"):
         os.replace(work / name, folder / name)
     shutil.rmtree(work)
 
 
 def _replay(path: Path, kept: dict[str, int], rejects: Rejects, section: DataSection) -> None:
-    """Tell `rejects` of the rows that a step set aside, in this process or in an earlier one; too many: UserError."""
+    """Add the rows that a step rejected, in this process or an earlier one, to `rejects`; UserError for too many."""
     rejects.accepted.update(kept)
     for row in _rows(path):
         rejects.reject(**row)

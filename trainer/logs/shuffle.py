@@ -1,4 +1,4 @@
-"""Rows of any number on disk: parted by a key so that each part fits in memory, and merged in order.
+"""Rows of any number on disk: partitioned by a key so that each part fits in memory, and merged in order.
 
 A *shuffle* is a folder of Arrow files, `000000.arrow` upwards, each with one record batch for each part: batch k of all
 files, in the order of the files, is part k. Rows of one part keep their order.
@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from genrecall.records import REQUESTS
 
-FLUSH = 65_536  # rows parted, or merged, at a time
+FLUSH = 65_536  # rows partitioned, or merged, at a time
 BATCH = 16_384  # rows of a batch of the merged file
-SAMPLE = 512  # one in so many times is looked at to cut the merged file into ranges of about FLUSH rows
+SAMPLE = 512  # every so many rows a time is sampled to cut the merged file into ranges of about FLUSH rows
 
 
 def write_shuffle(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, part: pl.Expr, parts: int, folder: Path
 ) -> None:
-    """Part a stream of batches of `schema`. part: from a row to its part, 0 to `parts` - 1."""
+    """Partition a stream of batches of `schema`. part: from a row to its part, 0 to `parts` - 1."""
     folder.mkdir(parents=True)
     number = -1
     for number, rows in enumerate(_flushes(batches)):
@@ -59,7 +59,7 @@ def open_table(path: Path) -> pa.Table:
 
 
 def merge(paths: Sequence[Path], to: Path, done: Callable[[int], None]) -> None:
-    """Merge REQUESTS files, each in the order of time, into one. done: told of the rows written.
+    """Merge REQUESTS files, each in the order of time, into one. done: called with the number of rows written.
 
     It is ordered by (timestamp, query_id).
 

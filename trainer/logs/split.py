@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from genrecall import files
 from genrecall.config.logs import LogsSection
 from genrecall.errors import UserError
 from genrecall.records import REQUESTS, Split
@@ -18,7 +19,7 @@ from trainer.logs.shuffle import open_table
 def split_requests(
     requests: pa.Table, split: Split, queries: pa.Table, logs: LogsSection, folder: Path | None = None
 ) -> RequestSplit:
-    """Part requests as `logs.split` says, and check that nothing leaks.
+    """Split requests as `logs.split` says, and check that nothing leaks.
 
     query: a request goes to dev or test when its text, or a reordering or inflection of it, is that of a query judged
         in `split.dev` or `split.test`; all others are trained on.
@@ -49,9 +50,9 @@ def split_requests(
     train, dev, test = (
         _take(requests, part == code, folder and folder / f"{name}.arrow") for code, name in names.items()
     )
-    found = RequestSplit(train, dev, test, dropped=int((part == NONE).sum()))
-    check_no_leak(requests, found, split, queries, logs)
-    return found
+    parts = RequestSplit(train, dev, test, dropped=int((part == NONE).sum()))
+    check_no_leak(requests, parts, split, queries, logs)
+    return parts
 
 
 def _by_time(time: np.ndarray, logs: LogsSection) -> np.ndarray:
@@ -71,12 +72,9 @@ def _take(requests: pa.Table, chosen: np.ndarray, path: Path | None) -> pa.Table
     """The chosen rows; from disk where there is a path."""
     if path is None:
         return requests.filter(pa.array(chosen))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with pa.ipc.new_file(unfinished, REQUESTS) as file:
+    with files.replacing(path) as partial, pa.ipc.new_file(partial, REQUESTS) as file:
         start = 0
         for batch in requests.to_batches():
             file.write_batch(batch.filter(pa.array(chosen[start : start + len(batch)])))
             start += len(batch)
-    unfinished.replace(path)
     return open_table(path)

@@ -3,6 +3,6 @@
 from trainer.quantizer.fit import Fitted, fit
 from trainer.quantizer.probe import probe
 from trainer.quantizer.statistics import statistics
-from trainer.quantizer.types import Pairs
+from trainer.quantizer.types import QueryItemPairs
 
-__all__ = ["Fitted", "Pairs", "fit", "probe", "statistics"]
+__all__ = ["Fitted", "QueryItemPairs", "fit", "probe", "statistics"]

@@ -1,7 +1,7 @@
 """`python -m trainer.quantizer [-c CONFIG] [-v "key=value key=value" ...]`: compare codebooks without a generator.
 
 Fits every candidate of every variant on the train part of each fold by query, and of the recurring split, and probes it
-on the dev part. Prints the Markdown table of docs/results/quantizer.md. Test queries are not looked at.
+on the dev part. Prints the Markdown table of docs/results/quantizer.md. Test queries are not read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genrecall.data.splits import kfold_splits, recurring_split
 from genrecall.embeddings import embed
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split
-from trainer.quantizer import Pairs, fit, probe
+from trainer.quantizer import QueryItemPairs, fit, probe
 
 HEADER = (
     "| codes | SIDs | items in a SID: mean / seen by an item / max | singletons | unseen R@50 | R@200 "
@@ -56,19 +56,19 @@ def measure(kind: QuantizerKind, settings: Config, data: Dataset, splits: list[S
         started = time.perf_counter()
         fitted = fit(kind, vectors, categories, train, settings.quantizer, settings.run.seed, False)
         seconds = time.perf_counter() - started
-        found = probe(fitted.codes, vectors, queries, (dev.query_idx, dev.item_idx))
-        results.append({**fitted.report["sids"], **found, "seconds": seconds})
+        recalls = probe(fitted.codes, vectors, queries, (dev.query_idx, dev.item_idx))
+        results.append({**fitted.report["sids"], **recalls, "seconds": seconds})
     return results
 
 
-def pairs(judgments: pa.Table, data: Dataset, queries: np.ndarray, relevant: float) -> Pairs:
+def pairs(judgments: pa.Table, data: Dataset, queries: np.ndarray, relevant: float) -> QueryItemPairs:
     """The relevant (query, item) pairs among `judgments`, each of weight 1."""
     kept = records.relevant(judgments, relevant)
     query, item = (
         pc.index_in(kept[name], value_set=table[name].combine_chunks()).to_numpy().astype(np.int64)
         for name, table in (("query_id", data.queries), ("item_id", data.items))
     )
-    return Pairs(queries, query, item, np.ones(len(query), dtype=np.float32))
+    return QueryItemPairs(queries, query, item, np.ones(len(query), dtype=np.float32))
 
 
 def row(name: str, results: list[dict[str, float]]) -> str:

@@ -46,7 +46,7 @@ class Codebook:
     def restart(self, x: Tensor, below: float, rng: torch.Generator) -> int:
         """Move codes of too little use to random rows of `x`; how many were moved.
 
-        Too little is a count under `below` times that of an even use (n / K). Embedding, average and count start anew
+        Too little is a count under `below` times that of an even use (n / K). Embedding, average and count restart
         together, the count at that of an even use, so that a moved code has time to gather rows.
         """
         even = len(x) / len(self.count)

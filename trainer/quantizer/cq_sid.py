@@ -8,11 +8,11 @@
 Where the paper is silent, or a small shop differs:
 1. Item and query vectors are those of one sentence encoder, and pass the same two-layer encoder here.
 2. The contrast reads z, before it is quantized. A batch holds one query several times: see `info_nce`.
-3. The codebooks are laid after `warmup_epochs` as a plain autoencoder: level 1 at the category means, its free codes by
-   k-means of the items without category, levels 2 and 3 by k-means of the residuals.
+3. The codebooks are initialized after `warmup_epochs` as a plain autoencoder: level 1 at the category means, its free
+   codes by k-means of the items without category, levels 2 and 3 by k-means of the residuals.
 4. An item with several queries shows one of them a pass, drawn by weight.
 5. Level sizes follow the catalogue (`auto_sizes`), and a category of few items joins its parent (`category_table`).
-6. After training, levels 2 and 3 are laid anew inside each prefix unless `codebooks` is "shared", as the paper's are.
+6. After training, levels 2 and 3 are made again inside each prefix unless `codebooks` is "shared", as the paper's are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from trainer.quantizer.codebook import Codebook
 from trainer.quantizer.hierarchical import grow, level1_size
 from trainer.quantizer.kmeans import kmeans, label, means
 from trainer.quantizer.losses import info_nce
-from trainer.quantizer.types import Pairs, RawCodes
+from trainer.quantizer.types import QueryItemPairs, RawCodes
+
+TRIPLES_PER_SID = 2.0
 
 
 class Autoencoder(nn.Module):
@@ -60,7 +62,7 @@ def fit_cq_sid(
     vectors: np.ndarray,
     forced: np.ndarray,
     categories: int,
-    pairs: Pairs | None,
+    pairs: QueryItemPairs | None,
     section: QuantizerSection,
     seed: int,
     bar: Progress,
@@ -81,7 +83,7 @@ def fit_cq_sid(
     task = bar.add_task("cq_sid", total=own.warmup_epochs + own.epochs)
     for epoch in range(own.warmup_epochs + own.epochs):
         if epoch == own.warmup_epochs:
-            books = lay_codebooks(_z(model, x), guide, categories if guided else 0, sizes, section, seed)
+            books = init_codebooks(_z(model, x), guide, categories if guided else 0, sizes, own.batch_size, seed)
         terms = [
             _step(model, optimizer, books, x[rows], torch.from_numpy(guide)[rows], queries.draw(rows, rng), own, rng)
             for rows in _batches(len(x), own.batch_size, rng)
@@ -105,26 +107,26 @@ def auto_sizes(section: CqSidSection, items: int, categories: int, without: int)
 
     Level 1: a code a category, and for the items `without` one as many free codes as their number would fill
     categories; with no category at all as hierarchical k-means. Levels 2 and 3: equal powers of two so that
-    the three sizes multiply to about `triples_per_sid` for each SID wanted.
+    the three sizes multiply to about TRIPLES_PER_SID for each SID aimed at: shared codebooks leave many triples empty.
     """
-    asked1, asked2, asked3 = section.level_sizes
-    if asked1 != "auto":
-        size1 = int(asked1)
+    set1, set2, set3 = section.level_sizes
+    if set1 != "auto":
+        size1 = int(set1)
     elif categories and items > without:
         size1 = categories + math.ceil(without * categories / (items - without))
     else:
         size1 = level1_size("auto", items, section.items_per_sid)
-    below = max(1.0, section.triples_per_sid * items / section.items_per_sid / size1)
+    below = max(1.0, TRIPLES_PER_SID * items / section.items_per_sid / size1)
     even = 2 ** round(math.log2(below) / 2)
-    return size1, even if asked2 == "auto" else int(asked2), even if asked3 == "auto" else int(asked3)
+    return size1, even if set2 == "auto" else int(set2), even if set3 == "auto" else int(set3)
 
 
-def lay_codebooks(
-    z: Tensor, guide: np.ndarray, categories: int, sizes: tuple[int, int, int], section: QuantizerSection, seed: int
+def init_codebooks(
+    z: Tensor, guide: np.ndarray, categories: int, sizes: tuple[int, int, int], batch_size: int, seed: int
 ) -> list[Codebook]:
-    """Codebooks where the items are: see 3. above. z: [n, d]; guide: int64 [n], codes 0 .. categories - 1, or -1."""
+    """Codebooks at the start: see 3. above. z: [n, d]; guide: int64 [n], codes 0 .. categories - 1, or -1."""
     residual = z.numpy()
-    per_step = min(1.0, section.cq_sid.batch_size / len(z))  # of the items under a code, those expected in a batch
+    per_step = min(1.0, batch_size / len(z))  # of the items under a code, those expected in a batch
     books = []
     for level, size in enumerate(sizes):
         rng = np.random.default_rng((seed, level))
@@ -134,8 +136,7 @@ def lay_codebooks(
         if kept:
             codes = means(residual[guide >= 0], guide[guide >= 0], codes)
         if size > kept and len(free):
-            laid = kmeans(free, size - kept, rng, section.kmeans_iterations, section.kmeans_sample)[0]
-            codes = np.concatenate([codes, laid])
+            codes = np.concatenate([codes, kmeans(free, size - kept, rng)[0]])
         codes = np.concatenate([codes, residual[rng.integers(len(residual), size=size - len(codes))]])
         labels = label(residual, codes)
         if kept:
@@ -178,7 +179,7 @@ def read_codes(arrays: dict[str, np.ndarray], z: np.ndarray, guide: np.ndarray) 
 class _QueryDraw:
     """For a batch of items, one query each, drawn by the weight of its pairs."""
 
-    def __init__(self, pairs: Pairs | None, items: int) -> None:
+    def __init__(self, pairs: QueryItemPairs | None, items: int) -> None:
         self.count = 0 if pairs is None else len(pairs.query_idx)
         if pairs is None:
             return
@@ -211,7 +212,7 @@ def _step(
     section: CqSidSection,
     rng: torch.Generator,
 ) -> dict[str, float]:
-    """One update of the autoencoder and, where they are laid, of the codebooks; the terms of the loss."""
+    """One update of the autoencoder and, once they are initialized, of the codebooks; the terms of the loss."""
     z = model.encoder(x)
     quantized = quantize(z, books, guide) if books else Quantized(z, [], [], z.new_zeros(()))
     reconstruction = (model.decoder(quantized.vector) - x).square().sum(1).mean()

@@ -1,4 +1,4 @@
-"""Items -> SIDs by the quantizer asked for, behind one interface.
+"""Items -> SIDs by the chosen quantizer, behind one interface.
 
 Owns the order of things: categories -> codes (one file a kind) -> split of oversize SIDs -> arrays for new
 items -> report.
@@ -7,22 +7,24 @@ items -> report.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genrecall import files
 from genrecall.assignment import FITTED, as_array, category_codes
 from genrecall.config.quantizer import QuantizerKind, QuantizerSection
 from genrecall.progress import Bars
+from genrecall.sid import SidSpace
 from trainer.quantizer.categories import category_table
 from trainer.quantizer.hierarchical import fit_hierarchical
 from trainer.quantizer.split import split_oversize
 from trainer.quantizer.statistics import statistics
-from trainer.quantizer.types import Pairs
+from trainer.quantizer.types import QueryItemPairs
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class Fitted:
     arrays: dict[str, np.ndarray]
     report: dict[str, Any]
 
+    @cached_property
+    def space(self) -> SidSpace:
+        return SidSpace.of(self.codes, self.level_sizes)
+
     def save(self, path: Path) -> None:
-        """Write `quantizer.safetensors` at once or not at all."""
+        """Write `quantizer.safetensors`, replacing what is there."""
         from safetensors.numpy import save_file
 
         own = {
@@ -52,9 +58,9 @@ class Fitted:
             f"{FITTED}level_sizes": np.array(self.level_sizes, dtype=np.int64),
             f"{FITTED}report": as_array(self.report),
         }
-        temporary = path.with_suffix(".tmp")
-        save_file({name: np.ascontiguousarray(a) for name, a in {**self.arrays, **own}.items()}, temporary)
-        os.replace(temporary, path)
+        arrays = {name: np.ascontiguousarray(a) for name, a in {**self.arrays, **own}.items()}
+        with files.replacing(path) as partial:
+            save_file(arrays, partial)
 
     @classmethod
     def load(cls, path: Path) -> Fitted:
@@ -71,7 +77,7 @@ def fit(
     kind: QuantizerKind,
     vectors: np.ndarray,
     categories: Sequence[Sequence[str]],
-    pairs: Pairs | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None,
+    pairs: QueryItemPairs | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None,
     section: QuantizerSection,
     seed: int,
     progress: bool = True,
@@ -89,7 +95,7 @@ def fit(
     Raises:
         ValueError: shapes that do not fit together, or a vector that is not finite.
     """
-    pairs = Pairs(*pairs) if pairs is not None and len(pairs[1]) else None
+    pairs = QueryItemPairs(*pairs) if pairs is not None and len(pairs[1]) else None
     _check(vectors, categories, pairs)
     own = section.cq_sid if kind == "cq_sid" else section.hierarchical
     size1 = own.level_sizes[0] if kind == "cq_sid" else own.level1_size  # type: ignore[union-attr]
@@ -118,7 +124,7 @@ def fit(
     return Fitted(kind, split.codes, sizes, arrays, report)
 
 
-def _check(vectors: np.ndarray, categories: Sequence[Sequence[str]], pairs: Pairs | None) -> None:
+def _check(vectors: np.ndarray, categories: Sequence[Sequence[str]], pairs: QueryItemPairs | None) -> None:
     if vectors.ndim != 2 or not len(vectors) or len(vectors) != len(categories):
         raise ValueError(
             f"vectors {vectors.shape} and {len(categories)} categories: one of each an item, at least one item"

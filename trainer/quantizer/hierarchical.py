@@ -2,7 +2,7 @@
 
 Level 1 is a k-means of the catalogue (or its categories); then every node is split by itself, so that a prefix means a
 region of the vector space. A node of n items gets about sqrt(n / items_per_sid) children, and each of these its own
-n / items_per_sid: large nodes branch more, which keeps the leaves even. No training, no query is looked at.
+n / items_per_sid: large nodes branch more, which keeps the leaves even. Nothing is trained, and no query is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fit_hierarchical(
         size1 = categories
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
-        first, labels = _kmeans(vectors, size1, section, (seed, 1, 0))
+        first, labels = kmeans(vectors, size1, np.random.default_rng((seed, 1, 0)))
     codes, below = grow(vectors, labels, leaf, section, seed, bar)
     return RawCodes(
         codes,
@@ -63,30 +63,30 @@ def grow(
     codes, centroids = [labels], {}
     for level in (2, 3):
         parents = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        split, found = np.empty(len(vectors), dtype=np.int64), []
+        split, of_level = np.empty(len(vectors), dtype=np.int64), []
         members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
         for node, rows in enumerate(members):
             children = min(branching(len(rows), leaf, level), section.max_children)
-            own, split[rows] = _kmeans(vectors[rows], children, section, (seed, level, node))
-            found.append(own)
+            own, split[rows] = kmeans(vectors[rows], children, np.random.default_rng((seed, level, node)))
+            of_level.append(own)
             bar.advance(task)
         codes.append(split)
-        centroids[f"centroids{level}"] = np.concatenate(found)
+        centroids[f"centroids{level}"] = np.concatenate(of_level)
     return np.stack(codes, axis=1).astype(np.int32), centroids
 
 
-def level1_size(asked: int | str, items: int, leaf: float) -> int:
-    """Clusters of level 1: as asked, or the power of two nearest sqrt(items / leaf)."""
-    if asked != "auto":
-        return int(asked)
+def level1_size(size: int | str, items: int, leaf: float) -> int:
+    """Clusters of level 1: `size`, or for "auto" the power of two nearest sqrt(items / leaf)."""
+    if size != "auto":
+        return int(size)
     return 2 ** max(0, round(math.log2(max(1.0, items / leaf)) / 2))
 
 
 def branching(items: int, leaf: float, level: int) -> int:
     """Children of a node at level 1 (level=2) or level 2 (level=3)."""
-    wanted = items / leaf
-    return max(1, round(math.sqrt(wanted) if level == 2 else wanted))
+    leaves = items / leaf
+    return max(1, round(math.sqrt(leaves) if level == 2 else leaves))
 
 
 def _by_category(vectors: np.ndarray, forced: np.ndarray, categories: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,9 +99,3 @@ def _by_category(vectors: np.ndarray, forced: np.ndarray, categories: int) -> tu
     labels = forced.copy()
     labels[~known] = nearest(vectors[~known], first)
     return first.astype(np.float32), labels
-
-
-def _kmeans(
-    vectors: np.ndarray, k: int, section: QuantizerSection, seed: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    return kmeans(vectors, k, np.random.default_rng(seed), section.kmeans_iterations, section.kmeans_sample)

@@ -13,7 +13,7 @@ def probe(
     beam: int = 50,
     cutoffs: tuple[int, ...] = (50, 200),
 ) -> dict[str, float]:
-    """Mean recall over queries of the items found in the `beam` best SIDs, cut at each of `cutoffs` items.
+    """Mean recall over queries of the items in the `beam` best SIDs, cut at each of `cutoffs` items.
 
     Args:
         codes: int [n, 3].
@@ -32,13 +32,13 @@ def probe(
     means /= np.linalg.norm(means, axis=1, keepdims=True).clip(min=1e-12)
     scores = query_vectors @ means.T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :beam]
-    recalls, found = [], []
+    recalls, listed_items = [], []
     for query in np.unique(relevant[0]):
-        wanted = relevant[1][relevant[0] == query]
+        items = relevant[1][relevant[0] == query]
         listed = np.concatenate([members[first[s] : first[s] + counts[s]] for s in best[query]])
-        hits = np.isin(listed, wanted)
-        recalls.append([hits[:cutoff].sum() / len(wanted) for cutoff in cutoffs])
-        found.append(len(listed))
+        hits = np.isin(listed, items)
+        recalls.append([hits[:cutoff].sum() / len(items) for cutoff in cutoffs])
+        listed_items.append(len(listed))
     means_of = np.mean(recalls, axis=0)
     report = {f"R@{cutoff}": float(value) for cutoff, value in zip(cutoffs, means_of, strict=True)}
-    return {**report, "items": float(np.mean(found))}
+    return {**report, "items": float(np.mean(listed_items))}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Pairs(NamedTuple):
+class QueryItemPairs(NamedTuple):
     """What the query-item contrast learns from: (query, relevant item) pairs of the training split.
 
     query_vectors: float32 [q, D], unit norm.

@@ -9,7 +9,7 @@ from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.tables import ConstraintTables
 from tests.decoding.models import offsets, padded_prompts, random_lm, random_space, search
-from trainer.generator.loss import Policy, visible
+from trainer.generator.policy import Policy, visible
 
 SPACE = random_space(1, (4, 5, 6), 40)
 LENGTHS = [3, 6, 1]

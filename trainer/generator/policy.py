@@ -1,7 +1,7 @@
-"""The training loss of both kinds: negative log-likelihood of SIDs, each step normalized over the valid children.
+"""The policy of both kinds under training: log-probabilities of SIDs, each step normalized over the valid children.
 
 Source: stages 1 to 3 of the paper use next-token cross-entropy over the vocabulary. Deviation: invalid codes take no
-part, as the search will never offer them; nothing is spent on learning which SIDs exist.
+part, as the search never proposes them; nothing is spent on learning which SIDs exist.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Policy:
         offsets = torch.tensor(self.heads.offsets[: LEVELS - 1], device=codes.device)
         tokens = (codes[..., : LEVELS - 1] + offsets).transpose(1, 2).reshape(batch, -1)
         embeds = torch.cat([prefix.embeds, self.backbone.embed_tokens(tokens)], dim=1)
-        seen = visible(prefix.mask, group)
+        attended = visible(prefix.mask, group)
         before = (prefix.mask.cumsum(-1) - 1).clamp(min=0)
         steps = prefix.mask.sum(-1, keepdim=True) + torch.arange(LEVELS - 1, device=codes.device).repeat_interleave(
             group
         )
         states = self.backbone(
             inputs_embeds=self.dropout(embeds),
-            attention_mask=torch.where(seen, 0.0, MASKED).to(embeds.dtype).unsqueeze(1),
+            attention_mask=torch.where(attended, 0.0, MASKED).to(embeds.dtype).unsqueeze(1),
             position_ids=torch.cat([before, steps], dim=1),
             use_cache=False,
         ).last_hidden_state
@@ -71,13 +71,13 @@ class Policy:
         path = self.tables.paths[sid]
         states = self.states(prefix, self.tables.sids[sid])
         parent = torch.zeros_like(sid)
-        found = []
+        log_probs = []
         for level in range(LEVELS):
             scores = self.heads(level, states[:, :, level], self.tables, parent, prefix.text)
             slot = self.tables.slot(level, parent, path[..., level])
-            found.append(scores.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
+            log_probs.append(scores.gather(-1, slot.unsqueeze(-1)).squeeze(-1))
             parent = path[..., level]
-        return torch.stack(found, dim=-1)
+        return torch.stack(log_probs, dim=-1)
 
 
 def visible(mask: Tensor, group: int) -> Tensor:

@@ -240,3 +240,8 @@ def test_a_port_is_shared_by_the_frontends_of_one_server_alone():
         shared_port("127.0.0.1", port).__enter__()
     with shared_port("127.0.0.1", port) as again:
         assert again == port
+
+
+def test_a_frontend_loads_no_torch():
+    code = "import sys, inference_server.processes.frontend; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ from genrecall.cli import refresh
 from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, Quiet, Url, open_bundle, read_config
 from genrecall.cli.refresh import as_dict, counted, job_progress, show
 
-app = typer.Typer(help="Create, load, refresh and look at the index of a codebook.", no_args_is_help=True)
+app = typer.Typer(help="Create, load, refresh and inspect the index of a codebook.", no_args_is_help=True)
 
 app.registered_commands.extend(refresh.app.registered_commands)
 

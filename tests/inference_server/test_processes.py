@@ -1,6 +1,8 @@
 """Fronts and the engine's end of their links, in one process but over real sockets; tests/faults kills real ones."""
 
 import asyncio
+import subprocess
+import sys
 import tempfile
 import threading
 import weakref

@@ -1,7 +1,6 @@
 """Fronts and the engine's end of their links, in one process but over real sockets; tests/faults kills real ones."""
 
 import asyncio
-import shutil
 import tempfile
 import threading
 import weakref
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -33,21 +31,6 @@ from inference_server.service import GenerativeRecall
 from inference_server.telemetry.metrics import Metrics
 from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, score_request
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bundles")
-    publish(root, "v1")
-    return root
-
-
-@pytest.fixture
-def root(first, tmp_path):
-    """A folder with the bundle v1, current."""
-    shutil.copytree(first, tmp_path / "bundles", symlinks=True)
-    return tmp_path / "bundles"
 
 
 @asynccontextmanager

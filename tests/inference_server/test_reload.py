@@ -26,24 +26,9 @@ from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, start
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bundles")
-    publish(root, "v1")
-    return root
-
-
-@pytest.fixture
-def root(first, tmp_path):
-    """A folder with the bundle v1, current."""
-    shutil.copytree(first, tmp_path / "bundles", symlinks=True)
-    return tmp_path / "bundles"
-
-
 @asynccontextmanager
 async def serving(root, *names, **settings):
-    """A stub and a reloader; `look()` of it answers what is held then."""
+    """A stub and a reloader; `reload()` of it changes what is served."""
     section = ServerSection(**{"port": 0, "shutdown_delay_s": 0, "device": "cpu", **settings})
     running = await start(load_bundles(root, names, section), section)
     try:

@@ -165,7 +165,7 @@ def test_hostile_text_is_shown_and_does_nothing(reported: Reported) -> None:
     assert found.text.count(HOSTILE) >= 3
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "a|b", "``", "*x* _y_ # z", "two\nlines", "&amp; <", "\\"])
+@pytest.mark.parametrize("text", [HOSTILE, "a|b", "``", "*x* _y_ # z", "a_b__c_ __d_e", "two\nlines", "&amp; <", "\\"])
 def test_any_text_is_shown_as_it_is(text: str) -> None:
     from markdown_it import MarkdownIt
 

@@ -28,6 +28,8 @@ SECTION = TINY.model_copy(
     }
 )
 
+pytestmark = pytest.mark.slow  # each test trains
+
 
 class Shop:
     """Trains on the small shop in one folder, so that the stages before the last are trained once."""

@@ -14,11 +14,8 @@ import numpy as np
 from genrecall import bundle as bundles
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids
-from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
-from genrecall.decoding.export_modules import Arrays, prompt_arrays, sid_tree_arrays, table_arrays
-from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.export_modules import Arrays, ModuleInputs
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
@@ -35,32 +32,22 @@ class OnnxEngine(Engine):
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", threads: int = 0) -> None:
         attached = f"onnx/{dtype}"
         bundles.attached(bundle, attached)
-        config, weights = read_folder(bundle.generator_dir)
-        block = GeneratorConfig.read(config, bundle.generator_dir / CONFIG)
-        check_space(block, bundle.space, bundle.generator_dir)
-        super().__init__(bundle, RequestTokenizer.load(bundle.generator_dir, block, bundle.space))
-        self._tables = ConstraintTables.build(bundle.space)
-        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
-        arrays = table_arrays(self._tables, block, prior)
+        self._inputs = ModuleInputs.load(bundle.generator_dir, bundle.space)
+        super().__init__(bundle, self._inputs.request_tokenizer)
         provider, number = _provider(device)
         folder = bundle.path / attached
-        self._search = Session(folder / "search.onnx", provider, number, threads, arrays)
-        self._score = Session(folder / "score.onnx", provider, number, threads, arrays)
+        self._search = Session(folder / "search.onnx", provider, number, threads, self._inputs.of_codebook)
+        self._score = Session(folder / "score.onnx", provider, number, threads, self._inputs.of_codebook)
         self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        sid, score = self._search.run({**self._inputs(prompts), "beams": np.arange(beams)})
+        sid, score = self._search.run({**self._inputs.prompts(prompts), "beams": np.arange(beams)})
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        inputs = self._inputs([prompt])
-        parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        trees = [SidTree.of(self._tables.paths_of(part)) for part in parts]
-        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(tree)})[0] for tree in trees])
-
-    def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
-        return prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
+        prompts = self._inputs.prompts([prompt])
+        return np.concatenate([self._score.run({**prompts, **tree})[0] for tree in self._inputs.trees(rows)])
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -18,11 +18,8 @@ from genrecall import bundle as bundles
 from genrecall import tensorrt
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids
-from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
-from genrecall.decoding.export_modules import Arrays, prompt_arrays, sid_tree_arrays, table_arrays
-from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.export_modules import Arrays, ModuleInputs
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
@@ -40,21 +37,16 @@ class TensorRtEngine(Engine):
             raise UserError("server.engine is 'tensorrt', which needs a CUDA device: use 'onnx' or 'torch' on a CPU")
         attached = attachment(dtype)
         bundles.attached(bundle, attached)
-        config, weights = read_folder(bundle.generator_dir)
-        block = GeneratorConfig.read(config, bundle.generator_dir / CONFIG)
-        check_space(block, bundle.space, bundle.generator_dir)
-        super().__init__(bundle, RequestTokenizer.load(bundle.generator_dir, block, bundle.space))
-        self._tables = ConstraintTables.build(bundle.space)
-        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
-        arrays = table_arrays(self._tables, block, prior)
+        self._inputs = ModuleInputs.load(bundle.generator_dir, bundle.space)
+        super().__init__(bundle, self._inputs.request_tokenizer)
         where = torch.device("cuda" if device == "auto" else device)
-        self._search = _TrtSession(bundle.path / attached / "search.engine", where, arrays)
-        self._score = _TrtSession(bundle.path / attached / "score.engine", where, arrays)
+        self._search = _TrtSession(bundle.path / attached / "search.engine", where, self._inputs.of_codebook)
+        self._score = _TrtSession(bundle.path / attached / "score.engine", where, self._inputs.of_codebook)
         self.name = f"tensorrt-{where}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        inputs = prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
+        inputs = self._inputs.prompts(prompts)
         rows = self._search.max_rows("ids")
         parts = [
             self._search.run({**{k: a[i : i + rows] for k, a in inputs.items()}, "beams": np.arange(beams)})
@@ -64,9 +56,8 @@ class TensorRtEngine(Engine):
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        inputs = prompt_arrays(self.request_tokenizer.batch([prompt]), self.request_tokenizer.config)
-        parts = [SidTree.of(self._tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)]
-        return np.concatenate([self._score.run({**inputs, **sid_tree_arrays(part)})["score"] for part in parts])
+        prompts = self._inputs.prompts([prompt])
+        return np.concatenate([self._score.run({**prompts, **tree})["score"] for tree in self._inputs.trees(rows)])
 
 
 class _TrtSession:

@@ -58,7 +58,7 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
-class Batch(NamedTuple):
+class ItemBatch(NamedTuple):
     """x: [n, D] vectors of items; guide: int64 [n], their level-1 codes, -1 where free; queries: of `_QueryDraw`."""
 
     x: Tensor
@@ -87,7 +87,7 @@ def fit_cq_sid(data: FitInput, section: QuantizerSection, seed: int, bar: Progre
         if epoch == own.warmup_epochs:
             books = init_codebooks(_z(model, x), guide, categories if guided else 0, sizes, own.batch_size, seed)
         terms = [
-            _step(model, optimizer, books, Batch(x[rows], guides[rows], queries.draw(rows, rng)), own, rng)
+            _step(model, optimizer, books, ItemBatch(x[rows], guides[rows], queries.draw(rows, rng)), own, rng)
             for rows in _batches(len(x), own.batch_size, rng)
         ]
         history.append({name: round(sum(t[name] for t in terms) / len(terms), 6) for name in terms[0]})
@@ -208,7 +208,7 @@ def _step(
     model: Autoencoder,
     optimizer: torch.optim.Optimizer,
     books: list[Codebook],
-    batch: Batch,
+    batch: ItemBatch,
     section: CqSidSection,
     rng: torch.Generator,
 ) -> dict[str, float]:

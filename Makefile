@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-python test-java lint format bench proto plugin dist lock clean
+.PHONY: help demo test test-fast test-python test-java lint format bench proto plugin dist lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,10 +22,13 @@ demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, i
 
 test: test-python test-java ## every test: Python, Java, and end to end on a real node
 
-test-python: $(INSTALLED) plugin
+test-python: $(INSTALLED) plugin ## the Python tests
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
-test-java:
+test-fast: $(INSTALLED) ## what an edit needs: the Python tests without a node, without training, a minute or two
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not node and not slow" -q
+
+test-java: ## the plugin's tests
 	@plugin/build.sh verify
 
 lint: $(INSTALLED) ## formatting, lint, types, import arrows

@@ -1,7 +1,7 @@
 """How fast an index changes to other SIDs: rebuilds by several methods, and in-place updates of the items that moved.
 
-    genrecall data fetch esci && genrecall train && genrecall node start
-    python -m benchmarks.refresh [-c configs/demo.yaml] [--repeats 3] [opensearch.url=...]
+    genrecall data fetch esci && genrecall train && genrecall node start 'opensearch.node.jvm_options=[]'
+    python -m benchmarks.refresh [-c demo] [--repeats 3] [opensearch.url=...]
     python -m benchmarks.refresh --copies 15 --repeats 1 --method reindex --method "sync, 1% moved"
 
 Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that

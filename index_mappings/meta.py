@@ -1,6 +1,6 @@
 """What an index says about itself: `_meta.genrecall` in its mapping, and its name `<alias>-<codebook>`.
 
-The clause and every job go by the codebook that is named there.
+The clause and every job use the codebook that is named there.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def reassigned(path: Path, bundle: Bundle) -> dict[str, str]:
     if len(unknown):
         first = unknown[0]
         raise UserError(
-            f"{path}: {len(unknown):,} SIDs are none of codebook {bundle.codebook!r}, such as "
+            f"{path}: {len(unknown):,} SIDs are not in codebook {bundle.codebook!r}, such as "
             f"{codes[first].tolist()} of {table['item_id'][first].as_py()!r}: its generator cannot write them; train a "
             "bundle with these assignments and refresh the index"
         )

@@ -86,61 +86,54 @@ class CatalogueDiff:
 
         A document with `source` None is not in the index.
         """
-        wanted = [self.rows.get(document.id) for document in found]
-        known = [row for row in wanted if row is not None]
-        items = {
-            row: item
-            for row, item in zip(known, self._source.items.take(pa.array(known, pa.int64())).to_pylist(), strict=True)
-        }
-        kinds: list[str] = []
-        for document, row in zip(found, wanted, strict=True):
-            if row is None:
-                kinds.append("deleted" if document.source is not None else "same")
-            elif document.source is None:
-                kinds.append("added")
-            else:
-                kinds.append("changed" if self._changed(document.source, items[row]) else "same")
-        terms = self._terms(found, wanted, items, kinds)
-        new = [row for row, kind in zip(wanted, kinds, strict=True) if row is not None and kind in ("added", "changed")]
+        rows = [self.rows.get(document.id) for document in found]
+        known = [row for row in rows if row is not None]
+        taken = self._source.items.take(pa.array(known, pa.int64())).to_pylist()
+        items: dict[int | None, dict[str, Any]] = dict(zip(known, taken, strict=True))
+        kinds = [self._kind(document, items.get(row)) for document, row in zip(found, rows, strict=True)]
+        terms = self._terms(found, [items.get(row) for row in rows], kinds)
+        new = [row for row, kind in zip(rows, kinds, strict=True) if row is not None and kind in ("added", "changed")]
         vectors = dict(zip(new, self._source.embed(new), strict=True)) if new else {}
-        for document, row, kind, term in zip(found, wanted, kinds, terms, strict=True):
+        for document, row, kind, term in zip(found, rows, kinds, terms, strict=True):
             guard = (document.seq_no, document.primary_term)
-            if row is None:
-                if kind == "deleted":
-                    yield kind, Document(document.id, "", "delete", guard)
-            elif kind == "same":
-                if term != (document.source or {}).get("sid"):
-                    yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
-            else:
-                vector = bulk.components(vectors[row])
-                source = {**items[row], "vector": vector, **({"sid": term} if term or kind == "changed" else {})}
+            if kind == "deleted":
+                yield kind, Document(document.id, "", "delete", guard)
+            elif kind == "same" and term != (document.source or {}).get("sid"):
+                yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
+            elif kind in ("added", "changed") and row is not None:
+                source = {**items[row], "vector": bulk.components(vectors[row])}
+                if term or kind == "changed":
+                    source["sid"] = term
                 write = ("create", None) if kind == "added" else ("update", guard)
                 yield kind, Document(document.id, bulk.to_json(source), *write)
 
-    def _changed(self, source: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-        return any((source.get(name) or None) != (item[name] or None) for name in self.fields)
+    def _kind(self, document: Written, item: Mapping[str, Any] | None) -> str:
+        """added | changed | same | deleted; "" for a document that is neither in the index nor in the catalogue."""
+        source = document.source
+        if item is None:
+            return "" if source is None else "deleted"
+        if source is None:
+            return "added"
+        return "changed" if any((source.get(name) or None) != (item[name] or None) for name in self.fields) else "same"
 
     def _terms(
-        self,
-        found: Sequence[Written],
-        wanted: Sequence[int | None],
-        items: Mapping[int, Mapping[str, Any]],
-        kinds: Sequence[str],
+        self, found: Sequence[Written], items: Sequence[Mapping[str, Any] | None], kinds: Sequence[str]
     ) -> list[str | None]:
-        """The SID that each document should have; None also for those to be deleted."""
-        terms: list[str | None] = []
-        unassigned: list[int] = []
-        for at, (document, row, kind) in enumerate(zip(found, wanted, kinds, strict=True)):
-            has = (document.source or {}).get("sid")
-            term = self._source.sids.terms.get(document.id) if row is not None else None
-            if term is None and row is not None:
-                if kind == "same" and isinstance(has, str) and has.startswith(f"{self._source.meta.codebook}/"):
-                    term = has
-                else:
-                    unassigned.append(at)
-            terms.append(term)
-        documents = [(found[at].id, items[row]) for at in unassigned if (row := wanted[at]) is not None]
-        for at, term in zip(unassigned, self._source.sids.of(documents), strict=True):
+        """The SID that each document should have; None also for those without an item."""
+        sids, prefix = self._source.sids, f"{self._source.meta.codebook}/"
+        terms: list[str | None] = [None] * len(found)
+        unassigned: dict[int, tuple[str, Mapping[str, Any]]] = {}
+        for at, (document, item, kind) in enumerate(zip(found, items, kinds, strict=True)):
+            if item is None:
+                continue
+            own = (document.source or {}).get("sid")
+            if kind == "same" and isinstance(own, str) and own.startswith(prefix):
+                terms[at] = own
+            if document.id in sids.terms:
+                terms[at] = sids.terms[document.id]
+            elif terms[at] is None:
+                unassigned[at] = document.id, item
+        for at, term in zip(unassigned, sids.of([*unassigned.values()]), strict=True):
             terms[at] = term
         return terms
 
@@ -155,7 +148,7 @@ def sync(
     """Write what differs between the index behind the alias and the catalogue.
 
     Args:
-        rejects: file for what could not be written, with the reasons; made anew.
+        rejects: file for what could not be written, with the reasons; replaced.
 
     Raises UserError while another job of this alias runs, for an index of another codebook or encoder, for more
     deletions than `opensearch.sync.max_delete_share` (a truncated catalogue must not empty a shop; nothing is deleted

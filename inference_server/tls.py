@@ -46,7 +46,7 @@ class Certificates:
         """Raises UserError, with the reason of OpenSSL, for files that gRPC could not use."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # gRPC reads no encrypted keys, and no password may be asked for on a terminal.
+            # gRPC reads no encrypted keys, and OpenSSL must not prompt for a password on a terminal.
             context.load_cert_chain(self._cert, self._key, password=lambda: b"")
             if self._client_ca:
                 context.load_verify_locations(self._client_ca)

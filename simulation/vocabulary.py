@@ -1,4 +1,4 @@
-"""The words of the generated shop: what it sells, of what, for what, and how shoppers call it.
+"""Vocabulary of the generated shop: kinds of product, their attributes and purposes, and the synonyms of shoppers.
 
 A category is written as `department > category | materials | sizes | features`, followed by its kinds of product, one
 a line: `noun; other words that shoppers use; purposes`. Sellers use the noun alone, shoppers any of the words: a search
@@ -58,7 +58,7 @@ COLOR_SYNONYMS = {
     "forest green": "dark green",
     "turquoise": "aqua",
 }
-# "" where a product is for everybody; what sellers write, and what shoppers write.
+# In the words of sellers and of shoppers; "" for a product that is not made for one audience.
 AUDIENCES = (("", ""), ("Men's", "mens"), ("Women's", "womens"), ("Boys'", "boys"), ("Girls'", "girls"))
 SERIES = _split(
     """
@@ -252,7 +252,7 @@ class Kind:
     materials: tuple[str, ...]
     sizes: tuple[str, ...]
     features: tuple[str, ...]
-    audiences: int  # how many of AUDIENCES it is made for; 1: not by audience
+    audiences: int  # the first so many of AUDIENCES; 1: not made for one audience
 
     @property
     def path(self) -> list[str]:

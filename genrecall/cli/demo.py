@@ -70,8 +70,8 @@ def demo(
     finally:
         if not keep:
             node.stop(changes, config)
-    console.print(f"\n[bold]done in {time.monotonic() - began:.0f} s[/]; tables and plots are in {settings.run.dir}/")
-    console.print(next_steps(settings, keep), soft_wrap=True)
+    console.print(f"\n[bold]done in {time.monotonic() - began:.0f} s[/]")
+    print(f"tables and plots are in {settings.run.dir}/\n{next_steps(settings, keep)}")
 
 
 def choose_data(settings: Config) -> list[str]:
@@ -79,14 +79,14 @@ def choose_data(settings: Config) -> list[str]:
     from genrecall.cli import data
 
     if settings.data.folder != Path("data/esci-us"):
-        console.print(f"using {settings.data.folder}, as configured")
+        print(f"using {settings.data.folder}, as configured")
         return []
     try:
         data.fetch("esci")
         console.print("dataset: [bold]ESCI[/], real products and queries, graded by people")
         return []
     except UserError as error:
-        console.print(escape(f"ESCI cannot be had here: {error}"))
+        print(f"ESCI cannot be had here: {error}")
     if not SHOP.exists():
         data.synthesize(SHOP, items=SHOP_ITEMS)
     console.print(f"dataset: [bold]a generated shop[/] of {SHOP_ITEMS:,} items; every figure below is simulated")

@@ -20,6 +20,8 @@ EXTRAS = {
 }
 
 
+# What a setting asks for, whatever the command: `run.tensorboard`, data in a cluster.
+FOR_SETTINGS = {"opensearchpy": "opensearch", "tensorboard": "tensorboard"}
 OURS = ("genrecall", "trainer", "inference_server", "index_mappings")
 
 
@@ -35,6 +37,8 @@ def explain(error: ModuleNotFoundError, words: Sequence[str]) -> str | None:
     if command is None or module in OURS:
         return None
     extras = EXTRAS[command]
+    if extras == "train":
+        extras = FOR_SETTINGS.get(module, extras)
     what = "extras" if "," in extras else "extra"
     remedy = f"pip install 'genrecall[{extras}]'"
     return f"genrecall {command} needs the {what} {extras!r} ({module} is not installed): {remedy}"

@@ -1,17 +1,46 @@
 """`genrecall index`: the index of a codebook in OpenSearch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genrecall.cli import refresh
-from genrecall.cli.options import DEMO, BundleName, ConfigFile, Json, Overrides, Quiet, Url, open_bundle, read_config
-from genrecall.cli.refresh import as_dict, counted, job_progress, show
+from genrecall.cli.options import (
+    DEMO,
+    BundleName,
+    ConfigFile,
+    Endpoint,
+    Json,
+    Overrides,
+    Quiet,
+    Url,
+    open_bundle,
+    print_json,
+    read_config,
+)
 
-app = typer.Typer(help="Create, load, refresh and look at the index of a codebook.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from index_mappings.load import LoadReport
+    from index_mappings.migration.refresh import MigrationReport
+    from index_mappings.progress import Progress
+    from index_mappings.sync import SyncReport
 
-app.registered_commands.extend(refresh.app.registered_commands)
+app = typer.Typer(help="Create, load, refresh and inspect the index of a codebook.", no_args_is_help=True)
+
+URL, ENDPOINT = "opensearch.url", "opensearch.refresh.endpoint"
+
+QueryFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--queries",
+        metavar="FILE",
+        help="Queries to compare both indices with, one a line.",
+        show_default="those of the dataset",
+    ),
+]
 
 
 @app.command()
@@ -30,10 +59,10 @@ def create(
     """
     from index_mappings import operations
 
-    settings = read_config(config, overrides, {"opensearch.url": url})
+    settings = read_config(config, overrides, {URL: url})
     index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace)
     line = f"{index}: {'created' if new else 'is there already, for the same bundle and vectors'}"
-    show({"index": index, "new": new}, line, as_json)
+    _show({"index": index, "new": new}, line, as_json)
 
 
 @app.command()
@@ -50,24 +79,13 @@ def load(
 
     Example: `genrecall index load --bundle v1 --switch`
     """
-    from index_mappings import operations
+    from index_mappings import operations, summaries
 
-    settings = read_config(config, overrides, {"opensearch.url": url})
+    settings = read_config(config, overrides, {URL: url})
     opened = open_bundle(settings.run.bundles_dir, bundle)
-    with job_progress(f"indexing into {settings.opensearch.url}") as progress:
+    with _progress(f"indexing into {settings.opensearch.url}") as progress:
         report = operations.load(settings, opened, switch, progress)
-    sent = report.rows - report.resumed_at
-    rejects = operations.folder_of(settings) / f"{report.index}.rejects.jsonl"
-    lines = [
-        f"{report.index}: {report.documents:,} documents; {sent:,} sent in {report.seconds:.1f} s; {report.alias}",
-        *counted(
-            (report.resumed_at, "rows were done by an earlier load"),
-            (report.rejected, f"were rejected, see {rejects}"),
-            (report.without_sid, "items are not in the bundle: without SID, the generative clause never finds them"),
-            (report.not_in_catalogue, "items of the bundle are not in the catalogue"),
-        ),
-    ]
-    show(as_dict(report), "\n".join(lines), as_json)
+    _show(_with_rate(report), summaries.load_summary(report, operations.folder_of(settings)), as_json)
 
 
 @app.command()
@@ -82,16 +100,140 @@ def status(
 
     Example: `genrecall index status`
     """
-    from index_mappings import operations
+    from index_mappings import operations, summaries
 
-    settings = read_config(config, overrides, {"opensearch.url": url})
-    found = operations.status(settings)
-    alias = settings.opensearch.index
-    lines = [
-        f"{f'{alias} -> ' if one.aliased else ''}{one.index}: {one.documents:,} documents, {one.with_sid:,} with a SID "
-        f"of {one.codebook}, vectors of {one.dimension} by {one.encoder}, {one.megabytes:.1f} MB, {one.health}"
-        f"{'' if one.writable else ', takes no writes'}{f'; {one.job}' if one.job else ''}"
-        for one in found
-    ]
+    settings = read_config(config, overrides, {URL: url})
+    found, alias = operations.status(settings), settings.opensearch.index
     nothing = f"no index {alias}-* at {settings.opensearch.url}; make one with `genrecall index load`"
-    show([asdict(one) for one in found], "\n".join(lines) or nothing, as_json)
+    _show([asdict(one) for one in found], summaries.status_summary(found, alias) or nothing, as_json)
+
+
+@app.command()
+def refresh(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    queries: QueryFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give an unfinished refresh or rollback up.")] = False,
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build the index of a new bundle from the one that serves, verify it, and move the alias there atomically.
+
+    Searches go on throughout. Writes made meanwhile are copied too; they are refused (403) for some tenths of a second
+    at the end. Interrupted at any moment, the same command goes on. The previous index is kept for `rollback`.
+
+    Example: `genrecall index refresh --bundle v2`
+    """
+    from index_mappings import operations, summaries
+
+    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    if abandon:
+        with _progress() as progress:
+            line = operations.abandon(settings, progress)
+        _show({"abandoned": line}, line, as_json)
+        return
+    opened = open_bundle(settings.run.bundles_dir, bundle)
+    if dry_run:
+        plan = operations.plan_refresh(settings, opened)
+        _show(asdict(plan), summaries.plan_summary(plan), as_json)
+        return
+    with _progress() as progress:
+        report = operations.refresh(settings, opened, queries, progress)
+    alias = settings.opensearch.index
+    if report:
+        _show(_with_rate(report), summaries.migration_summary(report, alias), as_json)
+    else:
+        unchanged = {"index": alias, "codebook": opened.codebook, "sent": 0}
+        _show(unchanged, f"{alias} serves codebook {opened.codebook} already: nothing to do", as_json)
+
+
+@app.command()
+def rollback(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    queries: QueryFile = None,
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Move the alias back to the index before the last refresh, with all that was written since.
+
+    Example: `genrecall index rollback`
+    """
+    from index_mappings import operations, summaries
+
+    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    with _progress() as progress:
+        report = operations.rollback(settings, queries, progress)
+    _show(_with_rate(report), summaries.migration_summary(report, settings.opensearch.index), as_json)
+
+
+@app.command()
+def sync(
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    assignments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Parquet of item_id and codes: SIDs of this codebook that go before the bundle's."
+        ),
+    ] = None,
+    every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Update the serving index from the catalogue: items added, changed, removed, and SIDs that moved.
+
+    Writes only what differs, and never over a concurrent write. The inference server assigns SIDs to new items that the
+    bundle lacks.
+
+    Example: `genrecall index sync --every 600`
+    """
+    from genrecall.errors import UserError
+    from genrecall.progress import console
+    from index_mappings import operations, summaries
+
+    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+
+    def run() -> "SyncReport":
+        opened = open_bundle(settings.run.bundles_dir, bundle)  # `current` may be another one in the next run
+        with _progress() as progress:
+            return operations.sync(settings, opened, assignments, progress)
+
+    for report in operations.repeat(run, every) if every else (run(),):
+        if isinstance(report, UserError):
+            console.print(f"error: {report}")
+        elif as_json:
+            print_json(asdict(report), indent=None)  # a line a run
+        else:
+            print(summaries.sync_summary(report, operations.sync_rejects(settings)), flush=True)
+
+
+@contextmanager
+def _progress(description: str = "documents") -> "Iterator[Progress]":
+    """Messages and a bar on standard error."""
+    from genrecall.progress import Bars, console
+    from index_mappings.progress import Progress
+
+    with Bars() as bars:
+        task = bars.add_task(description, total=None)
+        yield Progress(console.print, lambda done, total: bars.update(task, completed=done, total=max(done, total)))
+
+
+def _show(value: Any, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        print(text, flush=True)
+
+
+def _with_rate(report: "LoadReport | MigrationReport") -> dict[str, Any]:
+    return {**asdict(report), "per_second": round(report.per_second, 1)}

@@ -11,7 +11,7 @@ from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, prin
 if TYPE_CHECKING:
     from genrecall.local_node.node import Node
 
-app = typer.Typer(help="Start, stop and look at a local OpenSearch node, without containers.", no_args_is_help=True)
+app = typer.Typer(help="Start, stop and inspect a local OpenSearch node, without containers.", no_args_is_help=True)
 
 Port = Annotated[
     int | None, typer.Option(help="HTTP port; the transport takes the one 100 above.", show_default="9200")

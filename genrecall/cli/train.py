@@ -27,26 +27,10 @@ def train(
 
     Example: `genrecall train -c demo run.seed=7`
     """
-    from genrecall.errors import UserError
-
     settings = read_config(config, overrides)
-    if fresh:
-        import shutil
+    from genrecall.evaluation.training import train_run
 
-        shutil.rmtree(settings.run.dir / "train", ignore_errors=True)
-
-    from genrecall.data.readers import read_dataset
-    from genrecall.evaluation import score_dev
-    from trainer.pipeline import train as run
-
-    dataset = read_dataset(settings.data, settings.run.dir / "rejects.jsonl")
-    if not dataset.items.num_rows:
-        raise UserError("the dataset has no items: nothing to train on")
-    from genrecall.data.splits import training_split
-
-    split = training_split(dataset, settings)
-    score = score_dev(dataset, split, settings)
-    bundle = run(settings, dataset, split, settings.run.codebook, score)
+    bundle = train_run(settings, fresh)
     if as_json:
         print_json({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]})
         return

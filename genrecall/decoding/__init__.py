@@ -10,6 +10,18 @@ training). Around it: `generator` puts the parts together, `config` reads the fo
 search and scoring as functions of tensors, for ONNX and TensorRT.
 """
 
-from genrecall.decoding.generator import GeneratedSids, Generator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genrecall.decoding.generator import GeneratedSids, Generator
 
 __all__ = ["GeneratedSids", "Generator"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads torch at first use: the frontend processes of a server need the request tokenizer alone."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from genrecall.decoding import generator
+
+    return getattr(generator, name)

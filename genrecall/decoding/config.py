@@ -10,16 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor
 
 from genrecall import files
-from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.user import UserConfig
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genrecall.decoding.heads import Normalizer
 
 CONFIG, WEIGHTS, ENCODER = "config.json", "model.safetensors", "encoder"
 MARKERS = ("item", "query")

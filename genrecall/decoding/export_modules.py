@@ -26,7 +26,7 @@ from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedProm
 from genrecall.decoding.score import CHUNK, SidTree, score
 from genrecall.decoding.search import DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
-from genrecall.decoding.user import Users
+from genrecall.decoding.user_prefix import Users
 from genrecall.sid import LEVELS, SidSpace
 
 Arrays = dict[str, np.ndarray]

@@ -25,7 +25,8 @@ from genrecall.decoding.score import CHUNK, SidTree, score
 from genrecall.decoding.search import MIN_VALID_SCORE, Beams, DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, choose
 from genrecall.decoding.text_encoder import TextEncoder
-from genrecall.decoding.user import User, UserConfig, UserPrefix, Users, select
+from genrecall.decoding.user import User, UserConfig
+from genrecall.decoding.user_prefix import UserPrefix, Users, select
 from genrecall.errors import UserError
 from genrecall.sid import LEVELS, SidSpace
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.text_encoder import TextEncoder
-from genrecall.decoding.user import UserPrefix, Users
+from genrecall.decoding.user_prefix import UserPrefix, Users
 from genrecall.sid import LEVELS
 
 

@@ -1,7 +1,7 @@
-"""Evaluation: runs channels over queries, fuses them, measures against judgments, tests differences, draws.
+"""Evaluation: runs channels over queries, fuses them, measures against judgments, tests differences.
 
-The way of a figure: `catalogue` (channels) -> `protocol` (regimes, folds, runs on disk) -> `results` (what is
-compared) -> `report` (tables and words). `score_dev` is what training asks to choose between two codebooks.
+The way of a figure: `collection` (channels) -> `protocol` (regimes, folds, runs on disk) -> `results` (what is
+compared) -> `genrecall.reports`. Training chooses between two codebooks by `score_dev`.
 """
 
 from genrecall.evaluation.selection import Score, score_dev

@@ -7,7 +7,7 @@ Owns only retrieval. The adapted k-NN is `knn` with an adapter's vectors (`adapt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import bm25s
 import numpy as np
@@ -19,23 +19,14 @@ from genrecall.evaluation.runs import EMPTY, Channel, Run, ranking, top
 from genrecall.expansion import SidItems
 from genrecall.sid import SidSpace
 
+if TYPE_CHECKING:
+    from genrecall.decoding import GeneratedSids
+
 BATCH = 64  # queries a call
 
+Generate = Callable[[list[str], int], "GeneratedSids"]
+"""(texts, k) -> their SIDs: `genrecall.decoding.Generator.generate`."""
 
-class GeneratedSids(Protocol):
-    """What a generator returns for B queries and k SIDs (`genrecall.decoding.Generator.generate`)."""
-
-    @property
-    def codes(self) -> np.ndarray: ...  # int32 [B, k, 3]
-
-    @property
-    def scores(self) -> np.ndarray: ...  # float32 [B, k], log-probabilities, descending
-
-    @property
-    def valid(self) -> np.ndarray: ...  # bool [B, k]; False where fewer than k SIDs exist
-
-
-Generate = Callable[[list[str], int], GeneratedSids]
 Vectors = Callable[[list[str]], np.ndarray]
 """Texts -> float32 [n, dim], unit norm."""
 

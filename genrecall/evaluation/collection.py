@@ -24,6 +24,14 @@ from genrecall.records import Dataset, Split, relevant
 
 
 @dataclass(frozen=True)
+class SyntheticQueries:
+    """Queries made from items. texts: [n]; items: int64 [n], the row of the item of each."""
+
+    texts: list[str]
+    items: np.ndarray
+
+
+@dataclass(frozen=True)
 class Collection:
     """Items and queries of a dataset with their vectors.
 
@@ -43,21 +51,21 @@ class Collection:
     bm25: Channel
 
     @classmethod
-    def of(cls, dataset: Dataset, config: Config, synthetic: tuple[list[str], np.ndarray] | None = None) -> Collection:
+    def of(cls, dataset: Dataset, config: Config, synthetic: SyntheticQueries | None = None) -> Collection:
         """Embed (through the cache) and index. BM25 reads the fields of the BM25 of a node, without boosts.
 
-        synthetic: (texts, rows of their items), queries that the generator learns from too.
+        synthetic: queries that the generator learns from too.
         """
         fields = [field.partition("^")[0] for field in config.opensearch.bm25_fields]
-        texts, rows = synthetic or ([], np.empty(0, dtype=np.int64))
-        queries = [*dataset.queries["text"].to_pylist(), *texts]
+        synthetic = synthetic or SyntheticQueries([], np.empty(0, dtype=np.int64))
+        queries = [*dataset.queries["text"].to_pylist(), *synthetic.texts]
         return cls(
             config=config,
             dataset=dataset,
             item_ids=dataset.items["item_id"].to_pylist(),
             item_vectors=embed(item_text(dataset.items), config.encoder, config.run.cache_dir),
             query_vectors=embed(queries, config.encoder, config.run.cache_dir),
-            synthetic=Positives(np.arange(len(dataset.queries), len(queries)), rows),
+            synthetic=Positives(np.arange(len(dataset.queries), len(queries)), synthetic.items),
             bm25=channels_offline.bm25(dataset.items, fields, config.evaluation.bm25),
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config import Config
 from genrecall.decoding import Generator
-from genrecall.evaluation.collection import Collection
+from genrecall.evaluation.collection import Collection, SyntheticQueries
 from genrecall.evaluation.protocol import FoldChannels
 from genrecall.evaluation.selection import score_dev
 from genrecall.records import Dataset, Split
@@ -23,13 +23,13 @@ from trainer.behaviour import behaviour_of
 from trainer.generator.examples import examples_of
 
 
-def synthetic_queries(dataset: Dataset, config: Config) -> tuple[list[str], np.ndarray]:
-    """The synthetic queries that the generator learns from and the item row of each: the adapter gets them too."""
+def synthetic_queries(dataset: Dataset, config: Config) -> SyntheticQueries:
+    """Those that the generator learns from: the adapter gets them too."""
     rows = np.arange(dataset.items.num_rows)
     none = dataset.judgments.slice(0, 0)
     made = examples_of(dataset.items, rows, none, dataset.queries, config.generator.sampling, config.run.seed)
     first, end = made.groups["synthetic"]
-    return made.texts[first:end], made.sid[made.start[first:end]]
+    return SyntheticQueries(made.texts[first:end], made.sid[made.start[first:end]])
 
 
 def train_fold(dataset: Dataset, split: Split, config: Config) -> Bundle:

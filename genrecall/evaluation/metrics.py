@@ -27,11 +27,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
-
 
 class Evaluator:
     """The judgments of some queries, ready to measure many runs.

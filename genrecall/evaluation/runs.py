@@ -1,6 +1,6 @@
 """A run: the ranked items of each query, in memory and as a TREC file.
 
-Owns the shape and what is done to a single list (cut, remove known items). Fusing several belongs to `fusion`,
+Owns the shape and what is done to a single list (remove known items, cut). Fusing several belongs to `fusion`,
 measuring to `metrics`.
 """
 
@@ -34,10 +34,6 @@ EMPTY = Ranking(np.empty(0, dtype=object), np.empty(0, dtype=np.float32))
 
 def ranking(item_ids: np.ndarray, scores: np.ndarray) -> Ranking:
     return Ranking(np.asarray(item_ids, dtype=object), np.asarray(scores, dtype=np.float32))
-
-
-def cut(run: Run, depth: int) -> Run:
-    return {query_id: Ranking(r.item_ids[:depth], r.scores[:depth]) for query_id, r in run.items()}
 
 
 def without(run: Run, known: Mapping[str, set[str]], depth: int) -> Run:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genrecall.config import Config
-from genrecall.evaluation.channels_offline import GeneratedSids, knn
+from genrecall.evaluation.channels_offline import knn
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.fusion import recall, rrf, union
 from genrecall.evaluation.metrics import Evaluator
@@ -17,12 +17,10 @@ from genrecall.evaluation.protocol import retrieve
 from genrecall.evaluation.results import BM25, GENERATIVE, KNN
 from genrecall.records import Dataset, Split
 
+if TYPE_CHECKING:
+    from genrecall.decoding import Generator
 
-class Generator(Protocol):
-    def generate(self, texts: list[str], k: int) -> GeneratedSids: ...
-
-
-Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
+Score = Callable[["Generator", list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries; {} where there are none."""
 
 

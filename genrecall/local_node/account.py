@@ -14,7 +14,7 @@ from genrecall.errors import UserError
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the node. `switch` tells whether that is someone else than the caller."""
+    """The account that runs the node. `switch`: it is not the caller's."""
 
     name: str
     uid: int
@@ -38,7 +38,7 @@ class Account:
 
 
 def node_account(user: str) -> Account:
-    """The caller, or the plain account `user` when the caller is root. UserError when there is none such."""
+    """The caller, or the plain account `user` when the caller is root. UserError when it does not exist."""
     if os.geteuid() != 0:
         return Account(pwd.getpwuid(os.geteuid()).pw_name, os.geteuid(), os.getegid(), switch=False)
     try:

@@ -39,7 +39,7 @@ class Artifact:
 def fetch(artifact: Artifact, folder: Path, console: Console) -> Path:
     """`folder/<file>` with the recorded sha256, downloaded when it is not there.
 
-    A file put there by hand is as good, so a machine without Maven or network can be served. Raises UserError when
+    A file put there by hand is used too, for machines without Maven or network. Raises UserError when
     Maven is missing or fails, or the sha256 differs (the file is then not kept).
     """
     target = folder / artifact.file

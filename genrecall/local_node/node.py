@@ -1,4 +1,4 @@
-"""Start, stop and look at real OpenSearch nodes on this machine, without containers.
+"""Start, stop and inspect real OpenSearch nodes on this machine, without containers.
 
 Owns the folder of a node, `nodes/<port>` (settings, logs, data, and `node.json`: what runs, from what), and the order
 of the steps. Several nodes live side by side, one a port. What a node is made of belongs to `distribution`, the process

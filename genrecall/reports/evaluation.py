@@ -58,28 +58,24 @@ def added(regime: Mapping[str, Any], measures: Iterable[str]) -> list[dict[str, 
 
 
 def verdict(evaluation: Mapping[str, Any]) -> list[str]:
-    """Does the generative channel help? A line a regime, one on the control; each with its interval."""
-    note = simulated(evaluation)
-    regimes = {name: regime for name, regime in evaluation["regimes"].items() if name in QUERIES}
-    of = {
-        (row["against"], name): _finding(row)
-        for name, regime in regimes.items()
-        for row in added(regime, [plots.MEASURE])
-    }
-    lines = [
-        f"On {QUERIES[name]} the generative channel {of[BASE, name]} to BM25 + k-NN{note}"
-        for name in regimes
-        if (BASE, name) in of
-    ]
-    control = "; ".join(f"{of[CONTROL, name]} on {QUERIES[name]}" for name in regimes if (CONTROL, name) in of)
-    what = "BM25 + adapted k-NN: the generator's training data spent on k-NN instead"
-    return lines + ([f"Against the control ({what}), it {control}{note}"] if control else [])
+    """Does the generative channel help? A line a regime, then one on the control; each figure with its interval."""
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {BASE: {}, CONTROL: {}}
+    for name, regime in evaluation["regimes"].items():
+        for row in added(regime, [plots.MEASURE]):
+            rows.setdefault(row["against"], {})[QUERIES.get(name, f"{name} queries")] = row
+    lines = [f"On {of} the generative channel {_effect(row, 'BM25 + k-NN')}" for of, row in rows[BASE].items()]
+    control = "; ".join(f"on {of} the channel {_effect(row, 'it')}" for of, row in rows[CONTROL].items())
+    if control:
+        lines.append(f"Control (BM25 + adapted k-NN: the training data of the generator spent on k-NN): {control}")
+    return [line + simulated(evaluation) for line in lines]
 
 
-def _finding(row: Mapping[str, Any]) -> str:
-    word = "adds" if row["low"] > 0 else "hurts:" if row["high"] < 0 else "makes no certain change:"
+def _effect(row: Mapping[str, Any], system: str) -> str:
     mean, _, bounds = points(row).partition(" ")
-    return f"{word} {mean} points of {row['measure']} {bounds}"
+    figure = f"{mean} points of {row['measure']} {bounds}"
+    if row["low"] > 0:
+        return f"adds {figure} to {system}"
+    return f"hurts {system}: {figure}" if row["high"] < 0 else f"makes no certain change to {system}: {figure}"
 
 
 def summary(evaluation: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def plain(text: object) -> Markdown:
     line = re.sub(r"\s+", " ", "-" if text is None else str(text))
     line = re.sub(r"&(?=[#\w]+;)", "&amp;", line).replace("<", "&lt;")
     line = re.sub(r"^ ?>", "&gt;", line)  # a quote only where a line begins with it
-    return Markdown(re.sub(r"([\\`*_\[\]~#|])", r"\\\1", line))
+    return Markdown(re.sub(r"([\\`*\[\]~#|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line))  # `_` in a word is text
 
 
 def code(text: object) -> Markdown:

@@ -8,8 +8,8 @@ A refresh and a rollback are both such a migration; they differ in where reading
     finish    clauses ask in one codebook again; indices beyond those to keep are deleted
 
 Killed at any of them, the same call goes on from the last note. Writers are refused (403, `cluster_block_exception`)
-from the block to the move, some tenths of a second: it is what makes "nothing is lost" exact. A document's `_version`
-begins anew in the target.
+from the block to the move, some tenths of a second, so that no write is lost. A document's `_version` starts from 1 in
+the target.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class AliasMigration:
         wanted = set(changes.ids(client, source))
         have = set(changes.ids(client, target))
         self._bulk([Document(id, "", "delete") for id in sorted(have - wanted)])
-        missing = sorted(wanted - have)  # somebody deleted in the target
+        missing = sorted(wanted - have)  # deleted in the target by others
         for first in range(0, len(missing), self._section.bulk.docs):
             self._send(self._of_source(missing[first : first + self._section.bulk.docs]))
         client.indices.refresh(index=target)

@@ -295,7 +295,7 @@ def _check_uuids(client: OpenSearch, lease: JobLease) -> None:
     for index, uuid in lease.state["uuids"].items():
         if not client.indices.exists(index=index) or uuid_of(client, index) != uuid:
             raise UserError(
-                f"index {index!r} was deleted or made anew since the {lease.state['kind']} began: give it up by "
+                f"index {index!r} was deleted or recreated since the {lease.state['kind']} began: give it up by "
                 "`genrecall index refresh --abandon` and begin again"
             )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genrecall.bundle import Bundle
-from genrecall.decoding import GeneratedSids
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.engines.users import UserResolver
+
+if TYPE_CHECKING:
+    from genrecall.decoding import GeneratedSids
 
 
 class Engine(ABC):

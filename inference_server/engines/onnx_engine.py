@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from genrecall import bundle as bundles
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids
-from genrecall.decoding.export_modules import Arrays, ModuleInputs
+from genrecall.decoding.export_modules import Arrays
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
-from inference_server.engines.base import Engine
+from inference_server.engines.exported import ExportedEngine
 
 
-class OnnxEngine(Engine):
+class OnnxEngine(ExportedEngine["Session"]):
     """Loads what `genrecall export --format onnx` attached to the bundle.
 
     Args:
@@ -30,24 +29,20 @@ class OnnxEngine(Engine):
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", threads: int = 0) -> None:
-        attached = f"onnx/{dtype}"
-        bundles.attached(bundle, attached)
-        self._inputs = ModuleInputs.load(bundle.generator_dir, bundle.space)
-        super().__init__(bundle, self._inputs.request_tokenizer)
         provider, number = _provider(device)
-        folder = bundle.path / attached
-        self._search = Session(folder / "search.onnx", provider, number, threads, self._inputs.of_codebook)
-        self._score = Session(folder / "score.onnx", provider, number, threads, self._inputs.of_codebook)
+
+        def open_session(path: Path, tables: Arrays) -> Session:
+            return Session(path.with_suffix(".onnx"), provider, number, threads, tables)
+
+        super().__init__(bundle, f"onnx/{dtype}", open_session)
         self.name = f"onnx-{'cpu' if provider == CPU else f'cuda:{number}'}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        sid, score = self._search.run({**self._inputs.prompts(prompts), "beams": np.arange(beams)})
+        sid, score = self._search.run(self._search_inputs(prompts, width))
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        prompts = self._inputs.prompts([prompt])
-        return np.concatenate([self._score.run({**prompts, **tree})[0] for tree in self._inputs.trees(rows)])
+        return np.concatenate([self._score.run(inputs)[0] for inputs in self._score_inputs(prompt, rows)])
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrecall import bundle as bundles
 from genrecall import tensorrt
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids
-from genrecall.decoding.export_modules import Arrays, ModuleInputs
+from genrecall.decoding.export_modules import Arrays
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
-from inference_server.engines.base import Engine
+from inference_server.engines.exported import ExportedEngine
 
 
 def attachment(dtype: str) -> str:
@@ -29,35 +28,33 @@ def attachment(dtype: str) -> str:
     return f"tensorrt/{tensorrt.platform()}/{dtype}"
 
 
-class TensorRtEngine(Engine):
+class TensorRtEngine(ExportedEngine["_TrtSession"]):
     """Needs CUDA. dtype: of the export the engines were built from."""
 
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float16") -> None:
         if not torch.cuda.is_available() or device == "cpu":
             raise UserError("server.engine is 'tensorrt', which needs a CUDA device: use 'onnx' or 'torch' on a CPU")
-        attached = attachment(dtype)
-        bundles.attached(bundle, attached)
-        self._inputs = ModuleInputs.load(bundle.generator_dir, bundle.space)
-        super().__init__(bundle, self._inputs.request_tokenizer)
         where = torch.device("cuda" if device == "auto" else device)
-        self._search = _TrtSession(bundle.path / attached / "search.engine", where, self._inputs.of_codebook)
-        self._score = _TrtSession(bundle.path / attached / "score.engine", where, self._inputs.of_codebook)
+
+        def open_session(path: Path, tables: Arrays) -> _TrtSession:
+            return _TrtSession(path.with_suffix(".engine"), where, tables)
+
+        super().__init__(bundle, attachment(dtype), open_session)
         self.name = f"tensorrt-{where}-{dtype}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        inputs = self._inputs.prompts(prompts)
         rows = self._search.max_rows("ids")
+        inputs = self._search_inputs(prompts, width)
+        beams = inputs.pop("beams")
         parts = [
-            self._search.run({**{k: a[i : i + rows] for k, a in inputs.items()}, "beams": np.arange(beams)})
+            self._search.run({**{name: array[i : i + rows] for name, array in inputs.items()}, "beams": beams})
             for i in range(0, len(prompts), rows)
         ]
         sid, score = (np.concatenate([part[name] for part in parts]) for name in ("sid", "score"))
         return GeneratedSids.of(self.bundle.space, sid, score, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        prompts = self._inputs.prompts([prompt])
-        return np.concatenate([self._score.run({**prompts, **tree})["score"] for tree in self._inputs.trees(rows)])
+        return np.concatenate([self._score.run(inputs)["score"] for inputs in self._score_inputs(prompt, rows)])
 
 
 class _TrtSession:

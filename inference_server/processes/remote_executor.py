@@ -11,12 +11,11 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genrecall import bundle
-from genrecall.decoding import GeneratedSids
 from genrecall.decoding.config import CONFIG, GeneratorConfig
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from inference_server.batching.encode_workload import EncodeWorkloads, ItemTokenizer
@@ -28,6 +27,9 @@ from inference_server.processes import wire_pb2 as wire
 from inference_server.processes.codec import WORKLOADS, pack_work_item, unpack_failure, unpack_results
 from inference_server.processes.frames import FramedConnection
 from inference_server.telemetry.logs import event
+
+if TYPE_CHECKING:
+    from genrecall.decoding import GeneratedSids
 
 log = logging.getLogger(__name__)
 

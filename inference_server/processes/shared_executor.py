@@ -1,7 +1,7 @@
 """The executor of the engine process, shared by all frontends.
 
 An engine stays in memory for as long as a frontend may still send calls for it: each connection keeps the engines that
-its frontend was told about, until the frontend releases them or is gone.
+its frontend knows, until the frontend releases them or is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenTelemetry: one span per call, with `server.otel_endpoint`. Needs `pip install genrecall[tracing]`.
+"""OpenTelemetry: one span per call, with `server.otel_endpoint`. Needs the extra `tracing`.
 
 A call with a `traceparent` becomes part of that trace, and is sampled where its caller is.
 """
@@ -27,7 +27,7 @@ class Spans:
         if find_spec("opentelemetry") is None:
             raise UserError(
                 f"server.otel_endpoint is {endpoint!r}, but OpenTelemetry is not installed: "
-                "`pip install genrecall[tracing]`, or leave it out"
+                "pip install 'genrecall[tracing]', or leave it out"
             )
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

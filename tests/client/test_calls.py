@@ -69,8 +69,8 @@ def test_a_large_call_is_cut_by_the_server_s_limits_and_put_together(connect, li
     assert reply.timings["total"] == 4 * generates
     assert server.kinds().count("Describe") == 1
     # a new current codebook must not split an answer in two
-    asked = [request.codebook for request in server.requests if isinstance(request, pb.GenerateRequest)]
-    assert asked == ["", *["v1"] * (generates - 1)]
+    codebooks = [request.codebook for request in server.requests if isinstance(request, pb.GenerateRequest)]
+    assert codebooks == ["", *["v1"] * (generates - 1)]
 
 
 def test_a_single_text_is_one_call(connect):

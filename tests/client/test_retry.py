@@ -1,4 +1,4 @@
-"""Retries against a real server that fails as told."""
+"""Retries against a real server that fails as scripted."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -56,7 +56,7 @@ def test_simulating_without_a_checkout_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "simulation", None)  # as in an installed wheel
     for arguments in (("synthesize", "--out", tmp_path / "shop"), ("simulate", tmp_path, "--out", tmp_path / "logs")):
         assert run(monkeypatch, *arguments) == 2
-        assert "belong to the source checkout" in capsys.readouterr().err
+        assert "runs in a checkout only" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_code_2_and_a_remedy(

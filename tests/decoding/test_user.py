@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from genrecall.decoding.config import GeneratorConfig
 from genrecall.decoding.request_tokenizer import RequestTokenizer, user_tokens
-from genrecall.decoding.user import User, UserConfig, UserPrefix, Users, select
+from genrecall.decoding.user import User, UserConfig
+from genrecall.decoding.user_prefix import UserPrefix, Users, select
 from tests.decoding.models import random_space
 
 SPACE = random_space(3, (3, 4, 5), 12)

@@ -14,7 +14,7 @@ from genrecall.config import Config, load
 from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
-from tests.e2e.commands import CONFIG, genrecall
+from tests.e2e.commands import CONFIG, folders, genrecall
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 ALIAS, INDEX = "ingest", "ingest-v1"
@@ -71,11 +71,8 @@ def path_of(product: dict) -> list[str]:
 def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     work = tmp_path_factory.mktemp("ingest")
     overrides = [
-        f"data.folder={work / 'shop'}",
-        f"run.runs_dir={work / 'runs'}",
-        f"run.bundles_dir={work / 'bundles'}",
+        *folders(work, plugin_node.url),
         "quantizer.candidates=[hierarchical]",
-        f"opensearch.url={plugin_node.url}",
         f"opensearch.index={ALIAS}",
     ]
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")

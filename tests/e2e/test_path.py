@@ -19,7 +19,7 @@ from genrecall.config import Config, load
 from genrecall.evaluation.folds_node import plugin_endpoint
 from genrecall.evaluation.server_process import inference_server
 from genrecall.sid import Sid
-from tests.e2e.commands import CONFIG, genrecall
+from tests.e2e.commands import CONFIG, folders, genrecall
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 QUERY = "red shoes"
@@ -51,10 +51,7 @@ def generative(**options: object) -> dict:
 def path(plugin_node, tmp_path_factory) -> Iterator[Built]:
     work = tmp_path_factory.mktemp("path")
     overrides = [
-        f"data.folder={work / 'shop'}",
-        f"run.runs_dir={work / 'runs'}",
-        f"run.bundles_dir={work / 'bundles'}",
-        f"opensearch.url={plugin_node.url}",
+        *folders(work, plugin_node.url),
         "opensearch.index=e2e",
     ]
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")

@@ -30,7 +30,7 @@ from index_mappings.alias import aliased
 from index_mappings.compose.composer import Composer
 from index_mappings.index_settings import put_settings
 from index_mappings.lease import JobLease
-from tests.e2e.commands import CONFIG, genrecall
+from tests.e2e.commands import CONFIG, folders, genrecall
 from tests.e2e.live import Searches, Writer, everything, plain, table
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
@@ -79,12 +79,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(plugin_node, tmp_path_factory) -> Iterator[Shop]:
     work = tmp_path_factory.mktemp("live")
-    overrides = [
-        f"data.folder={work / 'shop'}",
-        f"run.runs_dir={work / 'runs'}",
-        f"run.bundles_dir={work / 'bundles'}",
-        f"opensearch.url={plugin_node.url}",
-    ]
+    overrides = folders(work, plugin_node.url)
     genrecall("data", "synthesize", "--items", 1000, "--out", work / "shop")
     lacking = other_catalogue(work / "shop", work / "other")
     genrecall("train", "-c", CONFIG, *overrides, *LEAN, "run.codebook=v1", "generator.encoder.stage.steps=20")
@@ -124,8 +119,8 @@ def test_the_alias_moves_there_and_back_under_load_without_a_wrong_answer_or_a_l
                     if phase in ("refresh", "rollback"):
                         named = ["--bundle", "v2"] if phase == "refresh" else []
                         more = f"opensearch.refresh.endpoint={shop.endpoint}"
-                        told = genrecall("index", phase, "-c", CONFIG, "--json", *named, *overrides, more)
-                        reports[phase] = json.loads(told)
+                        output = genrecall("index", phase, "-c", CONFIG, "--json", *named, *overrides, more)
+                        reports[phase] = json.loads(output)
                     time.sleep(3)
                 stopped[phase], writer.refused = max(writer.refused, default=0.0), []
                 assert aliased(client, section.index) == [f"live-{codebook}"]
@@ -184,14 +179,14 @@ def test_while_the_server_lacks_the_new_bundle_the_alias_stays_and_once_it_has_i
         assert {id: plain(source) for id, source in found.items()} == writer.documents
 
 
-def test_items_that_the_bundle_lacks_are_placed_by_the_server_and_recalled_and_those_it_has_more_are_told(shop):
+def test_items_that_the_bundle_lacks_are_placed_by_the_server_and_recalled_and_those_it_has_more_are_reported(shop):
     client, terms = shop.client, shop.terms("v2")
     with shop.indexed("placed") as (overrides, _):
         more = ["opensearch.refresh.drain_timeout_s=0", f"opensearch.refresh.endpoint={shop.endpoint}"]
-        told = genrecall("index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *more)
-        assert f"  {len(shop.lacking)} documents are not in the bundle\n" in told
-        assert f"  {NEW} items of the bundle are not in the index\n" in told
-        assert "; 0 without SID\n" in told
+        output = genrecall("index", "refresh", "-c", CONFIG, "--bundle", "v2", *overrides, *more)
+        assert f"  {len(shop.lacking)} documents are not in the bundle\n" in output
+        assert f"  {NEW} items of the bundle are not in the index\n" in output
+        assert "; 0 without SID\n" in output
         found = everything(client, "placed")
         assert all(source["sid"] == terms[id] for id, source in found.items() if id in terms)
         lacking = {id: found[id] for id in shop.lacking}

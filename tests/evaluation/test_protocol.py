@@ -101,7 +101,7 @@ def test_recurring_queries_never_list_what_training_knows() -> None:
     runs = retrieve(shop(), split, {"all": channel}, depth=30)
     for query, r in runs["all"].items():
         assert not known.get(query, set()) & set(r.item_ids)
-        assert len(r.item_ids) == 30  # asked deeper, so taking items out leaves enough
+        assert len(r.item_ids) == 30  # retrieved deeper, so that enough are left
 
 
 def test_only_dev_and_test_queries_are_asked() -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrecall.evaluation.runs import EMPTY, cut, ranking, read_trec, top, without, write_trec
+from genrecall.evaluation.runs import EMPTY, ranking, read_trec, top, without, write_trec
 from tests.evaluation.shop import run_of
 
 IDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=8)
@@ -24,10 +24,6 @@ def test_known_items_are_taken_out_before_the_cut() -> None:
     run = without(run_of(q1="a b c d", q2="a b"), {"q1": {"a", "c"}}, depth=2)
     assert run["q1"].item_ids.tolist() == ["b", "d"]
     assert run["q2"].item_ids.tolist() == ["a", "b"]
-
-
-def test_cut_keeps_the_head() -> None:
-    assert cut(run_of(q1="a b c"), 2)["q1"].item_ids.tolist() == ["a", "b"]
 
 
 @settings(max_examples=25)

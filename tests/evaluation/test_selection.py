@@ -27,10 +27,10 @@ class Oracle:
     """Knows the SID of a query, or answers with another kind's."""
 
     right: bool = True
-    asked: tuple[str, ...] = ()
+    generated_for: tuple[str, ...] = ()
 
     def generate(self, texts: list[str], k: int) -> Answer:
-        self.asked += tuple(texts)
+        self.generated_for += tuple(texts)
         words = [text.split() for text in texts]
         kinds = [KINDS.index(kind) if self.right else (KINDS.index(kind) + 1) % 4 for _, kind in words]
         codes = np.array([[[kind, COLOURS.index(w[0]), 0]] for kind, w in zip(kinds, words, strict=True)])
@@ -60,8 +60,8 @@ def test_only_dev_queries_are_asked(config: Config) -> None:
     split = splits(dataset, "unseen", 4, 1.0, seed=1)[0]
     score(dataset, config, oracle)
     text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
-    assert set(oracle.asked) == {text[q] for q in split.dev["query_id"].to_pylist()}
-    assert not set(oracle.asked) & {text[q] for q in split.test["query_id"].to_pylist()}
+    assert set(oracle.generated_for) == {text[q] for q in split.dev["query_id"].to_pylist()}
+    assert not set(oracle.generated_for) & {text[q] for q in split.test["query_id"].to_pylist()}
 
 
 def test_without_dev_queries_there_is_nothing_to_choose_by(config: Config) -> None:

@@ -32,9 +32,11 @@ def connected(endpoint: str, *options: tuple[str, int]) -> Iterator[GenerativeRe
         yield GenerativeRecallStub(channel)
 
 
-def send(stub: GenerativeRecallStub, count: int, asked: pb.GenerateRequest, timeout_s: float = PATIENCE_S) -> list[Any]:
+def send(
+    stub: GenerativeRecallStub, count: int, request: pb.GenerateRequest, timeout_s: float = PATIENCE_S
+) -> list[Any]:
     """`count` calls at once, not waited for."""
-    return [stub.Generate.future(asked, timeout=timeout_s) for _ in range(count)]
+    return [stub.Generate.future(request, timeout=timeout_s) for _ in range(count)]
 
 
 def codes(calls: Iterable[Any]) -> Counter[grpc.StatusCode]:

@@ -1,4 +1,4 @@
-"""`genrecall serve` as a process of its own: started, asked, signalled, ended."""
+"""`genrecall serve` as a process of its own: started, called, signalled, stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATIENCE_S = 30.0  # deadline of calls that must be answered: far above what the
 
 @dataclass(frozen=True)
 class Server:
-    """A server that said it is ready."""
+    """A server that is ready."""
 
     process: subprocess.Popen[str]
     port: int
@@ -86,8 +86,8 @@ def start(bundles: Path, log: Path, *overrides: str, env: Mapping[str, str] | No
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], START_S)
     line = process.stdout.readline() if readable else ""
-    told = json.loads(line or "{}")
-    server = Server(process, told.get("port", 0), told.get("metrics_port"), log)
+    ready = json.loads(line or "{}")
+    server = Server(process, ready.get("port", 0), ready.get("metrics_port"), log)
     if not line:
         server.end()
         raise AssertionError(f"the server did not start:\n{server.stderr}")

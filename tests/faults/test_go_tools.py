@@ -1,4 +1,4 @@
-"""Tools are built once, and what is missing is said. The Go here is a script that notes each of its builds."""
+"""Tools are built once, and what is missing is reported. The Go here is a script that notes each of its builds."""
 
 from __future__ import annotations
 

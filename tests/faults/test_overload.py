@@ -31,7 +31,7 @@ def test_a_full_queue_refuses_at_once_answers_what_it_accepted_and_stays_small(s
             assert seen[OK] + seen[REFUSED] == BURST
             assert seen[REFUSED] > BURST / 2
             refused = [dict(call.trailing_metadata()) for call in calls if call.code() is REFUSED]
-            assert min(int(told["grpc-retry-pushback-ms"]) for told in refused) >= MIN_PUSHBACK_MS
+            assert min(int(metadata["grpc-retry-pushback-ms"]) for metadata in refused) >= MIN_PUSHBACK_MS
             timings = [call.result().timings for call in calls if call.code() is OK]
             slowest_ms = max(t.encode_ms + t.search_ms for t in timings)
             assert max(t.queue_ms for t in timings) <= 2 * (MAX_PENDING + 1) * slowest_ms

@@ -1,4 +1,4 @@
-"""The process is killed, asked to stop, frozen; its clock jumps."""
+"""The process is killed, terminated, frozen; its clock jumps."""
 
 from __future__ import annotations
 

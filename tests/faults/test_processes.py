@@ -110,13 +110,13 @@ def _asked(stub: GenerativeRecallStub, root: Path) -> list[Any]:
     score = pb.ScoreRequest(codebook="v1", query=pb.Query(text="red shoe", user=user), codes=wanted)
     items = [pb.Item(title="acme red shoe", category=["home", "shoe"], brand="acme"), pb.Item(title="حذاء")]
     encoded = stub.Encode(pb.EncodeRequest(codebook="v1", items=items), timeout=PATIENCE_S)
-    told = stub.Describe(pb.DescribeRequest(), timeout=PATIENCE_S)
+    description = stub.Describe(pb.DescribeRequest(), timeout=PATIENCE_S)
     return [
         [(list(one.codes), list(one.scores)) for one in found.results],
         list(stub.Score(score, timeout=PATIENCE_S).scores),
         list(encoded.codes),
-        [(one.codebook, one.model, one.sids, one.engine) for one in told.codebooks],
-        (told.current_codebook, told.limits),
+        [(one.codebook, one.model, one.sids, one.engine) for one in description.codebooks],
+        (description.current_codebook, description.limits),
         _refused(stub, pb.GenerateRequest(queries=[pb.Query(text="red")] * 5)),
         _refused(stub, pb.GenerateRequest(queries=LIGHT.queries, codebook="v9")),
         _refused(stub, LIGHT, timeout_s=0),
@@ -125,9 +125,9 @@ def _asked(stub: GenerativeRecallStub, root: Path) -> list[Any]:
 
 
 def _refused(
-    stub: GenerativeRecallStub, asked: pb.GenerateRequest, timeout_s: float = PATIENCE_S
+    stub: GenerativeRecallStub, request: pb.GenerateRequest, timeout_s: float = PATIENCE_S
 ) -> tuple[object, str]:
-    call = stub.Generate.future(asked, timeout=timeout_s)
+    call = stub.Generate.future(request, timeout=timeout_s)
     return call.code(), "" if call.code() is LATE else call.details()
 
 

@@ -35,8 +35,10 @@ class Toxiproxy:
             self.call("DELETE", "/proxies/faults")
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        asked = urllib.request.Request(self.url + path, method=method, data=json.dumps(body).encode() if body else None)
-        with _OPENER.open(asked, timeout=START_S) as answer:
+        request = urllib.request.Request(
+            self.url + path, method=method, data=json.dumps(body).encode() if body else None
+        )
+        with _OPENER.open(request, timeout=START_S) as answer:
             return json.loads(answer.read() or "null")
 
 

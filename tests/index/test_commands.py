@@ -98,9 +98,9 @@ def test_sync_follows_catalogue_and_assignments(run, section: OpenSearchSection,
     items.write_text("\n".join(json.dumps(row) for row in [*rows[:19], {"item_id": "NEW", "title": "a new lamp"}]))
     moved = bundle.assignments_table(["B0004", "B0005"], np.array([[0, 0, 0], [1, 1, 1]]))
     pq.write_table(moved, tmp_path / "moved.parquet")
-    told = run("sync", alone, "--assignments", str(tmp_path / "moved.parquet"))
-    assert "20 documents compared" in told
-    assert "1 added, 1 changed, 2 with another SID, 1 deleted" in told
+    output = run("sync", alone, "--assignments", str(tmp_path / "moved.parquet"))
+    assert "20 documents compared" in output
+    assert "1 added, 1 changed, 2 with another SID, 1 deleted" in output
     client = connect(section)
     assert client.get(index=section.index, id="B0004")["_source"]["sid"] == "v1/0/0/0"
     assert client.get(index=section.index, id="B0003")["_source"]["title"] == "something else"
@@ -109,26 +109,22 @@ def test_sync_follows_catalogue_and_assignments(run, section: OpenSearchSection,
 
 def test_assignments_that_the_codebook_lacks_are_refused(run, tmp_path: Path):
     pq.write_table(bundle.assignments_table(["B0004"], np.array([[9, 9, 9]])), tmp_path / "moved.parquet")
-    with pytest.raises(UserError, match=r"1 SIDs are none of codebook 'v1', such as \[9, 9, 9\] of 'B0004'"):
+    with pytest.raises(UserError, match=r"1 SIDs are not in codebook 'v1', such as \[9, 9, 9\] of 'B0004'"):
         run("sync", "opensearch.refresh.endpoint=null", "--assignments", str(tmp_path / "moved.parquet"))
 
 
 @pytest.mark.slow
-def test_refresh_and_rollback_tell_what_they_did(run, section: OpenSearchSection, tmp_path: Path):
-    changes = (
-        "endpoint=null",
-        "drain_timeout_s=0",
-        "max_without_sid=0.2",
-        "sample_queries=0",
-    )  # no server is there to answer
+def test_refresh_and_rollback_report_what_they_did(run, section: OpenSearchSection, tmp_path: Path):
+    # without an inference server
+    changes = ("endpoint=null", "drain_timeout_s=0", "max_without_sid=0.2", "sample_queries=0")
     quick = [f"opensearch.refresh.{change}" for change in changes]
     run("load")
     publish(tmp_path / "bundles", "v2", [f"B{i:04}" for i in range(20)][::-1])
     planned = run("refresh", *quick, "--dry-run")
     assert f"would build {section.index}-v2 from {section.index}-v1" in planned
-    told = run("refresh", *quick)
-    assert f"{section.index} now points to {section.index}-v2, before to {section.index}-v1" in told
-    assert "20 documents sent" in told
+    output = run("refresh", *quick)
+    assert f"{section.index} now points to {section.index}-v2, before to {section.index}-v1" in output
+    assert "20 documents sent" in output
     assert "serves codebook v2 already: nothing to do" in run("refresh", *quick)
     assert f"now points to {section.index}-v1" in run("rollback", *quick, "--queries", str(queries(tmp_path)))
     assert "no move of" in run("refresh", "--abandon")

@@ -93,7 +93,7 @@ def test_an_index_in_the_place_of_the_alias_is_refused(client: OpenSearch, secti
         create(client, taken, META, 8)
 
 
-def test_no_cluster_is_told_with_the_remedy():
+def test_no_cluster_is_reported_with_the_remedy():
     section = OpenSearchSection(url="http://127.0.0.1:9")
     with (
         pytest.raises(UserError, match=r"no OpenSearch answers at .*:9 .*genrecall node start"),
@@ -172,7 +172,7 @@ def test_document_of_somebody_else_is_found_out(client: OpenSearch, section: Ope
 # --- alias
 
 
-def test_alias_moves_to_the_next_codebook_only_when_told(section: OpenSearchSection, tmp_path: Path):
+def test_alias_moves_to_the_next_codebook_only_on_request(section: OpenSearchSection, tmp_path: Path):
     client, second = connect(section), replace(META, codebook="v2")
     fill(section, Shop.of(5), tmp_path)
     assert "still points to" in fill(section, Shop.of(6), tmp_path, second).alias
@@ -219,7 +219,7 @@ def test_load_that_gave_up_goes_on_from_there(flaky: tuple[OpenSearchSection, Fa
     assert (report.resumed_at, report.documents) == (10, 25)
 
 
-def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
+def test_what_no_repetition_mends_is_reported_at_once(flaky: tuple[OpenSearchSection, Faults], tmp_path: Path):
     section, faults = flaky
     faults.planned = [413]
     with pytest.raises(UserError, match="answered 413: planned"), explain_errors(section):
@@ -227,7 +227,7 @@ def test_what_no_repetition_mends_is_told_at_once(flaky: tuple[OpenSearchSection
     assert faults.bulks == 1
 
 
-def test_refused_credentials_are_told_with_where_they_come_from(flaky: tuple[OpenSearchSection, Faults], tmp_path):
+def test_refused_credentials_are_reported_with_where_they_come_from(flaky: tuple[OpenSearchSection, Faults], tmp_path):
     section, faults = flaky
     faults.planned = [401]
     with (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError, TransportError
 
 from genrecall.config.opensearch import BulkSection, OpenSearchSection, RefreshSection
@@ -53,6 +54,16 @@ def second() -> dict[str, str]:
 
 def context(folder: Path, terms: dict[str, str] | None = None, encode=None, **progress) -> MigrationContext:
     return MigrationContext(Sids(second() if terms is None else terms, encode), None, (), folder, Progress(**progress))
+
+
+def interrupt(client: OpenSearch, section: OpenSearchSection, folder: Path) -> None:
+    """Leave a refresh unfinished, after its first page."""
+
+    def stop(done: int, documents: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh.refresh(client, section, NEXT, context(folder, advance=stop))
 
 
 def without_sids(documents: dict[str, dict]) -> dict[str, dict]:
@@ -106,7 +117,7 @@ def test_a_filter_of_the_alias_stays_with_it(loaded: OpenSearchSection, tmp_path
     assert (client.count(index=loaded.index)["count"], client.count(index=f"{loaded.index}-v2")["count"]) == (15, COUNT)
 
 
-def test_replicas_that_do_not_come_are_told(loaded: OpenSearchSection):
+def test_replicas_that_do_not_come_are_reported(loaded: OpenSearchSection):
     client, whole, lacking = connect(loaded), f"{loaded.index}-v1", f"{loaded.index}-lacking"
     client.indices.create(
         index=lacking, body={"settings": {"number_of_replicas": 1}}
@@ -117,7 +128,7 @@ def test_replicas_that_do_not_come_are_told(loaded: OpenSearchSection):
     await_health(client, lacking, lacking, 0.1, print)
 
 
-def test_documents_with_a_routing_of_their_own_are_told(loaded: OpenSearchSection, tmp_path: Path):
+def test_documents_with_a_routing_of_their_own_are_reported(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
     client.index(index=loaded.index, id="ROUTED", body={"title": "routed"}, routing="elsewhere")
     with pytest.raises(UserError, match="a routing of their own, such as 'ROUTED'"):
@@ -215,7 +226,7 @@ def test_indices_beyond_those_to_keep_are_deleted(loaded: OpenSearchSection, tmp
     assert [one.codebook for one in status(client, loaded)] == ["v3", "v2"]
 
 
-def test_dry_run_tells_and_changes_nothing(loaded: OpenSearchSection, tmp_path: Path):
+def test_dry_run_reports_and_changes_nothing(loaded: OpenSearchSection, tmp_path: Path):
     client, terms = connect(loaded), second()
     del terms["B0010"]
     plan = refresh.plan(client, loaded, NEXT, terms | {"GONE": "v2/0/0/0"})
@@ -253,18 +264,13 @@ def test_a_job_that_lost_its_lease_writes_no_note(loaded: OpenSearchSection):
 
 def test_an_unfinished_refresh_keeps_out_another_and_can_be_given_up(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
-
-    def stop(done: int, documents: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=stop))
+    interrupt(client, loaded, tmp_path)
     with pytest.raises(UserError, match=r"the refresh to .*-v2' is unfinished \(step copy\)"):
         refresh.refresh(client, loaded, replace(NEXT, codebook="v3"), context(tmp_path))
     with pytest.raises(UserError, match="is unfinished"):
         refresh.rollback(client, loaded, context(tmp_path))
-    told = {one.codebook: one.job for one in status(client, loaded)}
-    assert told == {"v1": "", "v2": "refresh unfinished: step copy, 20 documents copied"}
+    jobs = {one.codebook: one.job for one in status(client, loaded)}
+    assert jobs == {"v1": "", "v2": "refresh unfinished: step copy, 20 documents copied"}
     assert "gave up the refresh" in refresh.abandon(client, loaded, print)
     assert [one.codebook for one in status(client, loaded)] == ["v1"]
     client.index(index=loaded.index, id="B0001", body={"title": "writable"})
@@ -298,7 +304,7 @@ def test_a_refused_document_stops_the_switch_and_is_sent_again(loaded: OpenSearc
     assert everything(client, loaded.index)["ODD"]["colour"] == "red"
 
 
-def test_a_mapping_that_does_not_fit_is_told(loaded: OpenSearchSection, tmp_path: Path):
+def test_a_mapping_that_does_not_fit_is_reported(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
 
     def conflict(done: int, documents: int) -> None:
@@ -338,16 +344,11 @@ def test_an_index_of_that_name_is_not_overwritten(loaded: OpenSearchSection, tmp
         refresh.refresh(client, loaded, NEXT, context(tmp_path))
 
 
-def test_a_target_that_was_deleted_meanwhile_is_told(loaded: OpenSearchSection, tmp_path: Path):
+def test_a_target_that_was_deleted_meanwhile_is_reported(loaded: OpenSearchSection, tmp_path: Path):
     client = connect(loaded)
-
-    def stop(done: int, documents: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=stop))
+    interrupt(client, loaded, tmp_path)
     client.indices.delete(index=f"{loaded.index}-v2")
-    with pytest.raises(UserError, match="was deleted or made anew since the refresh began"):
+    with pytest.raises(UserError, match="was deleted or recreated since the refresh began"):
         refresh.refresh(client, loaded, NEXT, context(tmp_path))
     refresh.abandon(client, loaded, print)
     assert refresh.refresh(client, loaded, NEXT, context(tmp_path)).sent == COUNT
@@ -417,7 +418,7 @@ def test_lost_connections_and_refusals_for_now_are_waited_for(flaky: tuple[OpenS
 
 
 def test_every_answer_is_lost_on_the_way_once_and_nothing_comes_of_it(loaded: OpenSearchSection, tmp_path: Path):
-    """What changes the cluster is done, but nobody is told, and so it is asked for again."""
+    """What changes the cluster is done, but the response is lost, and so it is requested again."""
     section = quick(loaded).model_copy(update={"bulk": BulkSection(attempts=3, backoff_s=0.01)})
     client, lost = connect(section, retry=section.bulk), set()
     connection = client.transport.get_connection()
@@ -471,7 +472,7 @@ def test_refusals_that_do_not_end_stop_the_job_and_it_goes_on_later(
     assert (report.resumed, report.sent) == (True, COUNT - 20)
 
 
-def test_an_index_that_takes_no_writes_is_told_and_the_job_goes_on_later(loaded: OpenSearchSection, tmp_path: Path):
+def test_an_index_that_takes_no_writes_is_reported_and_the_job_goes_on_later(loaded: OpenSearchSection, tmp_path: Path):
     client, target = connect(loaded), f"{loaded.index}-v2"
 
     def block(done: int, documents: int) -> None:

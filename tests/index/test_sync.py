@@ -182,7 +182,7 @@ def test_while_a_refresh_runs_a_sync_is_refused(loaded: OpenSearchSection, tmp_p
         run(loaded, tmp_path, Shop.of(COUNT))
 
 
-def test_an_index_that_takes_no_writes_is_told(loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path):
+def test_an_index_that_takes_no_writes_is_reported(loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path):
     shop = Shop.of(COUNT)
     shop.terms["B0003"] = "v1/9/9/9"
     block_writes(client, f"{loaded.index}-v1", True)

@@ -389,7 +389,7 @@ class Events(RuleBasedStateMachine):
             assert self.batcher.pending == len(self.waiting) + running
 
     def teardown(self):
-        """Asked again when it said, the batcher leaves nobody behind."""
+        """Called again at the time it returned, the batcher leaves no entry behind."""
         for _ in range(3 * self.settings.max_pending):
             self.turn()
             if self.running is not None:

@@ -55,7 +55,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def ask(made_of: Bundle, questions, **settings):
-    """What `questions(client)` answers, asked of a server that holds the bundle."""
+    """The result of `questions(client)`, on a server that has loaded the bundle."""
 
     async def main():
         async with served(TorchEngine(made_of, "cpu"), **settings) as (_, running, __):

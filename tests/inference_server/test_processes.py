@@ -1,7 +1,8 @@
 """Fronts and the engine's end of their links, in one process but over real sockets; tests/faults kills real ones."""
 
 import asyncio
-import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import weakref
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -33,21 +33,6 @@ from inference_server.service import GenerativeRecall
 from inference_server.telemetry.metrics import Metrics
 from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, score_request
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bundles")
-    publish(root, "v1")
-    return root
-
-
-@pytest.fixture
-def root(first, tmp_path):
-    """A folder with the bundle v1, current."""
-    shutil.copytree(first, tmp_path / "bundles", symlinks=True)
-    return tmp_path / "bundles"
 
 
 @asynccontextmanager
@@ -257,3 +242,8 @@ def test_a_port_is_shared_by_the_frontends_of_one_server_alone():
         shared_port("127.0.0.1", port).__enter__()
     with shared_port("127.0.0.1", port) as again:
         assert again == port
+
+
+def test_a_frontend_loads_no_torch():
+    code = "import sys, inference_server.processes.frontend; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

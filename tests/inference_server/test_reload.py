@@ -26,24 +26,9 @@ from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, start
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bundles")
-    publish(root, "v1")
-    return root
-
-
-@pytest.fixture
-def root(first, tmp_path):
-    """A folder with the bundle v1, current."""
-    shutil.copytree(first, tmp_path / "bundles", symlinks=True)
-    return tmp_path / "bundles"
-
-
 @asynccontextmanager
 async def serving(root, *names, **settings):
-    """A stub and a reloader; `look()` of it answers what is held then."""
+    """A stub and a reloader; `reload()` of it changes what is served."""
     section = ServerSection(**{"port": 0, "shutdown_delay_s": 0, "device": "cpu", **settings})
     running = await start(load_bundles(root, names, section), section)
     try:
@@ -166,8 +151,8 @@ def _manifest(root):
     (root / "v2" / "manifest.json").write_text("{")
 
 
-@pytest.mark.parametrize(("damage", "told"), [(_cut, "truncated copy"), (_manifest, "is not JSON")])
-def test_a_damaged_bundle_changes_nothing_is_told_once_and_served_when_it_is_whole(root, caplog, damage, told):
+@pytest.mark.parametrize(("damage", "message"), [(_cut, "truncated copy"), (_manifest, "is not JSON")])
+def test_a_damaged_bundle_changes_nothing_is_logged_once_and_served_when_it_is_whole(root, caplog, damage, message):
     async def main():
         async with serving(root) as (stub, reloader, service):
             engine = service.loaded.engines["v1"]
@@ -187,7 +172,7 @@ def test_a_damaged_bundle_changes_nothing_is_told_once_and_served_when_it_is_who
     asyncio.run(main())
     (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert refused.getMessage() == "reload failed"
-    assert told in refused.keys["reason"]
+    assert message in refused.keys["reason"]
 
 
 def test_a_bundle_whose_answers_make_no_sense_is_never_served(root):
@@ -233,13 +218,13 @@ def test_named_codebooks_stay_and_a_named_pointer_is_followed(root):
 def test_the_server_looks_by_itself_and_when_asked(root, reload_interval_s):
     async def main():
         async with serving(root, reload_interval_s=reload_interval_s) as (_, reloader, service):
-            asked = asyncio.Event()
-            watching = asyncio.create_task(reloader.watch(asked))
+            requested = asyncio.Event()
+            watching = asyncio.create_task(reloader.watch(requested))
             publish(root, "v2")
             if not reload_interval_s:
                 await asyncio.sleep(0.2)
                 assert loaded(service) == ["v1"]
-                asked.set()
+                requested.set()
             async with asyncio.timeout(30):
                 while loaded(service) != ["v2", "v1"]:
                     await asyncio.sleep(0.02)

@@ -132,8 +132,8 @@ def test_score_answers_in_the_order_asked_and_a_sid_that_no_item_has_is_impossib
     async def main():
         engine = ThreeSids()
         async with served(engine, ThreeSids("v2")) as (stub, *_):
-            asked = score_request(SIDS[2], (9, 9, 9), SIDS[0], SIDS[0], codebook="v1")
-            reply = await stub.Score(asked)
+            scoring = score_request(SIDS[2], (9, 9, 9), SIDS[0], SIDS[0], codebook="v1")
+            reply = await stub.Score(scoring)
         assert (reply.codebook, reply.model) == ("v1", "lm-0")
         assert list(reply.scores) == [SCORES[2], -np.inf, SCORES[0], SCORES[0]]
         assert 0 < reply.timings.search_ms <= reply.timings.total_ms

@@ -50,12 +50,12 @@ def test_a_call_is_a_span_of_its_callers_trace_without_its_text():
     with collecting() as (collector, endpoint):
         asyncio.run(main(endpoint))
     ours, refused = sorted(collector.spans, key=lambda span: span.start_time_unix_nano)
-    told = {pair.key: pair.value for pair in ours.attributes}
+    attributes = {pair.key: pair.value for pair in ours.attributes}
     assert ours.trace_id.hex() == TRACE
     assert ours.name == "genrecall.v1.GenerativeRecall/Generate"
-    assert told["genrecall.codebook"].string_value == "v1"
+    assert attributes["genrecall.codebook"].string_value == "v1"
     milliseconds = (ours.end_time_unix_nano - ours.start_time_unix_nano) / 1e6
-    assert 0 < told["genrecall.compute_ms"].double_value <= milliseconds
+    assert 0 < attributes["genrecall.compute_ms"].double_value <= milliseconds
     assert refused.status.message == "INVALID_ARGUMENT"
     assert not any("red shoes" in str(span) for span in collector.spans)
 

@@ -41,5 +41,5 @@ def test_a_malformed_sid_is_refused_by_name():
 
 def test_each_query_keeps_its_own_user():
     request = pb.GenerateRequest(queries=[pb.Query(text="a"), pb.Query(text="b", user=pb.User(gender="m"))])
-    asked = check_generate(request, ServerSection())
-    assert [user.gender if user else None for user in asked.users] == [None, "m"]
+    params = check_generate(request, ServerSection())
+    assert [user.gender if user else None for user in params.users] == [None, "m"]

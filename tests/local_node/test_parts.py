@@ -62,7 +62,7 @@ def test_file_with_another_checksum_is_refused_and_not_kept(tmp_path: Path, mave
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
-def test_failure_of_maven_is_told_with_its_reason(tmp_path: Path, maven):
+def test_failure_of_maven_is_reported_with_its_reason(tmp_path: Path, maven):
     maven('echo "[ERROR] Could not resolve host"; exit 1\n')
     with pytest.raises(UserError, match=r"could not fetch org.example:thing:1.0:zip(.|\n)*Could not resolve host"):
         fetch(artifact(), tmp_path, QUIET)
@@ -177,7 +177,7 @@ def test_port_in_use_is_named():
             process.check_ports(port - 100)  # as the transport port
 
 
-def test_too_little_room_is_told_with_the_remedy(tmp_path: Path):
+def test_too_little_room_is_reported_with_the_remedy(tmp_path: Path):
     with pytest.raises(UserError, match=r"MiB of disk .*opensearch.node.dir"):
         process.check_resources({"memory": 0, "disk": 1e12}, tmp_path)
     if process.free_memory_mb() is not None:

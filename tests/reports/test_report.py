@@ -1,4 +1,4 @@
-"""`genrecall report`: what a run learned, told as far as it is, safely, in one file."""
+"""`genrecall report`: what a run learned, as far as it got, safely, in one file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tags(HTMLParser):
         self.tags: set[str] = set()
         self.handlers: set[str] = set()
         self.refers: list[str] = []
-        self.said = ""
+        self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -47,7 +47,7 @@ class Tags(HTMLParser):
                 self.handlers.add(name)
 
     def handle_data(self, data: str) -> None:
-        self.said += data
+        self.text += data
 
 
 def html_of(run: Run) -> str:
@@ -69,7 +69,7 @@ def as_made_by_evaluate(run: Run, model: str) -> dict[str, Any]:
     return {**found, "dataset": run.data["name"], "simulated": True}
 
 
-def test_finished_run_tells_every_stage_of_every_candidate(reported: Reported) -> None:
+def test_finished_run_reports_every_stage_of_every_candidate(reported: Reported) -> None:
     run = reported.finished
     assert run.missing == []
     assert [candidate.kind for candidate in run.candidates] == ["cq_sid", "hierarchical"]
@@ -81,7 +81,7 @@ def test_finished_run_tells_every_stage_of_every_candidate(reported: Reported) -
             assert stage.series("loss")[0][-1] == stage.steps
         steps, shares = candidate.stages[-1].series("share_valid")
         assert len(steps) == len(shares) >= 2
-    text = Tags(html_of(run)).said
+    text = Tags(html_of(run)).text
     for heading in (
         "Stage mixed",
         "Stage user",
@@ -97,7 +97,7 @@ def test_finished_run_tells_every_stage_of_every_candidate(reported: Reported) -
     }
 
 
-def test_interrupted_run_is_told_as_far_as_it_is(reported: Reported) -> None:
+def test_interrupted_run_is_reported_as_far_as_it_got(reported: Reported) -> None:
     run = reported.interrupted
     assert run.missing == [
         "the generator of cq_sid (stage alignment: step 6 of 12)",
@@ -110,7 +110,7 @@ def test_interrupted_run_is_told_as_far_as_it_is(reported: Reported) -> None:
     assert [stage.state for stage in run.candidates[0].stages] == ["done", "done", "running"]
     assert [stage.state for stage in run.candidates[1].stages] == ["to come"] * 3
     assert run.candidates[0].stages[2].series("reward")[0] == [1, 2, 3, 4, 5, 6]
-    text = Tags(html_of(run)).said
+    text = Tags(html_of(run)).text
     assert "under way, or was interrupted" in text
     for what in run.missing:
         assert what in text
@@ -162,10 +162,10 @@ def test_hostile_text_is_shown_and_does_nothing(reported: Reported) -> None:
     assert found.tags == Tags(html_of(replace(run, evaluation=evaluation | {"dataset": run.data["name"]}))).tags
     assert not found.handlers
     assert all(to.startswith(("#", "data:")) for to in found.refers)
-    assert found.said.count(HOSTILE) >= 3
+    assert found.text.count(HOSTILE) >= 3
 
 
-@pytest.mark.parametrize("text", [HOSTILE, "a|b", "``", "*x* _y_ # z", "two\nlines", "&amp; <", "\\"])
+@pytest.mark.parametrize("text", [HOSTILE, "a|b", "``", "*x* _y_ # z", "a_b__c_ __d_e", "two\nlines", "&amp; <", "\\"])
 def test_any_text_is_shown_as_it_is(text: str) -> None:
     from markdown_it import MarkdownIt
 
@@ -174,13 +174,24 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
     for made in (plain(text), code(text), table(["h"], [[plain(text)]]), table(["h"], [[code(text)]])):
         found = Tags(markdown.render(made))
         assert not found.tags & {"script", "img", "a", "em", "h1"}
-        assert found.said.replace("h", "", 1).strip() == line if "<table>" in markdown.render(made) else True
-        assert line in found.said
-    assert Tags(markdown.render(listing(text + "\n```\n"))).said.startswith(text)
+        assert found.text.replace("h", "", 1).strip() == line if "<table>" in markdown.render(made) else True
+        assert line in found.text
+    assert Tags(markdown.render(listing(text + "\n```\n"))).text.startswith(text)
+
+
+def test_markup_that_reached_the_markdown_does_nothing_in_html() -> None:
+    text = (
+        "# t\n\n<script>alert(1)</script>\n\n<div onclick=x>a</div>\n\nb <b>c</b> ![d](http://e/f.png) [g](http://h)\n"
+    )
+    found = Tags(html_page(text, {}))
+    assert not found.tags & {"script", "div", "b", "img"}
+    assert not found.handlers
+    assert all(to.startswith("#") for to in found.refers)
+    assert "alert(1)" in found.text
 
 
 def test_settings_that_differ_are_named_with_their_defaults(reported: Reported) -> None:
-    text = Tags(html_of(reported.finished)).said
+    text = Tags(html_of(reported.finished)).text
     assert re.search(r"generator\.alignment\.steps\s+12\s+0\s+at most; 0 leaves the stage out", text)
     assert re.search(r"quantizer\.cq_sid\.epochs\s+2\s+20\s+passes over the items", text)
     assert not re.search(r"generator\.alignment\.group\s+8\s+8", text)
@@ -192,17 +203,17 @@ def test_the_configuration_beside_the_results_trains_the_same(reported: Reported
 
 def test_test_figures_come_with_intervals_or_with_the_command(reported: Reported) -> None:
     run = reported.finished
-    assert f"genrecall evaluate -c {run.folder / 'config.yaml'} --offline" in Tags(html_of(run)).said
+    assert f"genrecall evaluate -c {run.folder / 'config.yaml'} --offline" in Tags(html_of(run)).text
     assert run.published is not None
-    text = Tags(html_of(replace(run, evaluation=as_made_by_evaluate(run, run.published.model)))).said
+    text = Tags(html_of(replace(run, evaluation=as_made_by_evaluate(run, run.published.model)))).text
     assert ".747 [.704, .788]" in text  # R@50 of the generative channel on unseen queries
     assert "+1.9 [+0.6, +3.4]" in text  # what it adds to BM25 + k-NN there
     assert "The published model is that of one of its folds." in text
     other = replace(run, evaluation=as_made_by_evaluate(run, "encoder-0000000000"))
-    assert any("of other models" in said for said in diagnose(other))
+    assert any("of other models" in finding for finding in diagnose(other))
 
 
-def test_run_of_a_catalogue_alone_is_told(reported: Reported) -> None:
+def test_run_of_a_catalogue_alone_is_reported(reported: Reported) -> None:
     run = reported.finished
     none = {"queries": 0, "judgments": 0}
     data = {**run.data, "logs": {}, "parts": dict.fromkeys(("train", "dev", "test"), none)}
@@ -213,7 +224,7 @@ def test_run_of_a_catalogue_alone_is_told(reported: Reported) -> None:
     alone = replace(run, data=data, candidates=(mixed[0],))
     report = run_report(alone, diagnose(alone))
     assert not any(section.startswith("Alignment") for section in sections(report))
-    text = Tags(as_html(report)).said
+    text = Tags(as_html(report)).text
     assert "No logs were used" in text
     assert "There are no dev queries" in text
     stage = next(plot for plot in report.plots if plot.path == "report/stage-mixed.png")
@@ -259,17 +270,17 @@ def test_command_writes_both_pages_with_their_plots(
             main()
         return capsys.readouterr().out, int(exit_.value.code or 0)
 
-    said, code_ = run()
+    output, code_ = run()
     assert code_ == 0
-    assert str(folder / "report.html") in said
+    assert str(folder / "report.html") in output
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     plots = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
     assert {folder / plot for plot in plots} == set((folder / "report").iterdir())
     assert all((folder / plot).read_bytes().startswith(b"\x89PNG") for plot in plots)
     assert f"`{reported.finished.folder.name}`" in markdown
     before = {path: path.read_bytes() for path in (folder / "report").iterdir()}
-    said, code_ = run("--json")
-    found = json.loads(said)
+    output, code_ = run("--json")
+    found = json.loads(output)
     assert code_ == 0
     assert found["candidates"]["cq_sid"]["stages"][2]["name"] == "alignment"
     assert found["chosen"] == reported.finished.chosen

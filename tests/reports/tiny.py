@@ -1,4 +1,4 @@
-"""What the tests of the report are given: a run of seconds, as it was when it was killed and as it ended."""
+"""The run that the tests of the report read: one of seconds, as it was when it was killed and as it ended."""
 
 from __future__ import annotations
 

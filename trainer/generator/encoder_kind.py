@@ -19,7 +19,7 @@ from genrecall.decoding.config import ENCODER, GeneratorConfig, space_fingerprin
 from genrecall.decoding.dense_prior import DensePrior, node_means
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import TextEncoder
-from genrecall.decoding.user import UserPrefix
+from genrecall.decoding.user_prefix import UserPrefix
 from genrecall.embeddings import embed
 from trainer.generator.context import TrainingContext, training_device
 from trainer.generator.encoder_model import EncoderModel, decoder_config

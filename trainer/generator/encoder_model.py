@@ -20,7 +20,7 @@ from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.prefix_embedder import encoder_prefix
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.tables import ConstraintTables
-from genrecall.decoding.user import UserPrefix, Users
+from genrecall.decoding.user_prefix import UserPrefix, Users
 from trainer.generator.policy import Policy
 
 

@@ -16,7 +16,7 @@ import torch
 from genrecall.config.generator import StageSection
 from genrecall.decoding.generator import likely_codes
 from genrecall.decoding.search import Prefix
-from genrecall.decoding.user import select
+from genrecall.decoding.user_prefix import select
 from trainer.generator.context import TrainingContext
 from trainer.generator.dev import BATCH, lean_copy
 from trainer.generator.examples import draw_pairs

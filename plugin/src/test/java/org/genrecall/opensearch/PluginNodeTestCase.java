@@ -4,6 +4,7 @@ import io.grpc.InsecureChannelCredentials;
 
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceServer;
+import org.genrecall.opensearch.generation.PluginPool;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.opensearch.Version;
 import org.opensearch.cluster.ClusterState;
@@ -12,6 +13,7 @@ import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.metadata.Metadata;
 import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.CheckedRunnable;
 import org.opensearch.common.settings.ClusterSettings;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.test.ClusterServiceUtils;
@@ -21,6 +23,8 @@ import org.opensearch.threadpool.ThreadPool;
 import org.junit.After;
 
 import java.util.HashSet;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.TimeUnit;
 
 /** What the plugin's parts need of a node, without one: a cluster state, threads, and a real server that holds v7 and v8. */
@@ -61,6 +65,36 @@ public abstract class PluginNodeTestCase extends OpenSearchTestCase {
         clusterService.close();
         server.close();
         ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    /** Runs {@code test} while every thread of the plugin's pool is busy and its queue is full. */
+    protected void withFullPool(CheckedRunnable<Exception> test) throws Exception {
+        ExecutorService pool = threadPool.executor(PluginPool.NAME);
+        CountDownLatch busy = new CountDownLatch(POOL_SIZE);
+        CountDownLatch release = new CountDownLatch(1);
+        try {
+            for (int i = 0; i < POOL_SIZE; i++) {
+                pool.execute(() -> {
+                    busy.countDown();
+                    awaitQuietly(release);
+                });
+            }
+            assertTrue(busy.await(10, TimeUnit.SECONDS));
+            for (int i = 0; i < POOL_QUEUE; i++) {
+                pool.execute(() -> {});
+            }
+            test.run();
+        } finally {
+            release.countDown();
+        }
+    }
+
+    private static void awaitQuietly(CountDownLatch latch) {
+        try {
+            latch.await();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     protected static IndexMetadata index(String name, String mapping, AliasMetadata.Builder... aliases) throws Exception {

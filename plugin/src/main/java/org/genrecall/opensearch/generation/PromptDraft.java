@@ -28,7 +28,7 @@ public class PromptDraft {
     private String codebook;
     private int k = Prompt.DEFAULT_K;
     private int beamWidth = 0;
-    private UserContext user = UserContext.NOBODY;
+    private UserContext user = UserContext.ANONYMOUS;
     private String timeout;
 
     public static <T extends PromptDraft> void declare(AbstractObjectParser<T, ?> parser) {

@@ -19,7 +19,7 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
         Writeable,
         ToXContentObject {
 
-    public static final UserContext NOBODY = new UserContext(null, null, List.of(), List.of());
+    public static final UserContext ANONYMOUS = new UserContext(null, null, List.of(), List.of());
 
     private static final int MAX_RECENT = 100;
     private static final int MAX_ATTRIBUTE_LENGTH = 64;

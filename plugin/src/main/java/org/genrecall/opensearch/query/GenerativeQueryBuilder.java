@@ -301,7 +301,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         }
         builder.field(PromptDraft.K.getPreferredName(), prompt.k());
         builder.field(PromptDraft.BEAM_WIDTH.getPreferredName(), prompt.beamWidth());
-        if (prompt.user().equals(UserContext.NOBODY) == false) {
+        if (prompt.user().equals(UserContext.ANONYMOUS) == false) {
             builder.field(PromptDraft.USER.getPreferredName(), prompt.user());
         }
         if (timeout != null) {

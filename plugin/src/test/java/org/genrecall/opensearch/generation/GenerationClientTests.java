@@ -182,7 +182,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
         cache.generate("v8", prompt("shoes", 5), LONG).get();
         cache.generate("v7", prompt("shoe", 5), LONG).get();
         cache.generate("v7", prompt("shoes", 6), LONG).get();
-        cache.generate("v7", new Prompt("shoes", 5, 9, UserContext.NOBODY), LONG).get();
+        cache.generate("v7", new Prompt("shoes", 5, 9, UserContext.ANONYMOUS), LONG).get();
         cache.generate("v7", new Prompt("shoes", 5, 0, user), LONG).get();
         assertEquals(6, server.requests().size());
     }
@@ -221,7 +221,7 @@ public class GenerationClientTests extends OpenSearchTestCase {
     }
 
     private static Prompt prompt(String text, int k) {
-        return new Prompt(text, k, 0, UserContext.NOBODY);
+        return new Prompt(text, k, 0, UserContext.ANONYMOUS);
     }
 
     private static GenerationException failure(CompletableFuture<Generation> answer) {

@@ -107,7 +107,7 @@ public class InferenceCredentialsTests extends OpenSearchTestCase {
         GenrecallSettings values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
         try (InferenceServer inference = new InferenceServer(values, credentials, Runnable::run)) {
             GenerationClient client = new GenerationClient(inference, values, new GenerationStats());
-            return client.generate("v7", new Prompt("shoes", 3, 0, UserContext.NOBODY), TimeValue.timeValueSeconds(20)).get();
+            return client.generate("v7", new Prompt("shoes", 3, 0, UserContext.ANONYMOUS), TimeValue.timeValueSeconds(20)).get();
         }
     }
 }

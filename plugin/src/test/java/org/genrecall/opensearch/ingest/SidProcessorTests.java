@@ -32,8 +32,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.ExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
@@ -356,27 +354,12 @@ public class SidProcessorTests extends PluginNodeTestCase {
     }
 
     public void testBatch_whenThePoolIsFull_thenFailsInsteadOfHanging() throws Exception {
-        ExecutorService pool = threadPool.executor(PluginPool.NAME);
-        CountDownLatch busy = new CountDownLatch(POOL_SIZE);
-        CountDownLatch release = new CountDownLatch(1);
-        try {
-            for (int i = 0; i < POOL_SIZE; i++) {
-                pool.execute(() -> {
-                    busy.countDown();
-                    awaitQuietly(release);
-                });
-            }
-            assertTrue(busy.await(10, TimeUnit.SECONDS));
-            for (int i = 0; i < POOL_QUEUE; i++) {
-                pool.execute(() -> {});
-            }
+        withFullPool(() -> {
             SidProcessor processor = processor("ignore_missing", true);
             List<IngestDocumentWrapper> results = batch(processor, document("products-v7", "a"), document("products-v7", null));
             assertFailed(failure(results.get(0)), Kind.OVERLOAD, "thread pool [genrecall] is full");
             assertNull("nothing was asked for it", sid(results.get(1)));
-        } finally {
-            release.countDown();
-        }
+        });
     }
 
     public void testBatch_whenTheRestOfThePipelineThrows_thenNotToldTwice() throws Exception {
@@ -389,13 +372,5 @@ public class SidProcessorTests extends PluginNodeTestCase {
         assertBusy(() -> assertEquals(1, told.get()));
         Thread.sleep(100);
         assertEquals(1, told.get());
-    }
-
-    private static void awaitQuietly(CountDownLatch latch) {
-        try {
-            latch.await();
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
     }
 }

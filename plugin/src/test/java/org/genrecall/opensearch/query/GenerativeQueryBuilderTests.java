@@ -79,7 +79,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
 
     private static GenerativeQueryBuilder randomPrompt() {
         UserContext user = randomBoolean()
-            ? UserContext.NOBODY
+            ? UserContext.ANONYMOUS
             : new UserContext(randomFrom("f", null), randomFrom("25-34", null), List.of("v7/1/2/3"), List.of(randomAlphaOfLength(5)));
         OnFailure onFailure = randomFrom(
             OnFailure.FAIL,

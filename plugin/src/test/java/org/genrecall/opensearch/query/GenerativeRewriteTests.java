@@ -33,9 +33,6 @@ import org.junit.Before;
 
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.TimeUnit;
 
 import static org.hamcrest.Matchers.containsString;
 import static org.hamcrest.Matchers.instanceOf;
@@ -65,7 +62,7 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     }
 
     private GenerativeQueryBuilder clause(String text) {
-        return new GenerativeQueryBuilder("sid", new Prompt(text, 2, 0, UserContext.NOBODY), () -> service);
+        return new GenerativeQueryBuilder("sid", new Prompt(text, 2, 0, UserContext.ANONYMOUS), () -> service);
     }
 
     private static <T extends Rewriteable<T>> T fetch(T original, QueryRewriteContext context) {
@@ -207,7 +204,7 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     }
 
     public void testRewrite_whenBeyondTheClustersLimits_thenMessageNamesTheSetting() {
-        GenerativeQueryBuilder large = new GenerativeQueryBuilder("sid", new Prompt("a", 101, 0, UserContext.NOBODY), () -> service);
+        GenerativeQueryBuilder large = new GenerativeQueryBuilder("sid", new Prompt("a", 101, 0, UserContext.ANONYMOUS), () -> service);
         IllegalArgumentException k = expectThrows(IllegalArgumentException.class, () -> fetch(large, coordinator("products-v7")));
         assertThat(k.getMessage(), containsString("k [101] is too large: this cluster allows 100"));
         assertThat(k.getMessage(), containsString("[genrecall.max_k]"));
@@ -221,34 +218,11 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
 
     public void testRewrite_whenThePoolIsFull_thenMatchesNoneInsteadOfHanging() throws Exception {
         fetch(clause("shoes"), coordinator("products-v7")); // now known, so that no call is needed
-        ExecutorService pool = threadPool.executor(PluginPool.NAME);
-        CountDownLatch busy = new CountDownLatch(POOL_SIZE);
-        CountDownLatch release = new CountDownLatch(1);
-        try {
-            for (int i = 0; i < POOL_SIZE; i++) {
-                pool.execute(() -> {
-                    busy.countDown();
-                    awaitQuietly(release);
-                });
-            }
-            assertTrue(busy.await(10, TimeUnit.SECONDS));
-            for (int i = 0; i < POOL_QUEUE; i++) {
-                pool.execute(() -> {});
-            }
+        withFullPool(() -> {
             QueryBuilder query = clause("shoes").onFailure(OnFailure.MATCH_NONE);
             assertThat(fetch(query, coordinator("products-v7")), instanceOf(MatchNoneQueryBuilder.class));
             assertEquals(1, stats.snapshot().generate().failures(GenerationException.Kind.OVERLOAD));
-        } finally {
-            release.countDown();
-        }
-    }
-
-    private static void awaitQuietly(CountDownLatch latch) {
-        try {
-            latch.await();
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
+        });
     }
 
     public void testRewrite_whenCallerHasThreadContext_thenItIsThereAfterwards() {

@@ -137,6 +137,10 @@ def test_core_verbs_run_from_an_empty_folder(environment: Make, tmp_path: Path):
     assert nobody in error
     _, error = core.genrecall("train", "-c", "nope", cwd=tmp_path, code=2)
     assert "demo, paper, tiny" in error
+    code = "from genrecall.local_node.node import *; print(len(plugin_zips(NodeSection().plugins)))"
+    zips, _ = core.run(core.python, "-c", code, cwd=tmp_path)
+    built = list(ROOT.glob("plugin/target/releases/genrecall-*.zip"))
+    assert int(zips) == bool(built), "the plugin's zip of the package is found from any folder"
     _, error = core.genrecall("data", "synthesize", "--out", "shop", cwd=tmp_path, code=2)
     assert "runs in a checkout only" in error
 

@@ -26,7 +26,7 @@ test-python: $(INSTALLED) plugin ## the Python tests
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
 test-fast: $(INSTALLED) ## what an edit needs: the Python tests without a node, without training, a minute or two
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not node and not slow" -q
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not node and not slow and not trained" -q
 
 test-java: ## the plugin's tests
 	@plugin/build.sh verify

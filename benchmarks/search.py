@@ -37,7 +37,7 @@ from benchmarks import hugging_face
 from benchmarks.machine import machine_info
 from benchmarks.models import SHAPES, build_generator, random_model, random_space
 from genrecall.decoding import Generator
-from genrecall.decoding.export_modules import prompt_arrays, table_arrays
+from genrecall.decoding.export_modules import ModuleInputs
 from genrecall.decoding.heads import Normalizer
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from inference_server.engines.onnx_engine import CPU, Session
@@ -60,12 +60,11 @@ def torch_side(made: Generator) -> Side:
 
 
 def onnx_side(made: Generator, folder: Path, threads: int) -> Side:
-    block = made.request_tokenizer.config
-    session = Session(folder / onnx.SEARCH, CPU, 0, threads, table_arrays(made.tables, block, {}))
+    inputs = ModuleInputs.of(made)
+    session = Session(folder / onnx.SEARCH, CPU, 0, threads, inputs.of_codebook)
 
     def search(ids: torch.Tensor, width: int) -> np.ndarray:
-        inputs = prompt_arrays(made.request_tokenizer.batch(_prompts(ids)), block)
-        return session.run({**inputs, "beams": np.arange(width)})[0]
+        return session.run({**inputs.prompts(_prompts(ids)), "beams": np.arange(width)})[0]
 
     return search
 

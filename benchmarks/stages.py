@@ -36,7 +36,7 @@ from benchmarks.models import SHAPES, Shape, build_generator, random_model, rand
 from benchmarks.random_bundle import TINY, shop_texts
 from genrecall.decoding import GeneratedSids, Generator
 from genrecall.decoding.config import Vocabulary
-from genrecall.decoding.export_modules import prompt_arrays, table_arrays
+from genrecall.decoding.export_modules import ModuleInputs
 from genrecall.decoding.request_tokenizer import PromptTemplate, TokenizedPrompt
 from genrecall.decoding.search import DecodeState, top
 from genrecall.rpc import generative_recall_pb2 as pb
@@ -163,12 +163,9 @@ def onnx_profile(generator: Generator, folder: Path, ids: list[list[int]], width
     """Milliseconds of a run without the profiler, and by operator with it."""
     import onnxruntime as ort
 
-    block = generator.request_tokenizer.config
-    arrays = {
-        **prompt_arrays(generator.request_tokenizer.batch([TokenizedPrompt(row) for row in ids]), block),
-        **table_arrays(generator.tables, block, {}),
-        "beams": np.arange(width),
-    }
+    inputs = ModuleInputs.of(generator)
+    prompts = inputs.prompts([TokenizedPrompt(row) for row in ids])
+    arrays = {**prompts, **inputs.of_codebook, "beams": np.arange(width)}
 
     def session(profile: bool) -> tuple[Any, list[float]]:
         options = ort.SessionOptions()

@@ -59,7 +59,7 @@ class Assigner:
                 names = file.keys()
                 return cls({name: file.get_tensor(name) for name in names if not name.startswith(FITTED)})
         except (OSError, SafetensorError, KeyError) as error:
-            raise BundleError(f"{path} is no quantizer ({error!r}): publish the bundle again") from None
+            raise BundleError(f"{path} is not a quantizer ({error!r}): publish the bundle again") from None
 
     def __call__(self, vectors: np.ndarray, categories: Sequence[Path]) -> np.ndarray:
         """int32 [n, 3]: a SID of the codebook for each item.

@@ -29,11 +29,19 @@ NODE = NodeSection(
 )
 
 
+# Fixtures that train, export or serve: what uses one is no part of `make test-fast`.
+TRAINED = {"train", "trained_encoder", "trained_lm", "policy", "lm_bundle", "encoder_bundle", "exported", "reported"}
+TRAINED |= {"bundles", "shared_server", "many", "toxi"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests share a process where several run (`-n 2 --dist loadgroup`): those of a folder, with what it trains
     once a session, and all that use the node, whose cluster settings are one.
     """
     for item in items:
+        if TRAINED & set(getattr(item, "fixturenames", ())):
+            item.add_marker("trained")
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         of_node = folder == "local_node" or item.get_closest_marker("node") is not None
         item.add_marker(pytest.mark.xdist_group("node" if of_node else folder))

@@ -106,7 +106,7 @@ def train(
     for kind in config.quantizer.candidates[: None if split.dev.num_rows else 1]:
         fitted = quantize(run, kind)
         learned = generate(run, fitted)
-        candidates[kind] = {"codes": fitted.report, "generator": learned, "dev": measure(run, fitted, score)}
+        candidates[kind] = {"codes": fitted.report, "generator": learned, "dev": evaluate_dev(run, fitted, score)}
     chosen = choose(candidates, config.quantizer.select_by)
     return publish(run, codebook, key, chosen, candidates)
 
@@ -173,7 +173,7 @@ def generate(run: TrainingRun, fitted: Fitted) -> dict[str, Any]:
     return json.loads(done.read_text(encoding="utf-8"))
 
 
-def measure(run: TrainingRun, fitted: Fitted, score: Score) -> dict[str, float]:
+def evaluate_dev(run: TrainingRun, fitted: Fitted, score: Score) -> dict[str, float]:
     """The dev figures of one candidate; empty where there are no dev queries."""
     if not run.split.dev.num_rows:
         return {}

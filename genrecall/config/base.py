@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Section)
 
 
 def load(model: type[S], path: Path | None, overrides: Sequence[str] = ()) -> S:
-    """Read `path`, apply overrides such as `generator.epochs=3` (values are YAML), and check against `model`.
+    """Read `path`, apply overrides such as `run.seed=3` (values are YAML), and check against `model`.
 
     path: a YAML file, or the name of a packaged configuration such as `demo`.
 
@@ -59,7 +59,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     parts = key.split(".")
     if not separator or not all(parts):
-        raise UserError(f"override {override!r} must look like section.key=value, such as generator.epochs=3")
+        raise UserError(f"override {override!r} must look like section.key=value, such as run.seed=3")
     node = tree
     for part in parts[:-1]:
         if not isinstance(node.setdefault(part, {}), dict):

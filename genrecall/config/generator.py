@@ -44,7 +44,7 @@ class StageSection(Section):
     steps: int = Field(100, ge=0, description="at most; 0 leaves the stage out")
     batch: int = Field(512, ge=1, description="pairs of a text and a SID a step")
     lr: float = Field(1e-3, gt=0)
-    prior_lr: float = Field(2e-2, gt=0, description="of the prefix prior's sharpness and size weight")
+    prior_lr: float = Field(2e-2, gt=0, description="of the dense prior's sharpness and size weight")
     warmup_steps: int = Field(50, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -104,7 +104,7 @@ class AlignmentSection(StageSection):
     steps: int = Field(0, ge=0, description="at most; 0 leaves the stage out; paper 1,000")
     batch: int = Field(64, ge=1, description="requests a step; paper 512")
     lr: float = Field(1e-4, gt=0, description="paper 1e-6, for a pretrained model of 0.5B")
-    prior_lr: float = Field(1e-3, gt=0, description="of the prefix prior's sharpness and size weight")
+    prior_lr: float = Field(1e-3, gt=0, description="of the dense prior's sharpness and size weight")
     warmup_steps: int = Field(5, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     group: int = Field(8, ge=2, description="SIDs a request; paper 8")
@@ -139,19 +139,3 @@ class GeneratorSection(Section):
     user: UserSection = UserSection()
     alignment: AlignmentSection = AlignmentSection()
     dev: DevSection = DevSection()
-
-
-TINY = GeneratorSection(
-    decoder=DecoderSection(hidden=32, intermediate=48, heads=2, kv_heads=1),
-    sampling=SamplingSection(synthetic_per_item=1),
-    encoder=EncoderKindSection(stage=StageSection(steps=60, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=20)),
-    lm=LmKindSection(
-        bpe_size=400,
-        item_stage=StageSection(steps=20, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
-        query_stage=StageSection(steps=40, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
-    ),
-    user=UserSection(stage=StageSection(steps=20, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)),
-    alignment=AlignmentSection(batch=8, warmup_steps=2, evaluate_every=5),
-    dev=DevSection(beam_width=10, items=10),
-)
-"""A configuration small enough for tests: seconds, and the same code."""

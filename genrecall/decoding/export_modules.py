@@ -12,20 +12,22 @@ Everything that belongs to the list of SIDs comes in as an input, so new SIDs ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from genrecall.decoding.config import GeneratorConfig
+from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
 from genrecall.decoding.generator import Generator
-from genrecall.decoding.request_tokenizer import PromptBatch
-from genrecall.decoding.score import SidTree, score
+from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
+from genrecall.decoding.score import CHUNK, SidTree, score
 from genrecall.decoding.search import DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.user_prefix import Users
-from genrecall.sid import LEVELS
+from genrecall.sid import LEVELS, SidSpace
 
 Arrays = dict[str, np.ndarray]
 SEARCH_OUTPUTS, SCORE_OUTPUTS = ("sid", "score"), ("score",)
@@ -100,25 +102,57 @@ class Positional(nn.Module):
 NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
 
 
-def prompt_arrays(batch: PromptBatch, config: GeneratorConfig) -> Arrays:
-    """The inputs that change with every call."""
-    arrays = {"ids": batch.ids, "mask": batch.mask}
-    return {**arrays, "recent": batch.recent, "profile": batch.profile} if config.users_beside_prompt else arrays
+@dataclass(frozen=True)
+class ModuleInputs:
+    """One generator's inputs of the exported modules, as arrays by name.
 
+    Attributes:
+        of_codebook: those that change with the list of SIDs alone; an engine keeps them on its device.
+    """
 
-def table_arrays(tables: ConstraintTables, config: GeneratorConfig, prior: Mapping[str, Tensor]) -> Arrays:
-    """The inputs that change with the list of SIDs. prior: `vectors_0`, `log_items_0`, ... where there is one."""
-    arrays: Arrays = {}
-    for level in range(LEVELS):
-        arrays[f"code{level + 1}"] = tables.code[level].long().cpu().numpy()
-        arrays[f"start{level + 1}"] = tables.start[level].long().cpu().numpy()
-        arrays[f"slots{level + 1}"] = np.arange(tables.width[level])
-    for kind, level in NODE_ARRAYS if config.prior else ():
-        arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()
-    if config.users_beside_prompt:
-        arrays["sids"] = tables.sids.cpu().numpy()
-    return arrays
+    request_tokenizer: RequestTokenizer
+    tables: ConstraintTables
+    of_codebook: Arrays
 
+    @classmethod
+    def of(cls, generator: Generator) -> ModuleInputs:
+        prior = generator.heads.prior
+        return cls._made(generator.request_tokenizer, generator.tables, prior.state_dict() if prior else {})
 
-def sid_tree_arrays(tree: SidTree) -> Arrays:
-    return {name: getattr(tree, name).numpy() for name in SID_TREE_INPUTS}
+    @classmethod
+    def load(cls, folder: Path, space: SidSpace) -> ModuleInputs:
+        """From a bundle's `generator/` alone, without its decoder. Raises UserError as `Generator.load` does."""
+        parsed, weights = read_folder(folder)
+        config = GeneratorConfig.read(parsed, folder / CONFIG)
+        check_space(config, space, folder)
+        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
+        return cls._made(RequestTokenizer.load(folder, config, space), ConstraintTables.build(space), prior)
+
+    @classmethod
+    def _made(
+        cls, request_tokenizer: RequestTokenizer, tables: ConstraintTables, prior: Mapping[str, Tensor]
+    ) -> ModuleInputs:
+        """prior: `vectors_0`, `log_items_0`, ... where there is one."""
+        arrays: Arrays = {}
+        for level in range(LEVELS):
+            arrays[f"code{level + 1}"] = tables.code[level].long().cpu().numpy()
+            arrays[f"start{level + 1}"] = tables.start[level].long().cpu().numpy()
+            arrays[f"slots{level + 1}"] = np.arange(tables.width[level])
+        for kind, level in NODE_ARRAYS if request_tokenizer.config.prior else ():
+            arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()
+        if request_tokenizer.config.users_beside_prompt:
+            arrays["sids"] = tables.sids.cpu().numpy()
+        return cls(request_tokenizer, tables, arrays)
+
+    def prompts(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
+        """Those that change with every call."""
+        batch = self.request_tokenizer.batch(prompts)
+        arrays = {"ids": batch.ids, "mask": batch.mask}
+        if self.request_tokenizer.config.users_beside_prompt:
+            arrays |= {"recent": batch.recent, "profile": batch.profile}
+        return arrays
+
+    def trees(self, rows: np.ndarray) -> list[Arrays]:
+        """Those of the SIDs to score, int64 [n] rows of `space.sids`, at most CHUNK at a time."""
+        parts = (SidTree.of(self.tables.paths_of(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK))
+        return [{name: getattr(tree, name).numpy() for name in SID_TREE_INPUTS} for tree in parts]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from genrecall.decoding.config import CONFIG, ENCODER, WEIGHTS, GeneratorConfig, check_space, read_folder
 from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.dense_prior import DensePrior
-from genrecall.decoding.heads import LevelHeads, Normalizer
+from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.prefix_embedder import EncoderPrefixEmbedder, TokenPrefixEmbedder
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.decoding.score import CHUNK, SidTree, score
@@ -118,7 +118,6 @@ class Generator:
         space: SidSpace,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
-        normalizer: Normalizer | None = None,
     ) -> Generator:
         """Read a bundle's `generator/` for the SIDs of the same bundle.
 
@@ -130,8 +129,6 @@ class Generator:
         parsed, weights = read_folder(folder)
         config, shape = GeneratorConfig.read(parsed, folder / CONFIG), DecoderConfig.read(parsed)
         check_space(config, space, folder)
-        if config.prior and normalizer not in (None, "children"):
-            raise UserError(f"normalizer {normalizer!r} cannot go with the prefix prior of {folder}: leave it out")
         request_tokenizer = RequestTokenizer.load(folder, config, space)
         with torch.device("meta"):
             decoder = Decoder(shape)
@@ -140,7 +137,7 @@ class Generator:
         tied = "lm_head.weight" not in weights
         head = decoder.embed_tokens.weight if tied else nn.Parameter(weights["lm_head.weight"].to(dtype))
         prior = _read_prior(weights, shape.hidden_size, folder) if config.prior else None
-        heads = LevelHeads(head, config.offsets, config.level_sizes, normalizer or config.normalizer, prior)
+        heads = LevelHeads(head, config.offsets, config.level_sizes, config.normalizer, prior)
         prefix_embedder: TokenPrefixEmbedder | EncoderPrefixEmbedder = TokenPrefixEmbedder(decoder.embed_tokens)
         if config.kind == "encoder":
             projection = nn.Linear(weights["projection.weight"].shape[1], shape.hidden_size, dtype=dtype)

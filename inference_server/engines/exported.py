@@ -10,11 +10,8 @@ import numpy as np
 
 from genrecall import bundle as bundles
 from genrecall.bundle import Bundle
-from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
-from genrecall.decoding.export_modules import Arrays, prompt_arrays, sid_tree_arrays, table_arrays
-from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.export_modules import Arrays, ModuleInputs
+from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from inference_server.engines.base import Engine
 
 S = TypeVar("S")
@@ -31,25 +28,17 @@ class ExportedEngine(Engine, Generic[S]):
 
     def __init__(self, bundle: Bundle, attachment: str, open_session: Callable[[Path, Arrays], S]) -> None:
         bundles.attached(bundle, attachment)
-        config, weights = read_folder(bundle.generator_dir)
-        block = GeneratorConfig.read(config, bundle.generator_dir / CONFIG)
-        check_space(block, bundle.space, bundle.generator_dir)
-        super().__init__(bundle, RequestTokenizer.load(bundle.generator_dir, block, bundle.space))
-        self._tables = ConstraintTables.build(bundle.space)
-        prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
-        tables = table_arrays(self._tables, block, prior)
-        self._search = open_session(bundle.path / attachment / "search", tables)
-        self._score = open_session(bundle.path / attachment / "score", tables)
+        self._inputs = ModuleInputs.load(bundle.generator_dir, bundle.space)
+        super().__init__(bundle, self._inputs.request_tokenizer)
+        self._search = open_session(bundle.path / attachment / "search", self._inputs.of_codebook)
+        self._score = open_session(bundle.path / attachment / "score", self._inputs.of_codebook)
 
     def _search_inputs(self, prompts: Sequence[TokenizedPrompt], width: int) -> Arrays:
         beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more
-        return {**self._prompt_arrays(prompts), "beams": np.arange(beams)}
+        return {**self._inputs.prompts(prompts), "beams": np.arange(beams)}
 
     def _score_inputs(self, prompt: TokenizedPrompt, rows: np.ndarray) -> Iterator[Arrays]:
         """The inputs of one run per chunk of `rows`."""
-        inputs = self._prompt_arrays([prompt])
-        for at in range(0, len(rows), CHUNK):
-            yield {**inputs, **sid_tree_arrays(SidTree.of(self._tables.paths_of(rows[at : at + CHUNK])))}
-
-    def _prompt_arrays(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
-        return prompt_arrays(self.request_tokenizer.batch(prompts), self.request_tokenizer.config)
+        prompts = self._inputs.prompts([prompt])
+        for tree in self._inputs.trees(rows):
+            yield {**prompts, **tree}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY, AlignmentSection, DevSection, GeneratorSection, StageSection, UserSection
+from genrecall.config.generator import AlignmentSection, DevSection, GeneratorSection, StageSection, UserSection
 from genrecall.decoding import Generator
 from genrecall.decoding.user import User
-from tests.generator.shop import catalogue, requests, shop_data, tiny_encoder
+from tests.generator.shop import TINY, catalogue, requests, shop_data, tiny_encoder
 from trainer.alignment import stage as alignment
 from trainer.generator import TrainingSettings, train_generator
 
@@ -27,6 +27,8 @@ SECTION = TINY.model_copy(
         "dev": DevSection(beam_width=10, items=2),
     }
 )
+
+pytestmark = pytest.mark.slow  # each test trains
 
 
 class Shop:

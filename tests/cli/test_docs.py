@@ -1,5 +1,6 @@
 """README and docs against the program: links, commands, modules, make targets and configuration keys."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -95,3 +96,20 @@ def keys(tree: object) -> None:
     """Check what looks like a configuration: its top keys are sections."""
     if isinstance(tree, dict) and tree.keys() <= Config.model_fields.keys():
         Config.model_validate(tree)
+
+
+@pytest.mark.parametrize("room", ["genrecall", "trainer", "inference_server", "index_mappings", "simulation"])
+def test_commands_and_settings_in_messages_exist(room: str):
+    """A remedy such as `genrecall index load`, or `server.port=0`, is one."""
+    for file in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+                continue
+            for key in re.findall(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_0-9]+)+)=", node.value):
+                check_key(key)
+            for words, _ in genrecall_lines(re.sub(r"\{[^}]*\}", "", node.value)):
+                try:
+                    parse(words)
+                except Exception as error:
+                    if type(error).__name__ != "MissingParameter":
+                        pytest.fail(f"{file}: genrecall {' '.join(words)}: {error}", pytrace=False)

@@ -80,7 +80,6 @@ def started(folder: Path, words: list[str], **options: object) -> subprocess.Pop
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize("name", RUN)
 def test_example_runs(name: str, folder: Path, request: pytest.FixtureRequest):
     environment = {}

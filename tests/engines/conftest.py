@@ -8,9 +8,8 @@ import pytest
 
 from genrecall import bundle
 from genrecall.bundle import Bundle
-from genrecall.config.generator import TINY
 from tests.generator.conftest import cache, encoder, train
-from tests.generator.shop import Train, catalogue, requests
+from tests.generator.shop import TINY, Train, catalogue, requests
 from trainer.export.attach import attach_onnx
 
 __all__ = ["cache", "encoder", "train"]

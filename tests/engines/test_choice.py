@@ -10,7 +10,6 @@ import torch
 
 from genrecall import bundle, tensorrt
 from genrecall.bundle import Bundle
-from genrecall.decoding import Generator
 from genrecall.errors import BundleError, UserError
 from inference_server.engines import create_engine
 
@@ -25,11 +24,6 @@ def test_auto_takes_the_export_where_there_is_one(lm_bundle: Bundle, tmp_path: P
     without = copy(lm_bundle, tmp_path)
     shutil.rmtree(without.path / "onnx")
     assert create_engine(without, "cpu").name == "torch-cpu-float32"
-
-
-def test_a_generator_with_a_prior_has_one_normalizer(encoder_bundle: Bundle) -> None:
-    with pytest.raises(UserError, match="normalizer 'level' cannot go with the prefix prior"):
-        Generator.load(encoder_bundle.generator_dir, encoder_bundle.space, normalizer="level")
 
 
 def test_what_is_not_there_is_said_with_the_remedy(encoder_bundle: Bundle) -> None:

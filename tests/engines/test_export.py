@@ -17,9 +17,7 @@ import pytest
 from genrecall import bundle, tensorrt
 from genrecall.bundle import Bundle
 from genrecall.decoding import Generator
-from genrecall.decoding.export_modules import prompt_arrays, table_arrays
-from genrecall.decoding.request_tokenizer import RequestTokenizer
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.export_modules import ModuleInputs
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from tests.cli.test_examples import EXAMPLES
@@ -53,13 +51,12 @@ def test_new_sids_need_no_new_graph(lm_bundle: Bundle) -> None:
     """Half of the codebook: the tables are inputs, so the search keeps to what they say."""
     generator = Generator.load(lm_bundle.generator_dir, lm_bundle.space)
     half = SidSpace.of(lm_bundle.space.sids[::2], lm_bundle.level_sizes)
-    tables = ConstraintTables.build(half)
-    request_tokenizer = RequestTokenizer.load(lm_bundle.generator_dir, generator.request_tokenizer.config, half)
+    inputs = ModuleInputs.load(lm_bundle.generator_dir, half)
     session = onnxruntime.InferenceSession(lm_bundle.path / "onnx/float32/search.onnx")
-    arrays = prompt_arrays(request_tokenizer.batch(request_tokenizer(QUERIES)), request_tokenizer.config)
-    arrays |= table_arrays(tables, request_tokenizer.config, {})
+    arrays = inputs.prompts(inputs.request_tokenizer(QUERIES)) | inputs.of_codebook
     sid, scores = session.run(None, {**arrays, "beams": np.arange(len(half))})
-    renewed = Generator(request_tokenizer, generator.prefix_embedder, generator.decoder, generator.heads, tables)
+    parts = generator.prefix_embedder, generator.decoder, generator.heads
+    renewed = Generator(inputs.request_tokenizer, *parts, inputs.tables)
     expected = renewed.search(renewed.request_tokenizer(QUERIES), len(half))
     np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
     assert (np.sort(sid) == np.arange(len(half))).all()

@@ -76,6 +76,7 @@ def test_evaluation_through_the_node_leaves_it_as_it_was(overrides: list[str], p
     assert client.cluster.get_settings() == before
 
 
+@pytest.mark.slow
 def test_a_node_that_is_not_there_is_the_users_to_mend(overrides: list[str]) -> None:
     words = ("evaluate", "-c", ROOT / "configs" / "tiny.yaml", *overrides, "opensearch.url=http://127.0.0.1:9")
     assert "genrecall node start" in genrecall(*words, code=2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY, GeneratorSection
-from tests.generator.shop import Train, logs, shop_data, tiny_encoder
+from genrecall.config.generator import GeneratorSection
+from tests.generator.shop import TINY, Train, logs, shop_data, tiny_encoder
 from trainer.generator import TrainingSettings, train_generator
 
 torch.set_num_threads(1)  # models this small only lose by sharing

@@ -13,6 +13,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from genrecall.config.encoder import EncoderSection
+from genrecall.config.generator import (
+    AlignmentSection,
+    DecoderSection,
+    DevSection,
+    EncoderKindSection,
+    GeneratorSection,
+    LmKindSection,
+    SamplingSection,
+    StageSection,
+    UserSection,
+)
 from genrecall.embeddings import embed
 from genrecall.item_text import item_text
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, REQUESTS
@@ -20,6 +31,21 @@ from genrecall.sid import SidSpace
 from trainer.generator import TrainingData
 
 Train = Callable[..., dict[str, Any]]  # the fixture `train`
+
+TINY = GeneratorSection(
+    decoder=DecoderSection(hidden=32, intermediate=48, heads=2, kv_heads=1),
+    sampling=SamplingSection(synthetic_per_item=1),
+    encoder=EncoderKindSection(stage=StageSection(steps=60, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=20)),
+    lm=LmKindSection(
+        bpe_size=400,
+        item_stage=StageSection(steps=20, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
+        query_stage=StageSection(steps=40, batch=16, lr=5e-3, warmup_steps=5, evaluate_every=10),
+    ),
+    user=UserSection(stage=StageSection(steps=20, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)),
+    alignment=AlignmentSection(batch=8, warmup_steps=2, evaluate_every=5),
+    dev=DevSection(beam_width=10, items=10),
+)
+"""A generator small enough for tests: seconds, and the same code."""
 
 COLOURS = ["red", "blue", "green", "black"]
 THINGS = ["shoe", "lamp", "chair", "mug"]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import BertConfig, Qwen2Config, Qwen2ForCausalLM
 
-from genrecall.config.generator import TINY, GeneratorSection
+from genrecall.config.generator import GeneratorSection
 from genrecall.decoding import Generator
 from genrecall.decoding.config import Vocabulary
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
-from tests.generator.shop import Train, catalogue
+from tests.generator.shop import TINY, Train, catalogue
 from trainer.generator.lm_model import SidLanguageModel, load_checkpoint, train_tokenizer
 
 

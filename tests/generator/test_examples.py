@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from genrecall.config.generator import SamplingSection
 from tests.generator.shop import catalogue, logs
 from trainer.generator.dev import graded_recall
-from trainer.generator.examples import Examples, draw, examples_of, judged_items, shares_of
+from trainer.generator.examples import Examples, draw_pairs, examples_of, judged_items, shares_of
 from trainer.generator.synthetic import content_words, item_generator, synthetic_queries
 
 
@@ -32,14 +32,14 @@ def test_grades_of_zero_and_unknown_ids_are_left_out() -> None:
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 20), targets=st.integers(1, 4))
 def test_every_sid_drawn_is_a_target_of_its_text(seed: int, batch: int, targets: int) -> None:
     found = examples()
-    text, sid = draw(found, {"real": 0.5, "synthetic": 0.5}, batch, targets, np.random.default_rng(seed))
+    text, sid = draw_pairs(found, {"real": 0.5, "synthetic": 0.5}, batch, targets, np.random.default_rng(seed))
     for t, s in zip(text, sid, strict=True):
         assert s in found.sid[found.start[t] : found.start[t + 1]]
 
 
 def test_targets_are_drawn_by_grade() -> None:
     found = examples()
-    text, sid = draw(found, {"real": 1.0}, 2000, 2, np.random.default_rng(0))
+    text, sid = draw_pairs(found, {"real": 1.0}, 2000, 2, np.random.default_rng(0))
     wanted = {(t, s): w for t in range(12) for s, w in zip(*targets_of(found, t), strict=True)}
     best = np.mean([wanted[t, s] for t, s in zip(text.tolist(), sid.tolist(), strict=True)])
     assert best == pytest.approx((3 * 1.0 + 0.1 * 0.1) / 3.1, abs=0.02)

@@ -17,7 +17,7 @@ from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from tests.generator.shop import catalogue
 from trainer.generator.encoder_model import EncoderModel, decoder_config
-from trainer.generator.loop import Batch, Stage, run_stage
+from trainer.generator.loop import Batch, TrainingStage, run_stage
 
 SECTION = StageSection(steps=12, batch=8, warmup_steps=2, evaluate_every=4, patience=2, lr=3e-3)
 Measure = Callable[[], dict[str, float]]
@@ -39,7 +39,7 @@ def batch(step: int) -> Batch:
 
 def run(work: Path, batch: Callable[[int], Batch] = batch, evaluate: Measure | None = None) -> tuple[nn.Module, dict]:
     trained = model()
-    return trained, run_stage(trained, Stage("test", SECTION, batch, evaluate), work, seed=5, progress=False)
+    return trained, run_stage(trained, TrainingStage("test", SECTION, batch, evaluate), work, seed=5, progress=False)
 
 
 def killed_at(step: int) -> Callable[[int], Batch]:
@@ -109,7 +109,7 @@ def test_weights_that_are_no_numbers_never_reach_a_checkpoint(tmp_path: Path) ->
         return batch(step)
 
     with pytest.raises(UserError, match=r"weights are not finite after step 8 .*resumes from .*checkpoint-4$"):
-        run_stage(trained, Stage("test", SECTION, watched, None), tmp_path, seed=5, progress=False)
+        run_stage(trained, TrainingStage("test", SECTION, watched, None), tmp_path, seed=5, progress=False)
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
@@ -135,7 +135,7 @@ def test_the_weights_of_the_best_look_are_kept(tmp_path: Path) -> None:
 def test_a_stage_without_progress_ends_early(tmp_path: Path) -> None:
     recalls = iter([0.9, 0.1, 0.1])
     section = SECTION.model_copy(update={"steps": 100})
-    stage = Stage("test", section, batch, lambda: {"recall": next(recalls)})
+    stage = TrainingStage("test", section, batch, lambda: {"recall": next(recalls)})
     assert run_stage(model(), stage, tmp_path, seed=5, progress=False)["steps"] == 12
 
 
@@ -153,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path) -> None:
 def test_curves_go_to_tensorboard_when_asked(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    stage = Stage("test", SECTION, batch, lambda: {"recall": 0.5})
+    stage = TrainingStage("test", SECTION, batch, lambda: {"recall": 0.5})
     run_stage(model(), stage, tmp_path / "mixed", seed=5, progress=False, tensorboard=tmp_path / "tensorboard")
     events = EventAccumulator(str(tmp_path / "tensorboard" / "mixed")).Reload()
     assert [event.step for event in events.Scalars("eval/recall")] == [4, 8, 12]

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
-from tests.generator.shop import Train, catalogue, logs
+from tests.generator.shop import TINY, Train, catalogue, logs
 
 Trained = tuple[Path, dict[str, Any]]
 

@@ -11,11 +11,10 @@ from genrecall.bundle import Bundle
 from genrecall.config import Config
 from genrecall.config.data import DataSection
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY
 from genrecall.config.quantizer import CqSidSection, QuantizerSection
 from genrecall.config.run import RunSection
 from genrecall.records import Dataset, Split
-from tests.generator.shop import catalogue, logs, tiny_encoder
+from tests.generator.shop import TINY, catalogue, logs, tiny_encoder
 from trainer.pipeline import train
 
 

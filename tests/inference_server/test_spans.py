@@ -74,6 +74,6 @@ def test_a_call_whose_caller_records_nothing_is_not_recorded():
 def test_without_opentelemetry_the_setting_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(spans, "find_spec", lambda name: None)
     with pytest.raises(
-        UserError, match=r"server.otel_endpoint is .* not installed: `pip install genrecall\[tracing\]`"
+        UserError, match=r"server.otel_endpoint is .* not installed: pip install 'genrecall\[tracing\]'"
     ):
         Spans("http://127.0.0.1:4317")

@@ -20,7 +20,7 @@ from simulation.config import ShopSection
 from tests.packaging.conftest import ROOT
 from tests.packaging.environments import Environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.slow
 
 ROOMS = {"genrecall", "trainer", "inference_server", "index_mappings"}
 Make = Callable[..., Environment]

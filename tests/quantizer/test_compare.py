@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from genrecall.config import Config
 from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset, Split
-from trainer.quantizer.__main__ import measure, pairs, row
+from trainer.quantizer.__main__ import evaluate_folds, pairs, row
 
 TITLES = ["red shoe", "blue shoe", "green shoe", "desk lamp", "floor lamp", "wool sock"]
 
@@ -44,7 +44,7 @@ def test_a_candidate_gets_one_line_of_the_table(tmp_path) -> None:
     data = shop()
     settings = Config.model_validate({"run": {"cache_dir": str(tmp_path)}, "quantizer": {"category_min_items": 1}})
     everything = Split("all", data.judgments, data.judgments, data.judgments)
-    results = measure("hierarchical", settings, data, [everything, everything])
+    results = evaluate_folds("hierarchical", settings, data, [everything, everything])
     assert results[0]["R@50"] == 1.0  # six items are all listed
     line = row("hierarchical", results)
     assert line.startswith("| hierarchical | ")

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from genrecall.config.encoder import EncoderSection
-from genrecall.config.generator import TINY, AlignmentSection, StageSection, UserSection
-from tests.generator.shop import requests, shop_data
+from genrecall.config.generator import AlignmentSection, StageSection, UserSection
+from tests.generator.shop import TINY, requests, shop_data
 from trainer.generator import TrainingSettings, train_generator
 
 FEW = StageSection(steps=30, batch=32, lr=5e-3, warmup_steps=5, evaluate_every=10)

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from genrecall.config.generator import AlignmentSection
 from trainer.alignment.loss import objective
 from trainer.alignment.rollout import figures, roll_out, sample
-from trainer.generator.loop import Batch, SidTrainer, Stage
+from trainer.generator.loop import Batch, SidTrainer, TrainingStage
 from trainer.generator.requests import CLICKED, EXPOSED
 from trainer.generator.stages import Learner, evaluate_queries, evaluate_requests, request_inputs, with_related
 
@@ -66,7 +66,7 @@ def align(learner: Learner, work: Path) -> dict[str, Any]:
 
     evaluate = evaluate_queries(learner) or evaluate_requests(learner)
     trainer = partial(AlignmentTrainer, section=section, reference=frozen(learner.model), seed=seed)
-    stage = Stage("generator.alignment", section, batch, evaluate, section.keep == "best", trainer)
+    stage = TrainingStage("generator.alignment", section, batch, evaluate, section.keep == "best", trainer)
     return learner.run(stage, work)
 
 

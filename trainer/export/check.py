@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from genrecall.decoding import GeneratedSids, Generator
-from genrecall.decoding.export_modules import prompt_arrays, sid_tree_arrays, table_arrays
+from genrecall.decoding.export_modules import ModuleInputs
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree
+from genrecall.decoding.score import CHUNK
 from trainer.export.onnx import SCORE, SEARCH
 
 BATCH = 8
@@ -29,18 +29,12 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     import onnxruntime
 
     search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
-    config, prior = generator.request_tokenizer.config, generator.heads.prior
-    tables = table_arrays(generator.tables, config, {} if prior is None else prior.state_dict())
+    inputs = ModuleInputs.of(generator)
     width = min(width, len(generator.space))
     overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0
     for prompts in _batches(generator.request_tokenizer(texts)):
-        inputs = {
-            **prompt_arrays(generator.request_tokenizer.batch(prompts), config),
-            **tables,
-            "beams": np.arange(width),
-        }
         expected = generator.search(prompts, width)
-        sid, scores = _run(search, inputs)
+        sid, scores = _run(search, {**inputs.prompts(prompts), **inputs.of_codebook, "beams": np.arange(width)})
         exported = GeneratedSids.of(generator.space, sid, scores, width)
         for row, prompt in enumerate(prompts):
             ours, theirs = _ranked(generator, expected, row), _ranked(generator, exported, row)
@@ -50,9 +44,8 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
             first.append(next(iter(ours)) == next(iter(theirs)))
             gap = max([gap, *(abs(ours[sid] - theirs[sid]) for sid in both)])
             rows = np.sort(np.array(list(ours)))[:CHUNK]
-            alone = {**prompt_arrays(generator.request_tokenizer.batch([prompt]), config), **tables}
-            tree = sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))
-            difference = _run(score, {**alone, **tree})[0] - [ours[sid] for sid in rows.tolist()]
+            arrays = {**inputs.prompts([prompt]), **inputs.of_codebook, **inputs.trees(rows)[0]}
+            difference = _run(score, arrays)[0] - [ours[sid] for sid in rows.tolist()]
             score_gap = max(score_gap, float(np.abs(difference).max()))
     return {
         "queries": len(texts),

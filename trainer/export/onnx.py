@@ -25,14 +25,11 @@ from genrecall.bundle import Bundle
 from genrecall.decoding import Generator
 from genrecall.decoding.export_modules import (
     Arrays,
+    ModuleInputs,
     Positional,
     ScoreModule,
     SearchModule,
-    prompt_arrays,
-    sid_tree_arrays,
-    table_arrays,
 )
-from genrecall.decoding.score import SidTree
 from genrecall.errors import UserError
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -68,20 +65,18 @@ def write(generator: Generator, folder: Path, names: Sequence[str] = GRAPHS) -> 
 
 def search_arrays(generator: Generator) -> Arrays:
     """Inputs to trace the search with."""
-    return {**_prompts(generator, _TEXTS), "beams": np.arange(3)}
+    return {**_traced(ModuleInputs.of(generator), _TEXTS), "beams": np.arange(3)}
 
 
 def score_arrays(generator: Generator) -> Arrays:
     """Inputs to trace the scoring with: rows of every table, no two of them equally many."""
+    inputs = ModuleInputs.of(generator)
     rows = np.unique(np.linspace(0, len(generator.space) - 1, 7).astype(np.int64))
-    return {**_prompts(generator, _TEXTS[1:]), **sid_tree_arrays(SidTree.of(generator.tables.paths_of(rows)))}
+    return {**_traced(inputs, _TEXTS[1:]), **inputs.trees(rows)[0]}
 
 
-def _prompts(generator: Generator, texts: Sequence[str]) -> Arrays:
-    config, prior = generator.request_tokenizer.config, generator.heads.prior
-    batch = generator.request_tokenizer.batch(generator.request_tokenizer(texts))
-    tables = table_arrays(generator.tables, config, {} if prior is None else prior.state_dict())
-    return {**prompt_arrays(batch, config), **tables}
+def _traced(inputs: ModuleInputs, texts: Sequence[str]) -> Arrays:
+    return {**inputs.prompts(inputs.request_tokenizer(texts)), **inputs.of_codebook}
 
 
 def _export(module: SearchModule | ScoreModule, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -38,10 +38,10 @@ def main(
         settings = load(Config, config, overrides.split())
         data = read_dataset(settings.data)
         splits = kfold_splits(data, 5, settings.run.seed)[:folds]
-        print(row(codes, overrides, [measure(codes, settings, data, split) for split in splits]), flush=True)  # type: ignore[arg-type]
+        print(row(codes, overrides, [evaluate_fold(codes, settings, data, split) for split in splits]), flush=True)  # type: ignore[arg-type]
 
 
-def measure(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
+def evaluate_fold(kind: QuantizerKind, settings: Config, data: Dataset, split: Split) -> dict[str, Any]:
     """The last stage's outcome on one fold."""
     with tempfile.TemporaryDirectory() as folder:
         run = TrainingRun(settings, data, split, behaviour_of(settings, data, split), Path(folder))

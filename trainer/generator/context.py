@@ -19,7 +19,7 @@ from genrecall.decoding.user import UserConfig
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
-from trainer.generator.examples import Examples, Judged, examples_of, judged_items, shares_of
+from trainer.generator.examples import Examples, JudgedQueries, examples_of, judged_items, shares_of
 from trainer.generator.requests import Requests, profiles_of
 
 Pool = tuple[str, list[str]]  # name and texts of a set of texts that a stage draws from
@@ -81,7 +81,7 @@ class TrainingContext:
     rows: np.ndarray
     item_vectors: np.ndarray
     examples: Examples
-    held_out: Judged
+    held_out: JudgedQueries
     requests: Requests | None = None
     held_out_requests: Requests | None = None
     profiles: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class TrainingContext:
             pools.append(("held_out_requests", self.held_out_requests.texts))
         return pools
 
-    def dev(self, judged: Judged) -> DevQueries:
+    def dev(self, judged: JudgedQueries) -> DevQueries:
         return DevQueries(judged, self.rows, len(self.space), self.section.dev)
 
     def summary(self) -> dict[str, Any]:

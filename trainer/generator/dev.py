@@ -13,7 +13,7 @@ from genrecall.config.generator import DevSection
 from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.search import Prefix, beam_search
 from genrecall.expansion import SidItems
-from trainer.generator.examples import Judged
+from trainer.generator.examples import JudgedQueries
 from trainer.generator.policy import Policy
 
 BATCH = 32
@@ -37,7 +37,7 @@ class DevQueries:
         section: width of the beam, and how many items the recall is taken over.
     """
 
-    def __init__(self, judged: Judged, rows: np.ndarray, sids: int, section: DevSection) -> None:
+    def __init__(self, judged: JudgedQueries, rows: np.ndarray, sids: int, section: DevSection) -> None:
         self.judged = judged
         self.items = SidItems.of(rows, sids)
         self.width = min(section.beam_width, sids)
@@ -53,7 +53,7 @@ class DevQueries:
         return float(np.mean(each))
 
     @torch.no_grad()
-    def measure(self, policy: Policy, prefix: Callable[[np.ndarray], Prefix]) -> dict[str, float]:
+    def evaluate(self, policy: Policy, prefix: Callable[[np.ndarray], Prefix]) -> dict[str, float]:
         """{"recall"} of the weights as they are; `prefix` makes that of the queries of given rows (int64)."""
         decoder = lean_copy(policy.backbone)
         parts = []

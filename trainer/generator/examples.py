@@ -40,7 +40,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedQueries:
     """Queries and their relevant items.
 
     Attributes:
@@ -79,7 +79,7 @@ def examples_of(
     )
 
 
-def judged_items(judged: pa.Table, items: pa.Table, queries: pa.Table, limit: int | None = None) -> Judged:
+def judged_items(judged: pa.Table, items: pa.Table, queries: pa.Table, limit: int | None = None) -> JudgedQueries:
     """The first `limit` queries of `judged` (JUDGMENTS), in order of appearance, with their items of positive grade."""
     row_of = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
     text_of = dict(zip(queries["query_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
@@ -89,7 +89,7 @@ def judged_items(judged: pa.Table, items: pa.Table, queries: pa.Table, limit: in
             targets.setdefault(query, []).append((row_of[item], grade))
     kept = list(targets)[:limit]
     flat = [target for query in kept for target in targets[query]]
-    return Judged(
+    return JudgedQueries(
         [text_of[query] for query in kept],
         np.cumsum([0, *(len(targets[query]) for query in kept)]),
         np.array([item for item, _ in flat], dtype=np.int64),
@@ -131,7 +131,7 @@ def shares_of(examples: Examples, section: SamplingSection) -> dict[str, float]:
     return {group: share / total for group, share in kept.items()}
 
 
-def draw(
+def draw_pairs(
     examples: Examples, shares: dict[str, float], batch: int, targets: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """About `batch` pairs (text int64 [n], sid int64 [n]), each group by its share.

@@ -37,7 +37,7 @@ Evaluate = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """What a stage is made of: its name (as in the configuration), its settings, the batch of a step, the evaluation.
 
     Attributes:
@@ -74,7 +74,7 @@ class StepBatches(Dataset[Batch]):
 class SidTrainer(Trainer):
     """Trainer with our evaluation, a learning rate of the prior's own, and a stop at a loss that is not finite."""
 
-    def __init__(self, stage: Stage, work: Path, **kwargs: Any) -> None:
+    def __init__(self, stage: TrainingStage, work: Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stage = stage
         self.work = work
@@ -192,7 +192,7 @@ def writing(what: str, work: Path) -> Iterator[None]:
 
 def run_stage(
     model: nn.Module,
-    stage: Stage,
+    stage: TrainingStage,
     work: Path,
     seed: int,
     progress: bool = True,

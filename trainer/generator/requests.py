@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genrecall.decoding.user import FIELDS
-from trainer.generator.examples import Judged
+from trainer.generator.examples import JudgedQueries
 
 PURCHASED, CLICKED, EXPOSED, NOTHING = range(4)
 OUTCOMES = {"purchased": PURCHASED, "clicked": CLICKED, "exposed": EXPOSED}
@@ -80,12 +80,12 @@ class Requests:
             *(array[flat] for array in (self.item, self.sid, self.outcome)),
         )
 
-    def judged(self) -> Judged:
+    def judged(self) -> JudgedQueries:
         """Each request as a query judged by what was bought or clicked; a request without either is not allowed."""
         keep = self.outcome <= CLICKED
         start = np.concatenate([[0], np.cumsum(keep)])[self.start]
         texts = [self.texts[t] for t in self.text]
-        return Judged(texts, start, self.item[keep], np.ones(int(keep.sum())))
+        return JudgedQueries(texts, start, self.item[keep], np.ones(int(keep.sum())))
 
     def draw_positives(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """int64 [m, count] SIDs bought or clicked in requests `chosen`, drawn with replacement."""

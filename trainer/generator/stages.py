@@ -19,8 +19,8 @@ from genrecall.decoding.search import Prefix
 from genrecall.decoding.user_prefix import select
 from trainer.generator.context import TrainingContext
 from trainer.generator.dev import BATCH, lean_copy
-from trainer.generator.examples import draw
-from trainer.generator.loop import Batch, Evaluate, Stage, run_stage
+from trainer.generator.examples import draw_pairs
+from trainer.generator.loop import Batch, Evaluate, TrainingStage, run_stage
 from trainer.generator.requests import Requests
 
 
@@ -75,7 +75,7 @@ class Learner:
         device = self.model.policy.heads.weight.device
         return self.model.prefix(**{name: tensor.to(device) for name, tensor in batch.items()})
 
-    def run(self, stage: Stage, work: Path) -> dict[str, Any]:
+    def run(self, stage: TrainingStage, work: Path) -> dict[str, Any]:
         """Train the model through `stage`; the metrics."""
         settings = self.context.settings
         return run_stage(self.model, stage, work, settings.seed, settings.progress, settings.tensorboard)
@@ -87,11 +87,11 @@ def text_stage(learner: Learner, of: TextStage, work: Path) -> dict[str, Any]:
 
     def batch(step: int) -> Batch:
         rng = np.random.default_rng((context.settings.seed, of.number, step))
-        text, sid = draw(context.examples, of.shares, of.section.batch, context.section.sampling.targets, rng)
+        text, sid = draw_pairs(context.examples, of.shares, of.section.batch, context.section.sampling.targets, rng)
         return {**learner.inputs("examples", text), "sid": torch.from_numpy(sid).unsqueeze(1)}
 
     evaluate = evaluate_queries(learner) if of.evaluated else None
-    return learner.run(Stage(of.setting, of.section, batch, evaluate), work)
+    return learner.run(TrainingStage(of.setting, of.section, batch, evaluate), work)
 
 
 def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
         return {**request_inputs(learner, "requests", requests, chosen, dropped), "sid": torch.from_numpy(sid)}
 
     evaluate = evaluate_requests(learner) or evaluate_queries(learner)
-    return learner.run(Stage("generator.user.stage", section.stage, batch, evaluate), work)
+    return learner.run(TrainingStage("generator.user.stage", section.stage, batch, evaluate), work)
 
 
 def request_inputs(
@@ -129,7 +129,7 @@ def evaluate_queries(learner: Learner) -> Evaluate | None:
     if not context.held_out.texts:
         return None
     dev = context.dev(context.held_out)
-    return lambda: dev.measure(learner.model.policy, lambda rows: learner.prefix(learner.inputs("held_out", rows)))
+    return lambda: dev.evaluate(learner.model.policy, lambda rows: learner.prefix(learner.inputs("held_out", rows)))
 
 
 def evaluate_requests(learner: Learner) -> Evaluate | None:
@@ -139,7 +139,7 @@ def evaluate_requests(learner: Learner) -> Evaluate | None:
         return None
     requests = with_related(learner, pool, context.held_out_requests)
     dev = context.dev(requests.judged())
-    return lambda: dev.measure(
+    return lambda: dev.evaluate(
         learner.model.policy, lambda rows: learner.prefix(request_inputs(learner, pool, requests, rows))
     )
 

@@ -42,10 +42,10 @@ def main(
         data = read_dataset(settings.data)
         splits = [*kfold_splits(data, folds, settings.run.seed), recurring_split(data, settings.run.seed)]
         for kind in settings.quantizer.candidates:
-            print(row(f"{kind} {overrides}", measure(kind, settings, data, splits)), flush=True)
+            print(row(f"{kind} {overrides}", evaluate_folds(kind, settings, data, splits)), flush=True)
 
 
-def measure(kind: QuantizerKind, settings: Config, data: Dataset, splits: list[Split]) -> list[dict[str, float]]:
+def evaluate_folds(kind: QuantizerKind, settings: Config, data: Dataset, splits: list[Split]) -> list[dict[str, float]]:
     """The figures of each split's codebook."""
     cache = settings.run.cache_dir
     vectors, categories = embed(item_text(data.items), settings.encoder, cache), data.items["category"].to_pylist()

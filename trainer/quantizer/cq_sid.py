@@ -31,7 +31,7 @@ from trainer.quantizer.codebook import Codebook
 from trainer.quantizer.hierarchical import grow, level1_size
 from trainer.quantizer.kmeans import kmeans, label, means
 from trainer.quantizer.losses import info_nce
-from trainer.quantizer.types import QueryItemPairs, RawCodes
+from trainer.quantizer.types import FitInput, QueryItemPairs, RawCodes
 
 TRIPLES_PER_SID = 2.0
 
@@ -58,21 +58,23 @@ class Quantized(NamedTuple):
     commitment: Tensor
 
 
-def fit_cq_sid(
-    vectors: np.ndarray,
-    forced: np.ndarray,
-    categories: int,
-    pairs: QueryItemPairs | None,
-    section: QuantizerSection,
-    seed: int,
-    bar: Progress,
-) -> RawCodes:
-    """Train and read off the codes. forced: int64 [n], the code of each item's category, -1 where it has none."""
+class ItemBatch(NamedTuple):
+    """x: [n, D] vectors of items; guide: int64 [n], their level-1 codes, -1 where free; queries: of `_QueryDraw`."""
+
+    x: Tensor
+    guide: Tensor
+    queries: tuple[Tensor, Tensor, Tensor] | None
+
+
+def fit_cq_sid(data: FitInput, section: QuantizerSection, seed: int, bar: Progress) -> RawCodes:
+    """Train and read off the codes."""
+    vectors, forced, categories, pairs = data
     own = section.cq_sid
     rng = torch.Generator().manual_seed(seed)
     sizes = auto_sizes(own, len(vectors), categories, int((forced < 0).sum()))
     guided = own.guided and categories > 0
     guide = forced if guided else np.full_like(forced, -1)
+    guides = torch.from_numpy(guide)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Autoencoder(vectors.shape[1], own.hidden, own.latent)
@@ -85,7 +87,7 @@ def fit_cq_sid(
         if epoch == own.warmup_epochs:
             books = init_codebooks(_z(model, x), guide, categories if guided else 0, sizes, own.batch_size, seed)
         terms = [
-            _step(model, optimizer, books, x[rows], torch.from_numpy(guide)[rows], queries.draw(rows, rng), own, rng)
+            _step(model, optimizer, books, ItemBatch(x[rows], guides[rows], queries.draw(rows, rng)), own, rng)
             for rows in _batches(len(x), own.batch_size, rng)
         ]
         history.append({name: round(sum(t[name] for t in terms) / len(terms), 6) for name in terms[0]})
@@ -206,19 +208,17 @@ def _step(
     model: Autoencoder,
     optimizer: torch.optim.Optimizer,
     books: list[Codebook],
-    x: Tensor,
-    guide: Tensor,
-    drawn: tuple[Tensor, Tensor, Tensor] | None,
+    batch: ItemBatch,
     section: CqSidSection,
     rng: torch.Generator,
 ) -> dict[str, float]:
     """One update of the autoencoder and, once they are initialized, of the codebooks; the terms of the loss."""
-    z = model.encoder(x)
-    quantized = quantize(z, books, guide) if books else Quantized(z, [], [], z.new_zeros(()))
-    reconstruction = (model.decoder(quantized.vector) - x).square().sum(1).mean()
+    z = model.encoder(batch.x)
+    quantized = quantize(z, books, batch.guide) if books else Quantized(z, [], [], z.new_zeros(()))
+    reconstruction = (model.decoder(quantized.vector) - batch.x).square().sum(1).mean()
     contrast = z.new_zeros(())
-    if drawn is not None:
-        has, query, query_vectors = drawn
+    if batch.queries is not None:
+        has, query, query_vectors = batch.queries
         contrast = info_nce(z[has], model.encoder(query_vectors), query, section.temperature)
     loss = reconstruction + section.commitment_weight * quantized.commitment + section.contrast_weight * contrast
     optimizer.zero_grad()

@@ -24,7 +24,7 @@ from trainer.quantizer.categories import category_table
 from trainer.quantizer.hierarchical import fit_hierarchical
 from trainer.quantizer.split import split_oversize
 from trainer.quantizer.statistics import statistics
-from trainer.quantizer.types import QueryItemPairs
+from trainer.quantizer.types import FitInput, QueryItemPairs
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ def fit(
     size1 = own.level_sizes[0] if kind == "cq_sid" else own.level1_size  # type: ignore[union-attr]
     limit = None if size1 == "auto" else int(size1)
     table = category_table(categories, section.category_min_items, section.category_depth, limit)
-    forced = category_codes(table, categories)
+    data = FitInput(vectors, category_codes(table, categories), len(table), pairs)
     with Bars(progress) as bar:
         if kind == "cq_sid":
             from trainer.quantizer.cq_sid import fit_cq_sid
 
-            raw = fit_cq_sid(vectors, forced, len(table), pairs, section, seed, bar)
+            raw = fit_cq_sid(data, section, seed, bar)
         else:
-            raw = fit_hierarchical(vectors, forced, len(table), section, seed, bar)
+            raw = fit_hierarchical(data, section, seed, bar)
     split = split_oversize(
         raw.codes, section.max_items_per_sid, section.max_groups, np.random.default_rng((seed, 9)), raw.level_sizes[2]
     )

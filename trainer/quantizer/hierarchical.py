@@ -15,25 +15,17 @@ from rich.progress import Progress
 from genrecall.assignment import nearest
 from genrecall.config.quantizer import QuantizerSection
 from trainer.quantizer.kmeans import kmeans
-from trainer.quantizer.types import RawCodes
+from trainer.quantizer.types import FitInput, RawCodes
 
 
-def fit_hierarchical(
-    vectors: np.ndarray, forced: np.ndarray, categories: int, section: QuantizerSection, seed: int, bar: Progress
-) -> RawCodes:
-    """Codes of `vectors` (float32 [n, D]).
-
-    Args:
-        forced: int64 [n], the level-1 code of each item's category, -1 where it has none; read where level1 is
-            "category".
-        categories: how many categories there are.
-    """
-    own = section.hierarchical
+def fit_hierarchical(data: FitInput, section: QuantizerSection, seed: int, bar: Progress) -> RawCodes:
+    """Cluster the vectors; categories are read where level1 is "category", pairs never."""
+    own, vectors = section.hierarchical, data.vectors
     leaf = own.items_per_sid
-    guided = own.level1 == "category" and categories > 0
+    guided = own.level1 == "category" and data.categories > 0
     if guided:
-        first, labels = _by_category(vectors, forced, categories)
-        size1 = categories
+        first, labels = _by_category(vectors, data.forced, data.categories)
+        size1 = data.categories
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
         first, labels = kmeans(vectors, size1, np.random.default_rng((seed, 1, 0)))

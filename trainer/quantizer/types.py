@@ -21,6 +21,19 @@ class QueryItemPairs(NamedTuple):
     weight: np.ndarray
 
 
+class FitInput(NamedTuple):
+    """vectors: float32 [n, D] of the items.
+    forced: int64 [n], the level-1 code of each item's category, -1 where it has none.
+    categories: how many categories have a code.
+    pairs: None where there is nothing to learn from.
+    """
+
+    vectors: np.ndarray
+    forced: np.ndarray
+    categories: int
+    pairs: QueryItemPairs | None
+
+
 class RawCodes(NamedTuple):
     """codes: int32 [n, 3].
     level_sizes: codes a level.

@@ -104,6 +104,12 @@ def test_a_space_without_sids_is_refused() -> None:
         ConstraintTables.build(SidSpace.of(np.empty((0, 3)), (2, 2, 2)))
 
 
+def test_a_prior_has_one_normalizer() -> None:
+    prior = DensePrior((1, 1, 1), 4, 8)
+    with pytest.raises(ValueError, match="normalizer 'level' cannot go with a dense prior"):
+        LevelHeads(torch.zeros(6, 8), (0, 2, 4), (2, 2, 2), "level", prior)
+
+
 def test_half_a_million_sids_take_seconds() -> None:
     rng = np.random.default_rng(0)
     keys = np.unique(rng.integers(0, 2048 * 1024 * 1024, 500_000))

@@ -2,7 +2,7 @@
 
 Owns their order: settings for loading, documents from where an interrupted load stopped, settings for searching, the
 count, the alias. It holds the lease of the alias (`lease`), whose document also keeps how far the load is: so
-it runs alone, and killed at any step, the same call goes on from there on any machine. A batch that was sent but not
+it runs alone, and killed at any step, the same call resumes on any machine. A batch that was sent but not
 noted is sent again, which changes nothing.
 """
 

@@ -75,7 +75,7 @@ def load(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Index the catalogue, each item with its SID and its vector. Interrupted, the same command goes on from there.
+    """Index the catalogue, each item with its SID and its vector. Interrupted, the same command resumes.
 
     Example: `genrecall index load --bundle v1 --switch`
     """

@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Train codes and generator, choose on dev queries, publish a bundle.
 
-    A run that was interrupted goes on from where it was; one that is done already returns its bundle.
+    An interrupted run resumes; one that is done already returns its bundle.
 
     Example: `genrecall train -c demo run.seed=7`
     """

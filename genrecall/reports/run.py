@@ -220,7 +220,7 @@ def _commands(run: Run) -> Iterator[str]:
         yield f"genrecall bundle show {run.published.codebook} --bundles {root}"
         yield f"genrecall bundle verify {run.published.codebook} --bundles {root}"
     else:
-        yield "# go on from what is there"
+        yield "# resume"
         yield f"genrecall train -c {config}"
     yield "# test figures with intervals"
     yield f"genrecall evaluate -c {config} --offline"

@@ -117,7 +117,7 @@ def _under_way(stage: Stage, checkpoints: Path) -> Stage:
     found = {
         "steps": state["global_step"],
         "best_step": state["best_global_step"],
-        "looks": [entry for entry in logged if RECALL in entry],
+        "evaluations": [entry for entry in logged if RECALL in entry],
         "history": [entry for entry in logged if "loss" in entry],
     }
     return _filled(stage, "running", found)
@@ -129,7 +129,7 @@ def _filled(stage: Stage, state: State, metrics: Mapping[str, Any]) -> Stage:
         state=state,
         steps=metrics.get("steps", 0),
         best_step=metrics.get("best_step"),
-        evaluations=tuple((int(of["step"]), float(of[RECALL])) for of in metrics.get("looks", ())),
+        evaluations=tuple((int(of["step"]), float(of[RECALL])) for of in metrics.get("evaluations", ())),
         history=tuple(metrics.get("history", ())),
         seconds=metrics.get("seconds"),
     )

@@ -7,7 +7,7 @@ A refresh and a rollback are both such a migration; they differ in where reading
     switch    clauses ask in both codebooks; writes are blocked; the last ones are copied; the alias moves atomically
     finish    clauses ask in one codebook again; indices beyond those to keep are deleted
 
-Killed at any of them, the same call goes on from the last note. Writers are refused (403, `cluster_block_exception`)
+Killed at any of them, the same call resumes from the last note. Writers are refused (403, `cluster_block_exception`)
 from the block to the move, some tenths of a second, so that no write is lost. A document's `_version` starts from 1 in
 the target.
 """

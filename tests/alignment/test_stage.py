@@ -63,7 +63,9 @@ def aligned(**changes: Any) -> GeneratorSection:
 @pytest.mark.parametrize("kind", ["encoder", "lm"])
 def test_a_users_past_decides_between_items_that_the_query_cannot_tell_apart(shop: Shop, kind: str) -> None:
     metrics = shop.train(SECTION.model_copy(update={"kind": kind}), kind)
-    assert max(look["eval_recall"] for look in metrics["stages"]["user"]["looks"]) > 0.9, "makers are known by the past"
+    assert max(look["eval_recall"] for look in metrics["stages"]["user"]["evaluations"]) > 0.9, (
+        "makers are known by the past"
+    )
     generator = shop.load()
     of_maker = [User(recent=CODES[CODES[:, 2] == maker][:3]) for maker in range(3)]
     answer = generator.generate(["red shoe"] * 4, 3, users=[*of_maker, None])

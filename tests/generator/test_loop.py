@@ -125,7 +125,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
 def test_the_weights_of_the_best_look_are_kept(tmp_path: Path) -> None:
     recalls = iter([0.1, 0.9, 0.3])
     best, metrics = run(tmp_path / "best", evaluate=lambda: {"recall": next(recalls)})
-    assert [look["eval_recall"] for look in metrics["looks"]] == [0.1, 0.9, 0.3]
+    assert [look["eval_recall"] for look in metrics["evaluations"]] == [0.1, 0.9, 0.3]
     assert metrics["best_step"] == 8
     last, _ = run(tmp_path / "last")
     weights = last.state_dict()

@@ -21,7 +21,7 @@ Trained = tuple[Path, dict[str, Any]]
 
 def test_encoder_kind_learns_the_shop(trained_encoder: Trained) -> None:
     _, metrics = trained_encoder
-    looks = [look["eval_recall"] for look in metrics["stages"]["mixed"]["looks"]]
+    looks = [look["eval_recall"] for look in metrics["stages"]["mixed"]["evaluations"]]
     assert metrics["queries"] == "real"
     assert metrics["prior"]
     assert len(looks) == 3
@@ -31,7 +31,7 @@ def test_encoder_kind_learns_the_shop(trained_encoder: Trained) -> None:
 def test_lm_kind_learns_the_shop_in_two_stages(trained_lm: Trained) -> None:
     _, metrics = trained_lm
     assert list(metrics["stages"]) == ["item", "query"]
-    assert metrics["stages"]["query"]["looks"][-1]["eval_recall"] > 0.5
+    assert metrics["stages"]["query"]["evaluations"][-1]["eval_recall"] > 0.5
 
 
 def test_a_trained_generator_gives_the_probability_that_training_gave(
@@ -78,7 +78,7 @@ def test_a_shop_without_judgments_trains_on_synthetic_queries_and_says_so(train:
     metrics = train(tmp_path, section, train=none, dev=none)
     assert metrics["queries"] == "synthetic"
     assert metrics["shares"] == {"title": 0.25, "synthetic": 0.75}
-    assert metrics["stages"]["mixed"]["looks"] == []
+    assert metrics["stages"]["mixed"]["evaluations"] == []
     assert Generator.load(tmp_path / "generator", catalogue()[2]).generate(["mug"], k=3).valid.all()
 
 

@@ -91,7 +91,7 @@ def test_a_stage_names_what_its_dev_recall_is_of(tmp_path: Path) -> None:
     config["generator"] |= {"kind": "lm"}
     config["generator"]["alignment"]["steps"] = 9
     logged = {"parts": {"dev": {"queries": 3}}, "logs": {"split": {"dev": 70}}}
-    metrics = {"steps": 9, "looks": [], "history": []}
+    metrics = {"steps": 9, "evaluations": [], "history": []}
     done = {"stages": dict.fromkeys(("item", "query", "user", "alignment"), metrics), "dev_requests": 70}
     dev_set = {s.name: s.dev_set for s in stages_of(config, logged, {**done, "dev_queries": 3}, tmp_path)}
     assert dev_set["item"] == ""

@@ -52,6 +52,6 @@ def test_killed_in_every_stage_it_ends_as_if_undisturbed(tmp_path: Path) -> None
     found, resumed = finish(tmp_path / "killed")
     for stage, of in expected["stages"].items():
         assert found["stages"][stage]["loss"] == pytest.approx(of["loss"], rel=1e-3), stage
-        assert found["stages"][stage]["looks"][-1]["eval_recall"] == of["looks"][-1]["eval_recall"], stage
+        assert found["stages"][stage]["evaluations"][-1]["eval_recall"] == of["evaluations"][-1]["eval_recall"], stage
     for name, weight in weights.items():
         torch.testing.assert_close(resumed[name], weight, rtol=1e-3, atol=1e-4, msg=name)

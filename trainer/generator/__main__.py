@@ -51,7 +51,7 @@ def evaluate_fold(kind: QuantizerKind, settings: Config, data: Dataset, split: S
 
 def row(codes: str, overrides: str, outcomes: list[dict[str, Any]]) -> str:
     """One line of the table: means over the folds."""
-    recalls = [{entry["step"]: entry["eval_recall"] for entry in outcome["looks"]} for outcome in outcomes]
+    recalls = [{entry["step"]: entry["eval_recall"] for entry in outcome["evaluations"]} for outcome in outcomes]
     common = sorted(set.intersection(*map(set, recalls)))
     path = ", ".join(f"{step}: {np.mean([recall[step] for recall in recalls]):.3f}" for step in common)
     best = np.mean([max(recall.values()) for recall in recalls])

@@ -206,7 +206,7 @@ def run_stage(
         tensorboard: the folder to log curves to, in a folder named as `work`; None: nowhere.
 
     Returns:
-        {"loss": of the last steps logged, "steps": taken, "best_step", "looks": evaluations by step, "history": what
+        {"loss": of the last steps logged, "steps": taken, "best_step", "evaluations": by step, "history": what
         was logged by step, "seconds": of the steps since the last start}.
 
     Raises UserError when the loss is not finite, or a checkpoint cannot be written.
@@ -275,7 +275,7 @@ def run_stage(
         "loss": next((entry["loss"] for entry in reversed(history) if "loss" in entry), None),
         "steps": running.state.global_step,
         "best_step": running.state.best_global_step if best else running.state.global_step,
-        "looks": [entry for entry in history if RECALL in entry],
+        "evaluations": [entry for entry in history if RECALL in entry],
         "history": [entry for entry in history if "loss" in entry],
         "seconds": outcome.metrics["train_runtime"],
     }

@@ -11,7 +11,7 @@ from index_mappings.pipelines import put_pipelines
 from index_mappings.render import render
 
 PLUGINS = ("opensearch-knn", "opensearch-neural-search")
-PRIORITY = 100  # of the index template; longer names get more, so that `shop-eu-*` goes before `shop-*`
+PRIORITY = 100  # of the index template; longer names get more, so that `shop-eu-*` has precedence over `shop-*`
 
 
 def create(

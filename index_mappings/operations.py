@@ -126,7 +126,7 @@ def sync(
 ) -> SyncReport:
     """Update the serving index from the catalogue.
 
-    assignments: Parquet of item_id and codes, SIDs that go before the bundle's.
+    assignments: Parquet of item_id and codes, SIDs that replace the bundle's.
     """
     section, items = config.opensearch, _items(config)
     texts, run = item_text(items), config.run

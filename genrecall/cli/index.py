@@ -181,7 +181,7 @@ def sync(
     assignments: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Parquet of item_id and codes: SIDs of this codebook that go before the bundle's."
+            metavar="FILE", help="Parquet of item_id and codes: SIDs of this codebook that replace the bundle's."
         ),
     ] = None,
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,

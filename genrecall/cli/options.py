@@ -31,9 +31,7 @@ def _be_quiet(wanted: bool) -> None:
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="SECTION.KEY=VALUE", help="Settings that go before the configuration's.", show_default=False
-    ),
+    typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings that override the configuration's.", show_default=False),
 ]
 ConfigFile = Annotated[
     Path,
@@ -84,7 +82,7 @@ Key = Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --
 def read_config(config: Path, overrides: list[str] | None, options: Mapping[str, Any] | None = None) -> "Config":
     """The configuration of a verb. options: dotted key -> value of the option that sets it, None where it was not used.
 
-    An override goes before an option, and an option before the file.
+    An override takes precedence over an option, and an option over the file.
     """
     from genrecall.config import Config, load
 

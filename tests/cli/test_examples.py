@@ -49,7 +49,7 @@ def test_example_parses_as_its_command(name: str):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder whose configuration `demo`, which the examples read, takes seconds: a file goes first."""
+    """A work folder whose configuration `demo`, which the examples read, takes seconds: a file has precedence."""
     folder = tmp_path_factory.mktemp("examples")
     synthesize(ShopSection(items=1000, queries=40, sessions=10), folder / "data/esci-us", lambda *_: None)
     for logs in (folder / "data/esci-us").glob("ubi_*"):  # people's judgments alone, as ESCI

@@ -34,17 +34,16 @@ TRAINED = {"train", "trained_encoder", "trained_lm", "policy", "lm_bundle", "enc
 TRAINED |= {"bundles", "shared_server", "many", "toxi"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Which tests share a process where several run (`-n 2 --dist loadgroup`): those of a folder, with what it trains
-    once a session, and all that use the node, whose cluster settings are one.
+    once a session, and all that use the node, whose cluster settings are one. Marked here, before xdist and `-m` read
+    the marks.
     """
-    for item in items:
-        if TRAINED & set(getattr(item, "fixturenames", ())):
-            item.add_marker("trained")
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        of_node = folder == "local_node" or item.get_closest_marker("node") is not None
-        item.add_marker(pytest.mark.xdist_group("node" if of_node else folder))
+    if TRAINED & set(getattr(item, "fixturenames", ())):
+        item.add_marker("trained")
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    of_node = folder == "local_node" or item.get_closest_marker("node") is not None
+    item.add_marker(pytest.mark.xdist_group("node" if of_node else folder))
 
 
 @pytest.fixture(scope="session")

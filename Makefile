@@ -23,10 +23,10 @@ demo: $(INSTALLED) plugin ## the whole path on a real catalogue: train, serve, i
 test: test-python test-java ## every test: Python, Java, and end to end on a real node
 
 test-python: $(INSTALLED) plugin ## the Python tests
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 2 --dist loadscope
 
 test-fast: $(INSTALLED) ## what an edit needs: the Python tests without a node, without training, a minute or two
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not node and not slow and not trained" -q
+	@$(PY) -m pytest -n 2 --dist loadscope -m "not node and not slow and not trained" -q
 
 test-java: ## the plugin's tests
 	@plugin/build.sh verify

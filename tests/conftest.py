@@ -4,6 +4,7 @@ import fcntl
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -35,15 +36,37 @@ TRAINED |= {"bundles", "shared_server", "many", "toxi"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Which tests share a process where several run (`-n 2 --dist loadgroup`): those of a folder, with what it trains
-    once a session, and all that use the node, whose cluster settings are one. Marked here, before xdist and `-m` read
-    the marks.
-    """
+    """Mark what uses a trained artifact, before `-m` reads the marks."""
     if TRAINED & set(getattr(item, "fixturenames", ())):
         item.add_marker("trained")
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
-    of_node = folder == "local_node" or item.get_closest_marker("node") is not None
-    item.add_marker(pytest.mark.xdist_group("node" if of_node else folder))
+
+
+# Folders and files whose tests share a process: they share the node, whose cluster settings are one.
+ON_NODE = {"e2e", "index", "local_node", "data/test_index_source.py", "evaluation/test_command.py"}
+# Folders of a few long tests run with one of many tests: xdist starts the largest group first.
+RUN_WITH = {
+    "packaging": "inference_server",
+    "trainer": "inference_server",
+    "reports": "generator",
+    "alignment": "generator",
+}
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A folder's tests run in one process, with what the folder trains once a session.
+
+    Marks cannot say so: the groups of `--dist loadgroup` have no effect under pytest 9.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0].removeprefix("tests/")
+            folder = path.partition("/")[0]
+            return "node" if {path, folder} & ON_NODE else RUN_WITH.get(folder, folder)
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")

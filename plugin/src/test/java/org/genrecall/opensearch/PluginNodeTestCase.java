@@ -31,7 +31,7 @@ import java.util.concurrent.TimeUnit;
 public abstract class PluginNodeTestCase extends OpenSearchTestCase {
 
     protected static final int POOL_SIZE = 2;
-    protected static final int POOL_QUEUE = 3;
+    protected static final int POOL_QUEUE = 32;
 
     protected TestInferenceServer server;
     protected ThreadPool threadPool;

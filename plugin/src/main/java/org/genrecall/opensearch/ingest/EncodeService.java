@@ -25,6 +25,8 @@ import java.util.stream.Collectors;
  * its halves are sent apart, until the document at fault is alone with the error.
  */
 public final class EncodeService {
+    /** Less is no time for a call: gRPC rounds deadlines down, so that a call before, whose turn this is, ends some milliseconds early. */
+    private static final long LEAST_MS = 5;
 
     private final GenrecallSettings settings;
     private final IndexCodebooks indexCodebooks;
@@ -113,7 +115,7 @@ public final class EncodeService {
 
         void queue(List<Encoding> part) {
             turns.take(() -> {
-                if (ask.deadline().timeRemaining(TimeUnit.MILLISECONDS) <= 0) { // what is left of one is no time for a call
+                if (ask.deadline().timeRemaining(TimeUnit.MILLISECONDS) < LEAST_MS) {
                     turns.giveBack();
                     fail(part, noTurn());
                 } else {

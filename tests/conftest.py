@@ -36,9 +36,18 @@ TRAINED |= {"bundles", "shared_server", "many", "toxi"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what uses a trained artifact, before `-m` reads the marks."""
+    """Mark what uses a trained artifact, before `-m` reads the marks; refuse a test of the node outside its group."""
     if TRAINED & set(getattr(item, "fixturenames", ())):
         item.add_marker("trained")
+    path = item.path.relative_to(ROOT / "tests").as_posix()
+    if item.get_closest_marker("node") and _group(path) != "node":
+        raise pytest.UsageError(f"tests/{path} uses the node: add it to ON_NODE in tests/conftest.py")
+
+
+def _group(path: str) -> str:
+    """The tests that share a process with those of a file; path: below tests/."""
+    folder = path.partition("/")[0]
+    return "node" if {path, folder} & ON_NODE else RUN_WITH.get(folder, folder)
 
 
 # Folders and files whose tests share a process: they share the node, whose cluster settings are one.
@@ -62,9 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0].removeprefix("tests/")
-            folder = path.partition("/")[0]
-            return "node" if {path, folder} & ON_NODE else RUN_WITH.get(folder, folder)
+            return _group(nodeid.partition("::")[0].removeprefix("tests/"))
 
     return ByFolder(config, log)
 

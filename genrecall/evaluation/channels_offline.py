@@ -1,7 +1,7 @@
 """The channels without a node: BM25, k-NN and generative as functions over arrays, for the same tables as through the
 node.
 
-Owns only retrieval. The adapted k-NN is `knn` with an adapter's vectors (`adapter.py`).
+Owns only retrieval. The adapted k-NN is `knn` with an adapter's vectors (`trainer.generator.adapter`).
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ import pyarrow as pa
 from genrecall.config import Config
 from genrecall.embeddings import embed
 from genrecall.evaluation import channels_offline
-from genrecall.evaluation.adapter import Positives, train_adapter
 from genrecall.evaluation.channels_offline import Generate, Vectors
 from genrecall.evaluation.protocol import known_items
 from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, KNN
 from genrecall.evaluation.runs import Channel
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split, relevant
+from trainer.generator.adapter import Positives, train_adapter
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,10 @@ class Collection:
             config=config,
             dataset=dataset,
             item_ids=dataset.items["item_id"].to_pylist(),
-            item_vectors=embed(item_text(dataset.items), config.encoder, config.run.cache_dir),
-            query_vectors=embed(queries, config.encoder, config.run.cache_dir),
+            item_vectors=embed(
+                item_text(dataset.items), config.encoder, config.run.cache_dir, device=config.run.device
+            ),
+            query_vectors=embed(queries, config.encoder, config.run.cache_dir, device=config.run.device),
             synthetic=Positives(np.arange(len(dataset.queries), len(queries)), synthetic.items),
             bm25=channels_offline.bm25(dataset.items, fields, config.evaluation.bm25),
         )

@@ -12,6 +12,7 @@ from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids, Generator
 from genrecall.decoding.float8 import check_float8, to_float8
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.devices import find_device
 from genrecall.errors import UserError
 from inference_server.engines.base import DeviceLost, Engine
 from inference_server.engines.cuda_graphs import BATCHES, LENGTHS, Capture, CapturedSearch, rounded
@@ -38,7 +39,7 @@ class TorchEngine(Engine):
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", compiled: bool = False) -> None:
         if dtype not in DTYPES:
             raise UserError(f"server.dtype is {dtype!r}, but torch serves {', '.join(DTYPES)}")
-        where = find_device(device)
+        where = find_device(device, "server.device")
         if dtype == "float8":
             check_float8(where)
         generator = Generator.load(bundle.generator_dir, bundle.space, where, DTYPES[dtype])
@@ -98,15 +99,6 @@ class StaticSearch:
             beams = self.captured(self._generator.prefix(prompts), min(width, len(self._generator.space)))
             sid, scores = self._transfer.to_host((beams.sid, beams.scores))
         return GeneratedSids.of(self._generator.space, sid, scores, width)
-
-
-def find_device(device: str) -> torch.device:
-    """The device of `server.device`; auto is CUDA where there is one. UserError for what torch does not see."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-    return torch.device(device)
 
 
 @contextmanager

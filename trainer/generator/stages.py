@@ -60,6 +60,7 @@ class Learner:
         model: a `torch.nn.Module` with `policy` (`Policy`) and `prefix(**inputs)` (`Prefix`).
         depends_on: settings of the kind, beside the stages' own, that the weights depend on.
         save: writes the generator's folder.
+        bfloat16: whether products are computed in it; weights and sums stay float32.
     """
 
     context: TrainingContext
@@ -68,6 +69,7 @@ class Learner:
     text_stages: tuple[TextStage, ...]
     save: Callable[[Path], None]
     depends_on: tuple[object, ...] = ()
+    bfloat16: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def prefix(self, batch: Batch) -> Prefix:
@@ -78,6 +80,7 @@ class Learner:
     def run(self, stage: TrainingStage, work: Path) -> dict[str, Any]:
         """Train the model through `stage`; the metrics."""
         settings = self.context.settings
+        stage = replace(stage, bfloat16=self.bfloat16)
         return run_stage(self.model, stage, work, settings.seed, settings.progress, settings.tensorboard)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.decoder import Decoder
 from genrecall.decoding.float8 import check_float8, to_float8
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.devices import find_device
@@ -84,9 +85,7 @@ class StaticSearch:
         if float8:
             to_float8(generator.decoder)
         if compiled:
-            torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-            for layer in generator.decoder.layers:
-                layer.compile(dynamic=False, fullgraph=True)
+            compile_layers(generator.decoder)
         self._generator = generator
         self._transfer = Transfer(generator.device)
         self.captured = CapturedSearch(generator, capture)
@@ -99,6 +98,13 @@ class StaticSearch:
             beams = self.captured(self._generator.prefix(prompts), min(width, len(self._generator.space)))
             sid, scores = self._transfer.to_host((beams.sid, beams.scores))
         return GeneratedSids.of(self._generator.space, sid, scores, width)
+
+
+def compile_layers(decoder: Decoder, backend: str = "inductor") -> None:
+    """Compile the layers in place, at their first call with each shape; all layers share what is compiled."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    for layer in decoder.layers:
+        layer.compile(dynamic=False, fullgraph=True, backend=backend)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def reply(call: GenerateCall) -> Reply:
     """Two SIDs a prompt: the first code tells the length of its text, so that answers can be told apart."""
     codes = [np.array([[len(p.text), 0, 1], [len(p.text), 0, 2]], np.int32) for p in call.queries]
     scores = [np.log(np.array([0.5, 0.25], np.float32))] * len(codes)
-    return Reply(call.codebook, "lm-0", codes, scores, {})
+    return Reply(call.codebook, "lm-0", codes, scores, [np.array([4, 1])] * len(codes), {})
 
 
 class Run:
@@ -90,7 +90,7 @@ def test_the_clause_becomes_constant_scores_of_its_probabilities():
 
 def test_scores_have_the_precision_of_the_engine():
     def server(ask):
-        return Reply("v1", "", [np.array([[0, 0, 0]], np.int32)], [np.array([-1.25], np.float32)], {})
+        return Reply("v1", "", [np.array([[0, 0, 0]], np.int32)], [np.array([-1.25], np.float32)], [], {})
 
     (only,) = Run(server=server)(generative())["bool"]["should"]
     assert only["constant_score"]["boost"] == float(np.float32(math.exp(-1.25)))
@@ -363,7 +363,7 @@ def test_an_index_that_names_no_codebook_is_a_failure_that_on_failure_covers():
 @pytest.mark.parametrize("scores", [[float("nan")], [1e6], [0.0, -1.0, -2.0]])
 def test_a_reply_that_breaks_the_contract_is_a_failure(scores):
     codes = np.zeros((len(scores), 3), np.int32)
-    run = Run(server=lambda ask: Reply("v1", "", [codes], [np.array(scores, np.float32)], {}))
+    run = Run(server=lambda ask: Reply("v1", "", [codes], [np.array(scores, np.float32)], [], {}))
     assert run(generative(k=2, on_failure="match_none")) == {"match_none": {}}
     assert run.failures == {"server_error": 1}
 

@@ -6,8 +6,8 @@ follow a prefix), `heads` (their log-probabilities) and `decoder` (the Qwen2 lay
 
 Before it: `request_tokenizer` (queries and users -> padded token ids; `user` has their types), `prefix_embedder` (ids
 -> the prefix, for kind `encoder` through `text_encoder`). Added to the heads: `dense_prior` (node vectors, no
-training). Around it: `generator` puts the parts together, `config` reads the folder of a bundle, `export_modules` is
-search and scoring as functions of tensors, for ONNX and TensorRT.
+training). `adapter`: a small network behind the query vector. Around it: `generator` puts the parts together, `config`
+reads the folder of a bundle, `export_modules` is search and scoring as functions of tensors, for ONNX and TensorRT.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -99,8 +99,18 @@ class DecodeState:
         return DecodeState(self.decoder, state, past, visible, self.position + 1)
 
 
-def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
+def beam_search(
+    decoder: Decoder,
+    heads: LevelHeads,
+    tables: ConstraintTables,
+    prefix: Prefix,
+    width: int,
+    limit: Tensor | None = None,
+) -> Beams:
     """The `width` likeliest SIDs that a beam of that width finds.
+
+    limit: int64 scalar on the device. Beams from it on are dropped at every level, so that a search of fixed shapes
+    gives in its first `limit` beams what one of that width gives; None: all are kept.
 
     With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
     penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
@@ -111,6 +121,8 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     for level in range(LEVELS):
         step = heads(level, decoding.state, tables, node, prefix.text)
         score, pick = top(score.unsqueeze(-1) + step, width)
+        if limit is not None:
+            score = torch.where(torch.arange(width, device=score.device) < limit, score, MASKED)
         parent = pick // step.shape[-1]
         slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size
         node = tables.child(level, node.gather(1, parent), slot)

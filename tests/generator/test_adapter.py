@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from genrecall.config.evaluation import AdapterSection
-from genrecall.evaluation.adapter import Positives, QueryAdapter, _other_answers, dev_recall, train_adapter
+from genrecall.config.adapter import AdapterSection
+from genrecall.decoding.adapter import QueryAdapter
 from genrecall.evaluation.channels_offline import knn
 from tests.evaluation.shop import shop
+from trainer.generator.adapter import Positives, _other_answers, dev_recall, train_adapter
 
 
 @pytest.fixture(autouse=True)

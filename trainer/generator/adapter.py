@@ -1,8 +1,6 @@
-"""The control to beat: the training data of the generator spent on the query side of k-NN instead.
+"""Training of the query adapter: by InfoNCE against the items of the batch and random items of the catalogue.
 
-A residual MLP on the frozen query vector, `q + W2 gelu(W1 q)`, normalized; W2 starts at zero, so that an untrained
-adapter is plain k-NN. Trained by InfoNCE against the items of the batch and random items of the catalogue, and
-stopped by recall on dev queries; the untrained state is among the candidates.
+Stopped by recall on dev queries; the untrained state is among the candidates.
 """
 
 from __future__ import annotations
@@ -15,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrecall.config.evaluation import AdapterSection
+from genrecall.config.adapter import AdapterSection
+from genrecall.decoding.adapter import QueryAdapter
 
 DEV_DEPTH = 50  # training stops by recall at this depth
 
@@ -26,24 +25,6 @@ class Positives:
 
     query: np.ndarray
     item: np.ndarray
-
-
-class QueryAdapter(nn.Module):
-    """float32 [n, dim] unit vectors -> the same shape, unit norm."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.inner = nn.Linear(dim, hidden)
-        self.outer = nn.Linear(hidden, dim)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return nn.functional.normalize(vectors + self.outer(nn.functional.gelu(self.inner(vectors))), dim=-1)
-
-    @torch.inference_mode()
-    def apply_to(self, vectors: np.ndarray) -> np.ndarray:
-        return self(torch.from_numpy(vectors)).numpy()
 
 
 def train_adapter(

@@ -5,10 +5,14 @@ NumPy alone. Through an index the search engine does this; here it serves evalua
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+
+Within = Callable[[np.ndarray], np.ndarray]
+"""Item numbers int64 [m] -> what orders them within their SIDs, float [m], added to the logarithm of their share."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,19 @@ class SidItems:
         """From int64 [n], the row in `SidSpace.sids` of each item's SID, and the number of SIDs."""
         return cls(np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=sids)))), np.argsort(rows, kind="stable"))
 
-    def rank(self, sid: np.ndarray, scores: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best `limit` items of one query, scored log p(SID) - log(items in the SID).
+    def rank(
+        self, sid: np.ndarray, scores: np.ndarray, limit: int, within: Within | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best `limit` items of one query, scored log p(SID) - log(items in the SID) + what `within` gives them.
 
         Args:
             sid: int64 [k], distinct rows of `SidSpace.sids`; -1, a SID without an item, is left out.
             scores: float [k], log p(SID).
+            within: asked once, for all items of these SIDs; without it the items of a SID tie.
 
         Returns:
-            item numbers int64 [m] and scores float32 [m], descending; items of one SID tie and keep their order.
+            item numbers int64 [m] and scores float32 [m], descending; ties keep the order of the SIDs, then of the
+            items.
         """
         sid, scores = sid[sid >= 0], scores[sid >= 0]
         sizes = self.start[sid + 1] - self.start[sid]
@@ -43,4 +51,9 @@ class SidItems:
         order = np.argsort(-share, kind="stable")
         members = [self.items[self.start[s] : self.start[s + 1]] for s in sid[order]]
         ranked = np.concatenate([np.empty(0, dtype=np.int64), *members])
-        return ranked[:limit], np.repeat(share[order], sizes[order])[:limit].astype(np.float32)
+        scored = np.repeat(share[order], sizes[order])
+        if within is not None:
+            scored = scored + within(ranked)
+            best = np.argsort(-scored, kind="stable")
+            ranked, scored = ranked[best], scored[best]
+        return ranked[:limit], scored[:limit].astype(np.float32)

@@ -96,10 +96,23 @@ class ConstraintTables:
     @cached_property
     def paths(self) -> Tensor:
         """int64 [n, 3]: of each SID, the node of its prefix in each level."""
-        third = torch.arange(len(self.code[2]), device=self.code[2].device)
-        second = torch.searchsorted(self.start[2].long(), third, right=True) - 1
-        first = torch.searchsorted(self.start[1].long(), second, right=True) - 1
-        return torch.stack((first, second, third), dim=1)
+        to_first, second = self.above
+        return torch.stack((to_first[second], second, torch.arange(len(second), device=second.device)), dim=1)
+
+    @cached_property
+    def above(self) -> tuple[Tensor, Tensor]:
+        """int64 [nodes of level 2] and int64 [n]: the parent, in the level before, of each node of levels 2 and 3."""
+        return self._parents(1), self._parents(2)
+
+    def _parents(self, level: int) -> Tensor:
+        node = torch.arange(self.code[level].shape[0], device=self.code[level].device)
+        return torch.searchsorted(self.start[level].long(), node, right=True) - 1
+
+    def best_below(self, leaves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32 [B, nodes] of each level: the greatest of the values, [B, n], of the SIDs below each node."""
+        to_first, to_second = self.above
+        second = _greatest(leaves, to_second, self.code[1].shape[0])
+        return _greatest(second, to_first, self.code[0].shape[0]), second, leaves
 
     def paths_of(self, sid: np.ndarray) -> np.ndarray:
         """int64 [n, 3]: `paths` of some SIDs, int64 [n], on the host."""
@@ -173,6 +186,12 @@ class ConstraintTables:
         node = start[parent].unsqueeze(-1) + slot
         valid = node < start[parent + 1].unsqueeze(-1)
         return node.clamp(max=self.code[level].shape[0] - 1), valid
+
+
+def _greatest(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """float32 [B, groups]: the greatest of the values [B, n] of each group, int64 [n]; no group is empty."""
+    out = values.new_full((values.shape[0], groups), MASKED)
+    return out.scatter_reduce(1, group.expand(values.shape[0], -1), values, "amax")
 
 
 def prefix_nodes(space: SidSpace) -> list[np.ndarray]:

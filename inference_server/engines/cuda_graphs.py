@@ -20,6 +20,7 @@ from genrecall.decoding.search import Beams, Prefix, beam_search
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MAX_GRAPHS = 48
+_BY_ROW = ("text", "evidence", "gate")  # of a prefix: one row a prompt, whatever its length
 _WARM_UPS = 3  # eager runs before a capture, so that libraries have initialized what they do at first use
 
 
@@ -37,8 +38,10 @@ class _Captured:
         self.prefix.mask.zero_()
         self.prefix.mask[:batch, -length:].copy_(prefix.mask)
         self.prefix.embeds[:batch, -length:].copy_(prefix.embeds)
-        if self.prefix.text is not None and prefix.text is not None:
-            self.prefix.text[:batch].copy_(prefix.text)
+        for name in _BY_ROW:
+            buffer, value = getattr(self.prefix, name), getattr(prefix, name)
+            if buffer is not None and value is not None:
+                buffer[:batch].copy_(value)
         self.graph.replay()
         return Beams(self.beams.sid[:batch], self.beams.scores[:batch], self.beams.valid[:batch])
 
@@ -48,25 +51,25 @@ class CapturedSearch:
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        self._captured: OrderedDict[tuple[int, int, int], _Captured] = OrderedDict()
+        self._captured: OrderedDict[tuple[int, int, int, bool], _Captured] = OrderedDict()
         self._pool = torch.cuda.graph_pool_handle()
 
     @torch.inference_mode()
     def __call__(self, prefix: Prefix, width: int) -> Beams:
         batch, length = prefix.mask.shape
-        key = (_rounded(batch, BATCHES), _rounded(length, LENGTHS), width)
+        key = (_rounded(batch, BATCHES), _rounded(length, LENGTHS), width, prefix.asks_decoder)
         if key not in self._captured:
             while len(self._captured) >= MAX_GRAPHS:
                 self._captured.popitem(last=False)
-            self._captured[key] = self._capture(prefix, *key)
+            self._captured[key] = self._capture(prefix, *key[:3])
         self._captured.move_to_end(key)
         return self._captured[key].replay(prefix)
 
     def _capture(self, like: Prefix, batch: int, length: int, width: int) -> _Captured:
         embeds = like.embeds.new_zeros((batch, length, like.embeds.shape[-1]))
         mask = torch.ones((batch, length), dtype=torch.bool, device=embeds.device)
-        text: Tensor | None = None if like.text is None else like.text.new_zeros((batch, like.text.shape[-1]))
-        prefix = Prefix(embeds, mask, text)
+        rows = {name: _rows(getattr(like, name), batch) for name in _BY_ROW}
+        prefix = Prefix(embeds, mask, **rows)
         side_stream = torch.cuda.Stream(embeds.device)
         side_stream.wait_stream(torch.cuda.current_stream(embeds.device))
         with torch.cuda.stream(side_stream):
@@ -82,6 +85,10 @@ class CapturedSearch:
     def _run(self, prefix: Prefix, width: int) -> Beams:
         generator = self._generator
         return beam_search(generator.decoder, generator.heads, generator.tables, prefix, width)
+
+
+def _rows(like: Tensor | None, batch: int) -> Tensor | None:
+    return None if like is None else like.new_zeros((batch, *like.shape[1:]))
 
 
 def _rounded(size: int, sizes: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from genrecall import tensorrt
 from genrecall.decoding.export_modules import PROMPT_INPUTS, SID_TREE_INPUTS
+from genrecall.decoding.lexical import MAX_TERMS
 from genrecall.decoding.score import CHUNK
 from genrecall.errors import UserError
 from trainer.export.onnx import SCORE, SEARCH
@@ -116,8 +117,10 @@ def _range(name: str, shape: Shape, profile: Profile) -> tuple[Shape, Shape, Sha
     if name == "beams":
         return (1,), (profile.beams,), (profile.beams,)
     if name in PROMPT_INPUTS:
-        columns = {"profile": shape[1:], "recent": (32,)}.get(name, (profile.length,))
-        least = shape[1:] if name == "profile" else (1,)
+        columns = {"profile": shape[1:], "gate": (), "recent": (32,), "terms": (MAX_TERMS,)}.get(
+            name, (profile.length,)
+        )
+        least = columns if name in ("profile", "gate") else (1,)
         return (1, *least), (profile.batch, *columns), (profile.batch, *columns)
     if name in SID_TREE_INPUTS:
         return (1,), (CHUNK,), (CHUNK,)

@@ -1,0 +1,125 @@
+"""Words of items and queries as BM25 impacts: of SIDs, for the generator's evidence, and of items, to order them on dev.
+
+Pure NumPy behind an analyzer. A document of BM25 is whatever a row says: a SID, whose words are those of its items and of
+the training queries that chose them, or a single item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genrecall.decoding.analyzer import Analyzer
+from genrecall.decoding.lexical import hash_terms
+
+K1, B = 1.2, 0.75
+MAX_POSTINGS = 4096  # SIDs of a term that are kept, those of the greatest impact: what bounds a search
+
+
+@dataclass(frozen=True)
+class Words:
+    """The distinct terms of texts, as CSR. term: int64 hashes; those of text t are term[start[t]:start[t + 1]]."""
+
+    start: np.ndarray
+    term: np.ndarray
+
+    @classmethod
+    def of(cls, analyzer: Analyzer, texts: Sequence[str]) -> Words:
+        each = [hash_terms(analyzer(text)) for text in texts]
+        return cls(np.cumsum([0, *map(len, each)]), np.concatenate([np.empty(0, np.int64), *each]))
+
+    def __getitem__(self, text: int) -> np.ndarray:
+        return self.term[self.start[text] : self.start[text + 1]]
+
+    def take(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(position in `texts` int64 [m], term int64 [m]) of every term of the texts, int64 [n], repeats allowed."""
+        size = np.diff(self.start)[texts]
+        first = np.repeat(self.start[texts] - np.concatenate([[0], np.cumsum(size)[:-1]]), size)
+        return np.repeat(np.arange(len(texts)), size), self.term[first + np.arange(size.sum())]
+
+
+@dataclass(frozen=True)
+class Postings:
+    """BM25 impacts of n documents.
+
+    Attributes:
+        term: int64 [V] hashes, ascending; start: int64 [V + 2], the postings of term t are start[t] to start[t + 1], and
+            there is one term more, without any.
+        document: int32 [P]; impact: float32 [P].
+    """
+
+    term: np.ndarray
+    start: np.ndarray
+    document: np.ndarray
+    impact: np.ndarray
+
+    @classmethod
+    def of(cls, term: np.ndarray, document: np.ndarray, count: np.ndarray, documents: int) -> Postings:
+        """From occurrences: int64 hashes, int64 documents and float counts, [m] each; repeats are added up.
+
+        Lucene's BM25: idf = log(1 + (n - df + .5) / (df + .5)).
+        """
+        terms, number = np.unique(term, return_inverse=True)
+        key = number * documents + document
+        order = np.argsort(key, kind="stable")
+        first = np.flatnonzero(np.diff(key[order], prepend=-1))
+        key, tf = key[order][first], np.add.reduceat(count[order], first) if len(first) else np.empty(0)
+        number, document = key // documents, key % documents
+        length = np.bincount(document, tf, documents)
+        frequency = np.bincount(number, minlength=len(terms))
+        idf = np.log1p((documents - frequency + 0.5) / (frequency + 0.5))
+        norm = K1 * (1 - B + B * length / max(length.mean(), 1e-9))
+        impact = (idf[number] * tf * (K1 + 1) / (tf + norm[document])).astype(np.float32)
+        start = np.concatenate([[0], np.cumsum(frequency), [len(number)]])
+        return cls(terms, start, document.astype(np.int32), impact)
+
+    def pruned(self, most: int) -> Postings:
+        """The `most` postings of the greatest impact of each term."""
+        size = np.diff(self.start)
+        if size.max(initial=0) <= most:
+            return self
+        number = np.repeat(np.arange(len(size)), size)
+        order = np.lexsort((-self.impact, number))
+        kept = np.sort(order[np.arange(len(order)) - self.start[number] < most])
+        start = np.concatenate([[0], np.cumsum(np.minimum(size, most))])
+        return Postings(self.term, start, self.document[kept], self.impact[kept])
+
+    def scores(self, terms: np.ndarray, documents: int) -> np.ndarray:
+        """float32 [documents]: BM25 of a text with these terms, int64 hashes."""
+        out = np.zeros(documents, np.float32)
+        at = np.searchsorted(self.term, terms)
+        for row in at[(at < len(self.term)) & (self.term[at.clip(max=len(self.term) - 1)] == terms)]:
+            own = slice(self.start[row], self.start[row + 1])
+            out[self.document[own]] += self.impact[own]
+        return out
+
+
+def sid_postings(
+    items: Words,
+    rows: np.ndarray,
+    queries: Words,
+    chosen: tuple[np.ndarray, np.ndarray],
+    query_weight: float,
+    sids: int,
+) -> Postings:
+    """SIDs as documents: each distinct term of an item once an item, each of a training query `query_weight` times.
+
+    Args:
+        rows: int64 [items], the SID of each item.
+        chosen: (query int64 [p], SID int64 [p]), what the training queries chose; a pair counts once.
+    """
+    item, term = items.take(np.arange(len(rows)))
+    query, sid = _unique_pairs(*chosen, sids)
+    pair, query_term = queries.take(query)
+    return Postings.of(
+        np.concatenate([term, query_term]),
+        np.concatenate([rows[item], sid[pair]]),
+        np.concatenate([np.ones(len(term)), np.full(len(query_term), query_weight)]),
+        sids,
+    ).pruned(MAX_POSTINGS)
+
+
+def _unique_pairs(one: np.ndarray, two: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.divmod(np.unique(one * size + two), size)) if len(one) else (one, two)

@@ -2,11 +2,12 @@
 
 Owns the names, order and types of the inputs and outputs, for the exporter and for the engines that feed it.
 Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new export:
-  prompts  ids, mask; kind `encoder` with users also recent, profile; with evidence also terms, gate (`PromptBatch`)
+  prompts  ids, mask; kind `encoder` with users also recent, profile (`PromptBatch`); with evidence
+           also gate, and lexical, the BM25 of every SID, which is added up on the host
   tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
            vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt;
-           above2..3 (`ConstraintTables.above`) and term_start, term_sid, term_impact, term_slots, sid_log_items,
-           sid_vectors (`Evidence`) where there is evidence
+           sid_log_items, sid_vectors (`Evidence`) where there is evidence, and above2..3 (`ConstraintTables.above`)
+           where the tree of SIDs is not narrow
   search   beams: 0 .. W-1, whose length alone is read           -> sid int64 [B, W], score float32 [B, W]
   scoring  first, second, parent, sid, leaf (`SidTree`), B = 1    -> score float32 [n]
 """
@@ -25,16 +26,17 @@ from torch.func import functional_call
 from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
 from genrecall.decoding.evidence import Evidence
 from genrecall.decoding.generator import Generator, load_evidence
+from genrecall.decoding.lexical import Postings
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.decoding.score import CHUNK, SidTree, mixed_score
 from genrecall.decoding.search import DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.user_prefix import Users
-from genrecall.sid import LEVELS, SidSpace
+from genrecall.sid import LEVELS, SidSpace, by_level
 
 Arrays = dict[str, np.ndarray]
 SEARCH_OUTPUTS, SCORE_OUTPUTS = ("sid", "score"), ("score",)
-PROMPT_INPUTS = ("ids", "mask", "recent", "profile", "terms", "gate")
+PROMPT_INPUTS = ("ids", "mask", "recent", "profile", "gate", "lexical")
 SID_TREE_INPUTS = ("first", "second", "parent", "sid", "leaf")
 
 
@@ -48,6 +50,7 @@ class ExportModule(nn.Module):
         self.heads = generator.heads
         self.evidence = generator.evidence
         config = generator.request_tokenizer.config
+        self.narrow = generator.tables.narrow
         self.gated = config.evidence is not None and config.evidence.gates.open
 
     def prefix(self, inputs: Mapping[str, Tensor]) -> Prefix:
@@ -58,13 +61,13 @@ class ExportModule(nn.Module):
         prefix: Prefix = self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
         if self.evidence is None:
             return prefix
-        evidence = self.evidence(prefix.text, inputs["terms"])
+        evidence = self.evidence.combine(self.evidence.dense(prefix.text), inputs["lexical"], self.evidence.weights)
         return replace(prefix, evidence=evidence, gate=inputs["gate"] if self.gated else None)
 
-    @staticmethod
-    def tables(inputs: Mapping[str, Tensor]) -> ConstraintTables:
+    def tables(self, inputs: Mapping[str, Tensor]) -> ConstraintTables:
         code, start, slots = ([inputs[f"{name}{n}"] for n in (1, 2, 3)] for name in ("code", "start", "slots"))
-        tables = ConstraintTables(tuple(code), tuple(start), tuple(s.shape[0] for s in slots))  # type: ignore[arg-type]
+        width = by_level(s.shape[0] for s in slots)
+        tables = ConstraintTables(by_level(code), by_level(start), width, narrow=self.narrow)
         if "above2" in inputs:  # where the cached property keeps them: exporters know no binary search
             vars(tables)["above"] = inputs["above2"], inputs["above3"]
         return tables
@@ -115,14 +118,7 @@ class Positional(nn.Module):
 
 
 NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
-EVIDENCE_ARRAYS = {
-    "term_start": "start",
-    "term_sid": "sid",
-    "term_impact": "impact",
-    "term_slots": "slots",
-    "sid_log_items": "log_items",
-    "sid_vectors": "vectors",
-}
+EVIDENCE_ARRAYS = {"sid_log_items": "log_items", "sid_vectors": "vectors"}
 
 
 @dataclass(frozen=True)
@@ -131,11 +127,13 @@ class ModuleInputs:
 
     Attributes:
         of_codebook: those that change with the list of SIDs alone; an engine keeps them on its device.
+        postings: what a query's words say of every SID, where there is evidence.
     """
 
     request_tokenizer: RequestTokenizer
     tables: ConstraintTables
     of_codebook: Arrays
+    postings: Postings | None = None
 
     @classmethod
     def of(cls, generator: Generator) -> ModuleInputs:
@@ -173,9 +171,12 @@ class ModuleInputs:
         if request_tokenizer.config.users_beside_prompt:
             arrays["sids"] = tables.sids.cpu().numpy()
         if evidence is not None:
-            arrays |= {f"above{n}": of.cpu().numpy() for n, of in zip((2, 3), tables.above, strict=True)}
+            if not tables.narrow:
+                arrays |= {f"above{n}": of.cpu().numpy() for n, of in zip((2, 3), tables.above, strict=True)}
             buffers = dict(evidence.named_buffers())
             arrays |= {n: buffers[b].cpu().numpy() for n, b in EVIDENCE_ARRAYS.items() if b in buffers}
+            postings = Postings(*(buffers[name].cpu().numpy() for name in ("start", "sid", "impact")))
+            return cls(request_tokenizer, tables, arrays, postings)
         return cls(request_tokenizer, tables, arrays)
 
     def prompts(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
@@ -184,8 +185,9 @@ class ModuleInputs:
         arrays = {"ids": batch.ids, "mask": batch.mask}
         if self.request_tokenizer.config.users_beside_prompt:
             arrays |= {"recent": batch.recent, "profile": batch.profile}
-        if self.request_tokenizer.lexicon is not None:
-            arrays |= {"terms": batch.terms, "gate": batch.gate}
+        if self.postings is not None:
+            lexical = np.stack([self.postings.scores(p.terms, len(self.request_tokenizer.space)) for p in prompts])
+            arrays |= {"gate": batch.gate, "lexical": lexical}
         return arrays
 
     def trees(self, rows: np.ndarray) -> list[Arrays]:

@@ -41,11 +41,31 @@ class Lexicon:
     def __call__(self, text: str) -> tuple[np.ndarray, bool]:
         """The numbers of the known terms of a query, int64 [t <= MAX_TERMS], and whether it is a training query."""
         hashes = hash_terms(self.analyzer(text))
-        rows = _find(self.term, hashes)
+        rows = find(self.term, hashes)
         rows = rows[rows >= 0]
         if len(rows) > MAX_TERMS:
             rows = rows[np.argsort(self.start[rows + 1] - self.start[rows], kind="stable")[:MAX_TERMS]]
-        return rows, bool(len(hashes)) and bool((_find(self.query, hash_query(hashes)) >= 0).all())
+        return rows, bool(len(hashes)) and bool((find(self.query, hash_query(hashes)) >= 0).all())
+
+
+@dataclass(frozen=True)
+class Postings:
+    """BM25 impacts of documents by term, as CSR.
+
+    Attributes:
+        start: int64 [V + 2], as in `Lexicon`; document: int32 [P]; impact: float32 [P].
+    """
+
+    start: np.ndarray
+    document: np.ndarray
+    impact: np.ndarray
+
+    def scores(self, terms: np.ndarray, documents: int) -> np.ndarray:
+        """float32 [documents]: the sum over terms, int64 numbers, each at most once."""
+        out = np.zeros(documents, np.float32)
+        for start, end in zip(self.start[terms].tolist(), self.start[terms + 1].tolist(), strict=True):
+            out[self.document[start:end]] += self.impact[start:end]  # a document is there once a term
+        return out
 
 
 def hash_terms(terms: Iterable[str]) -> np.ndarray:
@@ -59,7 +79,7 @@ def hash_query(hashes: np.ndarray) -> np.ndarray:
     return np.frombuffer(blake2b(hashes.tobytes(), digest_size=8).digest(), dtype=np.int64)
 
 
-def _find(among: np.ndarray, values: np.ndarray) -> np.ndarray:
+def find(among: np.ndarray, values: np.ndarray) -> np.ndarray:
     """int64: the row of each value in ascending `among`, -1 where it is not there."""
     if not len(among):
         return np.full(len(values), -1)

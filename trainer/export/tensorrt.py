@@ -15,7 +15,6 @@ import numpy as np
 
 from genrecall import tensorrt
 from genrecall.decoding.export_modules import PROMPT_INPUTS, SID_TREE_INPUTS
-from genrecall.decoding.lexical import MAX_TERMS
 from genrecall.decoding.score import CHUNK
 from genrecall.errors import UserError
 from trainer.export.onnx import SCORE, SEARCH
@@ -117,9 +116,9 @@ def _range(name: str, shape: Shape, profile: Profile) -> tuple[Shape, Shape, Sha
     if name == "beams":
         return (1,), (profile.beams,), (profile.beams,)
     if name in PROMPT_INPUTS:
-        columns = {"profile": shape[1:], "gate": (), "recent": (32,), "terms": (MAX_TERMS,)}.get(
-            name, (profile.length,)
-        )
+        if name == "lexical":  # of every SID
+            return (1, 1), (profile.batch, shape[1]), (profile.batch, GROWTH * shape[1])
+        columns = {"profile": shape[1:], "gate": (), "recent": (32,)}.get(name, (profile.length,))
         least = columns if name in ("profile", "gate") else (1,)
         return (1, *least), (profile.batch, *columns), (profile.batch, *columns)
     if name in SID_TREE_INPUTS:

@@ -23,7 +23,7 @@ from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
 from trainer.generator.examples import Examples, JudgedQueries, examples_of, judged_items, shares_of
-from trainer.generator.lexical import Postings, Words
+from trainer.generator.lexical import Bm25, Words
 from trainer.generator.requests import Requests, profiles_of
 
 Pool = tuple[str, list[str]]  # name and texts of a set of texts that a stage draws from
@@ -123,7 +123,9 @@ class TrainingContext:
             item_vectors=data.item_vectors,
             examples=examples,
             held_out=judged,
-            known=[examples.items_of(text) for text in judged.texts],
+            known=[
+                np.setdiff1d(examples.items_of(text), judged.items_of(query)) for query, text in enumerate(judged.texts)
+            ],
             requests=requests,
             held_out_requests=held_out,
             profiles=profiles,
@@ -192,13 +194,13 @@ class TrainingContext:
         return Words.of(self.analyzer, self.examples.texts[self.examples.groups["title"][0] :])
 
     @cached_property
-    def item_postings(self) -> Postings:
+    def item_bm25(self) -> Bm25:
         item, term = self.item_words.take(np.arange(len(self.rows)))
-        return Postings.of(term, item, np.ones(len(term)), len(self.rows))
+        return Bm25.of(term, item, np.ones(len(term)), len(self.rows))
 
     def item_scores(self, text: str) -> np.ndarray:
         """float32 [items]: BM25 of a query, which orders the items of a SID."""
-        return self.item_postings.scores(hash_terms(self.analyzer(text)), len(self.rows))
+        return self.item_bm25.scores(hash_terms(self.analyzer(text)), len(self.rows))
 
     def summary(self) -> dict[str, Any]:
         """What it is trained on, for the metrics: `queries` is "synthetic" for a shop without judgments."""

@@ -55,7 +55,7 @@ class DevQueries:
         self.known = known
 
     def recalls(self, sid: np.ndarray, scores: np.ndarray, valid: np.ndarray, queries: np.ndarray) -> np.ndarray:
-        """float [n]: graded recall of items of some queries, int64 [n]; sid int64, scores float32, valid bool [n, W]."""
+        """float [n]: graded recall of some queries, int64 [n]; sid int64, scores float32 and valid bool [n, W]."""
         return np.array(
             [self._recall(q, sid[n, valid[n]], scores[n, valid[n]]) for n, q in enumerate(queries.tolist())]
         )

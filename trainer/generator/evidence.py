@@ -1,7 +1,7 @@
 """Training of the evidence: its table of words, its query adapter, its three weights.
 
-Few numbers are learned, and all on dev queries: the table and the adapter know the training queries by heart, so nothing
-that reads them may judge by them. What is learned is kept only where the dev recall of the channel, its items ordered
+The weights are learned on dev queries: the table and the adapter know the training queries by heart, so nothing that
+reads them may be judged by these. What is learned is kept only where the dev recall of the channel, its items ordered
 within their SIDs, is not below that of the untrained state.
 
 What the decoder may add is decided afterwards, in `gates`.
@@ -108,7 +108,7 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
     first, end = examples.groups["real"]
     words = Words.of(context.analyzer, examples.texts[first:end])
     text, item = examples.chosen("real")
-    postings = sid_postings(
+    words_of_sids = sid_postings(
         context.item_words,
         rows,
         words,
@@ -119,10 +119,10 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
     query = np.unique(np.concatenate([np.empty(0, np.int64), *(hash_query(words[n]) for n in range(end - first))]))
     items = np.bincount(rows, minlength=len(context.space)).astype(np.float32)
     arrays = {
-        "term": postings.term,
-        "start": postings.start,
-        "sid": postings.document,
-        "impact": postings.impact,
+        "term": words_of_sids.term,
+        "start": words_of_sids.postings.start,
+        "sid": words_of_sids.postings.document,
+        "impact": words_of_sids.postings.impact,
         "query": query,
         "log_items": np.log(items),
     }

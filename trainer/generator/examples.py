@@ -37,8 +37,9 @@ class Examples:
     weight: np.ndarray
 
     def chosen(self, group: str) -> tuple[np.ndarray, np.ndarray]:
-        """(text int64 [p], item int64 [p]): what the texts of a group are for. Of a graded query, the items that have at
-        least half of its best grade.
+        """(text int64 [p], item int64 [p]): what the texts of a group are for.
+
+        Of a graded query, the items that have at least half of its best grade.
         """
         first, end = self.groups[group]
         text = np.repeat(np.arange(first, end), np.diff(self.start[first : end + 1]))
@@ -76,6 +77,9 @@ class JudgedQueries:
     start: np.ndarray
     item: np.ndarray
     grade: np.ndarray
+
+    def items_of(self, query: int) -> np.ndarray:
+        return self.item[self.start[query] : self.start[query + 1]]
 
 
 def examples_of(

@@ -1,13 +1,12 @@
 """How much the decoder may say beside the evidence, decided on dev queries after both are trained.
 
-The gate g of a group of queries is its share of a mixture, (1 - g) evidence + g decoder. It starts shut and opens as far
-as the likelihood of the dev queries' items asks for, a problem of one dimension with one optimum, and only where their
-recall is not lower for it. A group without dev queries takes the gate of new queries.
+The gate g of a group of queries is the decoder's share of a mixture, (1 - g) evidence + g decoder. It starts shut and
+opens as far as the likelihood of the dev queries' items asks for, a problem of one dimension with one optimum, and only
+where their recall is not lower for it. A group without dev queries takes the gate of new queries.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -81,10 +80,8 @@ def fit_gate(learner: Learner, dev: DevQueries, prefix: PrefixOf, queries: np.nd
 
 def likeliest_gate(evidence: np.ndarray, decoder: np.ndarray, share: np.ndarray) -> float:
     """The gate, of GATES, that makes items likeliest: log p of the SID of each by either, and its weight, float [w]."""
-    values = [
-        (np.logaddexp(math.log1p(-g) + evidence, (math.log(g) if g else -np.inf) + decoder) * share).sum()
-        for g in GATES
-    ]
+    with np.errstate(divide="ignore"):  # the log of a shut gate
+        values = [(np.logaddexp(np.log1p(-g) + evidence, np.log(g) + decoder) * share).sum() for g in GATES]
     return float(GATES[int(np.argmax(values))])
 
 

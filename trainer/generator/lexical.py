@@ -1,7 +1,7 @@
-"""Words of items and queries as BM25 impacts: of SIDs, for the generator's evidence, and of items, to order them on dev.
+"""Words of items and queries as BM25 impacts: of SIDs for the generator's evidence, of items to order them on dev.
 
-Pure NumPy behind an analyzer. A document of BM25 is whatever a row says: a SID, whose words are those of its items and of
-the training queries that chose them, or a single item.
+Pure NumPy behind an analyzer. A document of BM25 is a SID, whose words are those of its items and of the training
+queries that chose them, or a single item.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genrecall.decoding.analyzer import Analyzer
-from genrecall.decoding.lexical import hash_terms
+from genrecall.decoding.lexical import Postings, find, hash_terms
 
 K1, B = 1.2, 0.75
 MAX_POSTINGS = 4096  # SIDs of a term that are kept, those of the greatest impact: what bounds a search
@@ -41,22 +41,14 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Postings:
-    """BM25 impacts of n documents.
-
-    Attributes:
-        term: int64 [V] hashes, ascending; start: int64 [V + 2], the postings of term t are start[t] to start[t + 1], and
-            there is one term more, without any.
-        document: int32 [P]; impact: float32 [P].
-    """
+class Bm25:
+    """BM25 impacts of documents, and their terms. term: int64 [V] hashes, ascending."""
 
     term: np.ndarray
-    start: np.ndarray
-    document: np.ndarray
-    impact: np.ndarray
+    postings: Postings
 
     @classmethod
-    def of(cls, term: np.ndarray, document: np.ndarray, count: np.ndarray, documents: int) -> Postings:
+    def of(cls, term: np.ndarray, document: np.ndarray, count: np.ndarray, documents: int) -> Bm25:
         """From occurrences: int64 hashes, int64 documents and float counts, [m] each; repeats are added up.
 
         Lucene's BM25: idf = log(1 + (n - df + .5) / (df + .5)).
@@ -73,27 +65,24 @@ class Postings:
         norm = K1 * (1 - B + B * length / max(length.mean(), 1e-9))
         impact = (idf[number] * tf * (K1 + 1) / (tf + norm[document])).astype(np.float32)
         start = np.concatenate([[0], np.cumsum(frequency), [len(number)]])
-        return cls(terms, start, document.astype(np.int32), impact)
+        return cls(terms, Postings(start, document.astype(np.int32), impact))
 
-    def pruned(self, most: int) -> Postings:
+    def pruned(self, most: int) -> Bm25:
         """The `most` postings of the greatest impact of each term."""
-        size = np.diff(self.start)
+        start, impact = self.postings.start, self.postings.impact
+        size = np.diff(start)
         if size.max(initial=0) <= most:
             return self
         number = np.repeat(np.arange(len(size)), size)
-        order = np.lexsort((-self.impact, number))
-        kept = np.sort(order[np.arange(len(order)) - self.start[number] < most])
+        order = np.lexsort((-impact, number))
+        kept = np.sort(order[np.arange(len(order)) - start[number] < most])
         start = np.concatenate([[0], np.cumsum(np.minimum(size, most))])
-        return Postings(self.term, start, self.document[kept], self.impact[kept])
+        return Bm25(self.term, Postings(start, self.postings.document[kept], impact[kept]))
 
     def scores(self, terms: np.ndarray, documents: int) -> np.ndarray:
         """float32 [documents]: BM25 of a text with these terms, int64 hashes."""
-        out = np.zeros(documents, np.float32)
-        at = np.searchsorted(self.term, terms)
-        for row in at[(at < len(self.term)) & (self.term[at.clip(max=len(self.term) - 1)] == terms)]:
-            own = slice(self.start[row], self.start[row + 1])
-            out[self.document[own]] += self.impact[own]
-        return out
+        rows = find(self.term, terms)
+        return self.postings.scores(rows[rows >= 0], documents)
 
 
 def sid_postings(
@@ -103,7 +92,7 @@ def sid_postings(
     chosen: tuple[np.ndarray, np.ndarray],
     query_weight: float,
     sids: int,
-) -> Postings:
+) -> Bm25:
     """SIDs as documents: each distinct term of an item once an item, each of a training query `query_weight` times.
 
     Args:
@@ -113,7 +102,7 @@ def sid_postings(
     item, term = items.take(np.arange(len(rows)))
     query, sid = _unique_pairs(*chosen, sids)
     pair, query_term = queries.take(query)
-    return Postings.of(
+    return Bm25.of(
         np.concatenate([term, query_term]),
         np.concatenate([rows[item], sid[pair]]),
         np.concatenate([np.ones(len(term)), np.full(len(query_term), query_weight)]),

@@ -1,8 +1,8 @@
 """Queries -> SIDs: the training of a generator, from tables to its folder in the bundle.
 
 The page that reads as the recipe; the parts are next door: `examples` and `requests` (what is learned from),
-`evidence` (what needs next to no training), `encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how), `gates`
-(how much of it is used beside the evidence), `dev` (how it is evaluated).
+`evidence` (what needs next to no training), `encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how),
+`gates` (how much of it is used beside the evidence), `dev` (how it is evaluated).
 """
 
 from __future__ import annotations

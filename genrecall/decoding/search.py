@@ -129,7 +129,12 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     ahead = None if prefix.evidence is None else tables.best_below(prefix.evidence)
     for level in range(LEVELS):
         step = own.unsqueeze(-1) + heads(level, decoding.state, tables, node, prefix.text)
-        mixed = step if ahead is None else mix_children(step, ahead[level], tables, level, node, prefix.gate)
+        mixed = step
+        if ahead is not None:
+            mixed = mix_children(step, ahead[level], tables, level, node, prefix.gate)
+            mixed = torch.where(
+                (score > MIN_VALID_SCORE).unsqueeze(-1), mixed, MASKED
+            )  # no child of a beam that is none
         score, pick = top(mixed, width)
         own = score if ahead is None else step.flatten(1).gather(1, pick)
         parent = pick // step.shape[-1]

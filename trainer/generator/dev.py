@@ -84,8 +84,8 @@ class DevQueries:
         for at in range(0, len(queries), BATCH):
             rows = queries[at : at + BATCH]
             beams = beam_search(decoder, policy.heads, policy.tables, prefix(rows), min(width, self.sids))
-            found = (getattr(beams, name).cpu().numpy() for name in ("sid", "scores", "valid"))
-            parts.append(self.recalls(*found, rows))
+            sid, scores, valid = (t.cpu().numpy() for t in (beams.sid, beams.scores, beams.valid))
+            parts.append(self.recalls(sid, scores, valid, rows))
         return np.concatenate(parts)
 
 

@@ -168,7 +168,7 @@ def _fit_weights(
         total.backward()
         return total
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     fitted = (start * spread.detach().exp()).clone()
     recall = {}
     for name, weights in (("untrained", start), ("fitted", fitted)):

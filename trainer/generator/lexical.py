@@ -111,4 +111,5 @@ def sid_postings(
 
 
 def _unique_pairs(one: np.ndarray, two: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.divmod(np.unique(one * size + two), size)) if len(one) else (one, two)
+    pairs = np.unique(one * size + two)
+    return pairs // size, pairs % size

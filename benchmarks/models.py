@@ -15,8 +15,10 @@ from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.heads import LevelHeads, Normalizer
 from genrecall.decoding.prefix_embedder import TokenPrefixEmbedder
 from genrecall.decoding.request_tokenizer import RequestTokenizer
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, Representation, choose
 from genrecall.sid import SidSpace
+
+RANGES: tuple[Representation, Representation, Representation] = ("ranges", "ranges", "ranges")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def random_space(shape: Shape) -> SidSpace:
     return SidSpace(shape.level_sizes, np.stack(np.unravel_index(keys, shape.level_sizes), axis=1).astype(np.int32))
 
 
-def random_model(shape: Shape) -> Qwen2ForCausalLM:
-    """Hugging Face's model; weights large enough that beams differ."""
+def random_model(shape: Shape, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
+    """Hugging Face's model; weights large enough that beams differ. Made where it is used: it is fast on a GPU."""
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=Vocabulary(shape.text_tokens, shape.level_sizes).size,
@@ -62,12 +64,18 @@ def random_model(shape: Shape) -> Qwen2ForCausalLM:
         eos_token_id=None,
         bos_token_id=None,
     )
-    return Qwen2ForCausalLM(config).eval()
+    with torch.device(device):
+        model = Qwen2ForCausalLM(config).eval()
+    return model if dtype == torch.float32 else model.to(dtype)
 
 
-def build_generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer) -> Generator:
+def build_generator(
+    model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normalizer, served: bool = False
+) -> Generator:
     """genrecall's generator over the same weights. A "text" is its token ids in decimal, separated by blanks; any other
     word is read as its length.
+
+    served: constraint tables as a server has them, not ranges alone.
     """
     config = GeneratorConfig(
         "lm",
@@ -86,9 +94,9 @@ def build_generator(model: Qwen2ForCausalLM, space: SidSpace, normalizer: Normal
     with torch.device("meta"):
         decoder = Decoder(DecoderConfig.read(model.config.to_dict()))
     decoder.load_state_dict(model.model.state_dict(), assign=True)
+    device = decoder.embed_tokens.weight.device
     heads = LevelHeads(decoder.embed_tokens.weight, config.offsets, space.level_sizes, normalizer)
     for module in (decoder, heads):
         module.eval().requires_grad_(False)
-    return Generator(
-        request_tokenizer, TokenPrefixEmbedder(decoder.embed_tokens), decoder, heads, ConstraintTables.build(space)
-    )
+    tables = ConstraintTables.build(space, device, choose(space, MASK_BYTES) if served else RANGES)
+    return Generator(request_tokenizer, TokenPrefixEmbedder(decoder.embed_tokens), decoder, heads, tables)

@@ -7,6 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import torch
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.models import Shape, random_model, random_space
@@ -33,20 +34,35 @@ def shop_texts() -> tuple[list[str], list[str]]:
     return titles, [line.split("\t")[1] for line in lines]
 
 
-def publish(root: Path, shape: Shape, titles: list[str], queries: list[str], onnx: bool) -> bundle.Bundle:
-    """`root/v1`, one item a SID; with its ONNX export where `onnx`, compared with torch on a few queries."""
+def publish(
+    root: Path,
+    shape: Shape,
+    titles: list[str],
+    queries: list[str],
+    onnx: bool,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    codebook: str = "v1",
+) -> bundle.Bundle:
+    """`root/<codebook>`, one item a SID; with its ONNX export where `onnx`, compared with torch on a few queries.
+
+    device: where the weights are drawn; dtype: in which they are kept.
+    """
     space = random_space(shape)
     contents = bundle.Contents([f"item-{n}" for n in range(len(space))], space.sids, shape.level_sizes, kind="lm")
     published = bundle.publish(
-        root, "v1", contents, lambda folder: _write_generator(folder / bundle.GENERATOR, shape, titles)
+        root,
+        codebook,
+        contents,
+        lambda folder: _write_generator(folder / bundle.GENERATOR, shape, titles, device, dtype),
     )
     if onnx:
         attach_onnx(published, "float32", queries[:16])
     return published
 
 
-def _write_generator(folder: Path, shape: Shape, titles: list[str]) -> None:
-    model, space = random_model(shape), random_space(shape)
+def _write_generator(folder: Path, shape: Shape, titles: list[str], device: str, dtype: torch.dtype) -> None:
+    model, space = random_model(shape, device, dtype), random_space(shape)
     block = GeneratorConfig(
         kind="lm",
         level_sizes=space.level_sizes,

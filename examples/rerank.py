@@ -26,7 +26,7 @@ from genrecall.client import Client
 from genrecall.config.data import DataSection
 from genrecall.config.evaluation import EvaluationSection
 from genrecall.data.readers import read_dataset
-from genrecall.evaluation.channels_offline import bm25
+from genrecall.evaluation.channels_offline import Bm25, bm25
 from genrecall.evaluation.metrics import Evaluator, Interval, bootstrap
 from genrecall.evaluation.protocol import held_out_queries, retrieve, splits
 from genrecall.evaluation.runs import Ranking, Run
@@ -116,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dataset = read_dataset(data)
             regime, split = split_of(opened, dataset, section, data.relevant)
             # what training knows of a recurring query is taken out of its list, as in every evaluation here
-            channel = bm25(dataset.items, config["opensearch"]["bm25_fields"], section.bm25)
+            index = Bm25.of(dataset.items, config["opensearch"]["bm25_fields"], section.bm25)
+            channel = bm25(dataset.items["item_id"].to_pylist(), index)
             run = retrieve(dataset, split, {"bm25": channel}, DEPTH)["bm25"]
             reranker = Reranker(client, opened)
             runs = reranker(held_out_queries(dataset, split), run)

@@ -1,6 +1,6 @@
 """The evaluation: folds, depths, fusion, intervals, and the trained control."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,18 +29,33 @@ class Bm25Section(Section):
     ] = Field("english", description="of stemmer and stop words")
 
 
+class OrderWithinSection(Section):
+    """Items of the generated SIDs: log p(SID) - log(items) + weight x (BM25 + vector_weight x cosine)."""
+
+    weight: float = Field(0.5, ge=0, description="of the items' own scores, beside log p(SID)")
+    vector_weight: float = Field(20.0, ge=0, description="of the cosine, beside BM25")
+
+
 class EvaluationSection(Section):
     regimes: list[Literal["unseen", "recurring"]] = Field(["unseen", "recurring"], min_length=1)
     folds: int = Field(5, ge=2, description="folds over queries in the unseen regime; a generator is trained for each")
     depth: int = Field(200, ge=10, description="items taken from every channel")
-    sids: int = Field(100, ge=1, description="SIDs generated for each query")
+    sids: int = Field(200, ge=1, description="SIDs generated for each query")
     budget: int = Field(300, ge=6, description="candidates of the union, shared equally by its channels")
     rank_constant: int = Field(60, ge=1, description="of reciprocal rank fusion")
     weights: list[float] = Field(
         [0.0, 0.1, 0.3, 0.5, 1.0], min_length=2, description="tried for each channel on dev queries; 0 leaves it out"
     )
-    tune_on: list[str] = Field(["R@50", "nDCG@10"], min_length=1, description="measures whose mean the weights raise")
+    tune_on: list[Annotated[str, Field(pattern=r"^(R|nDCG|Success)@[1-9]\d*$")]] = Field(
+        ["R@50", "nDCG@10"], min_length=1, description="measures whose mean the weights raise"
+    )
     resamples: int = Field(10_000, ge=100, description="of queries, for the bootstrap intervals")
     examples: int = Field(3, ge=0, description="queries shown where the generator helps and hurts most")
+    linear_weights: list[float] = Field(
+        [0.0, 5.0, 10.0, 20.0, 40.0, 80.0],
+        min_length=1,
+        description="of the cosine beside BM25, tried on dev queries for the control without SIDs",
+    )
+    order_within: OrderWithinSection = OrderWithinSection()
     bm25: Bm25Section = Bm25Section()
     adapter: AdapterSection = AdapterSection()

@@ -25,8 +25,11 @@ class ServerSection(Section):
     engine: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
         "auto", description="inference engine; auto: an export in the bundle where this machine can run it, else torch"
     )
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
-        "float32", description="of the weights; float16 and int8 where the engine has them"
+    dtype: Literal["float32", "bfloat16", "float16", "float8", "int8"] = Field(
+        "float32", description="of the weights; float8 of torch on CUDA alone, int8 of an ONNX export alone"
+    )
+    torch_compile: bool = Field(
+        False, description="engine torch on CUDA: fuse the layers with torch.compile, which takes minutes at the start"
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: the default of the engine")
     max_loaded: int = Field(2, ge=1, le=16, description="bundles loaded at once: the current and the ones before")

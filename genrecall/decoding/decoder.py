@@ -77,6 +77,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:  # one kernel, which computes in float32 too and rounds once, behind the weight
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
         return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype)
 
 
@@ -93,6 +95,29 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, keys)
         self.v_proj = nn.Linear(config.hidden_size, keys)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+        self.packed = False
+
+    def pack(self) -> None:
+        """One product and one rotation in place of three and two: see `Decoder.pack`."""
+        self.qkv_proj = stacked(self.q_proj, self.k_proj, self.v_proj)
+        del self.q_proj, self.k_proj, self.v_proj
+        self.packed = True
+
+    def project(self, x: Tensor, rope: tuple[Tensor, Tensor], last: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries [B, groups, per_group, last, head_dim] of the last rows of x, and rotated keys and values
+        [B, groups, T, head_dim] of all.
+        """
+        batch, rows, _ = x.shape
+        if self.packed:
+            heads = self.groups * self.per_group
+            qkv = self.qkv_proj(x).view(batch, rows, heads + 2 * self.groups, self.head_dim).transpose(1, 2)
+            rotated = rotate(qkv[:, : heads + self.groups], rope)
+            q = rotated[:, :heads, rows - last :].unflatten(1, (self.groups, self.per_group))
+            return q, rotated[:, heads:], qkv[:, heads + self.groups :]
+        q = self.q_proj(x[:, rows - last :]).view(batch, last, self.groups, self.per_group, self.head_dim)
+        q = rotate(q.permute(0, 2, 3, 1, 4), tuple(r[:, :, rows - last :].unsqueeze(1) for r in rope))
+        keys = rotate(self.k_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2), rope)
+        return q, keys, self.v_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None, last: int
@@ -100,11 +125,8 @@ class Attention(nn.Module):
         """The output [B, last, hidden] of the last rows of x [B, T, hidden], and keys and values with those of x behind
         `past`. mask: [B, 1, per_group * last, L].
         """
-        batch, rows, _ = x.shape
-        q = self.q_proj(x[:, rows - last :]).view(batch, last, self.groups, self.per_group, self.head_dim)
-        q = rotate(q.permute(0, 2, 3, 1, 4), tuple(r[:, :, rows - last :].unsqueeze(1) for r in rope))
-        keys = rotate(self.k_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2), rope)
-        values = self.v_proj(x).view(batch, rows, self.groups, self.head_dim).transpose(1, 2)
+        batch = x.shape[0]
+        q, keys, values = self.project(x, rope, last)
         if past is not None:
             keys, values = torch.cat((past[0], keys), 2), torch.cat((past[1], values), 2)
         q = q.reshape(batch, self.groups, self.per_group * last, self.head_dim)
@@ -119,8 +141,17 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.packed = False
+
+    def pack(self) -> None:
+        self.gate_up_proj = stacked(self.gate_proj, self.up_proj)
+        del self.gate_proj, self.up_proj
+        self.packed = True
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.packed:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+            return self.down_proj(F.silu(gate) * up)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -150,6 +181,15 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def pack(self) -> None:
+        """Stack matrices that read the same rows, in place, for a device where launches cost more than products.
+
+        The state dict is then no longer that of Hugging Face.
+        """
+        for module in self.modules():
+            if isinstance(module, Attention | MLP):
+                module.pack()
+
     def forward(
         self,
         embeds: Tensor,
@@ -169,18 +209,30 @@ class Decoder(nn.Module):
         """
         dtype, rows = embeds.dtype, embeds.shape[1]
         hidden = max(MASKED, torch.finfo(dtype).min)  # float16 has no -1e9, and an infinity would make NaN of padding
+        seen = visible.shape[-1]
+        if embeds.is_cuda:  # rows of a multiple of 16 bytes, or the attention of each layer copies the mask into such
+            visible = F.pad(visible, (0, -seen % 16))
         mask = torch.where(visible, 0.0, hidden).to(dtype).unsqueeze(1)
         per_group = self.config.num_attention_heads // self.config.num_key_value_heads
-        of_all = mask.repeat(1, 1, per_group, 1)
+        of_all = mask.repeat(1, 1, per_group, 1)[..., :seen]
         rope = rotary(positions, self.config.head_dim, self.config.rope_theta, dtype)
         x, key_values = embeds, []
         for n, layer in enumerate(self.layers):
             final = n == len(self.layers) - 1 and last is not None
             kept = last if final and last is not None else rows
-            layer_mask = mask[:, :, rows - kept :].repeat(1, 1, per_group, 1) if final else of_all
+            layer_mask = mask[:, :, rows - kept :].repeat(1, 1, per_group, 1)[..., :seen] if final else of_all
             x, of_layer = layer(x, rope, layer_mask, None if past is None else past[n], kept)
             key_values.append(of_layer)
         return self.norm(x), tuple(key_values)
+
+
+def stacked(*parts: nn.Linear) -> nn.Linear:
+    """One layer whose outputs are those of `parts`, one after another; all with a bias, or none."""
+    with torch.device("meta"):
+        out = nn.Linear(parts[0].in_features, sum(p.out_features for p in parts), bias=parts[0].bias is not None)
+    weights = {name: torch.cat([p.get_parameter(name) for p in parts]) for name, _ in out.named_parameters()}
+    out.load_state_dict(weights, assign=True)
+    return out.requires_grad_(False)
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,7 @@ from genrecall.errors import UserError
 from genrecall.sid import LEVELS, SidSpace
 
 Find = Callable[[Prefix, int], Beams]
+Upload = Callable[[Sequence[np.ndarray]], list[Tensor]]
 BATCH = 32  # texts searched at once; longer calls are cut, which bounds memory
 
 
@@ -78,6 +79,9 @@ class GeneratedSids:
 class Generator:
     """Tokenizer, prefix embedder, decoder, heads, evidence and constraint tables of one codebook. Stateless between
     calls.
+
+    Attributes:
+        upload: copies the arrays of a batch to the device; an engine may have a faster way.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Generator:
         self.decoder = decoder
         self.heads = heads
         self.tables = tables
+        self.upload: Upload = lambda arrays: [torch.from_numpy(array).to(self.device) for array in arrays]
 
     @property
     def kind(self) -> str:
@@ -223,15 +228,14 @@ class Generator:
         if self.user is not None and self.user.related and any(len(p.recent) for p in prompts):
             prompts = self._related(prompts, self.user)
         batch = self.request_tokenizer.batch(prompts)
-        ids, mask, recent, profile = (
-            torch.from_numpy(a).to(self.device) for a in (batch.ids, batch.mask, batch.recent, batch.profile)
+        ids, mask, recent, profile, terms, gate = self.upload(
+            (batch.ids, batch.mask, batch.recent, batch.profile, batch.terms, batch.gate)
         )
         users = Users(profile, recent) if any(p.known for p in prompts) else None
         tokens = ids if users is None else self.tokens  # those of all SIDs are large: only where they are read
         prefix = self.prefix_embedder(ids, mask, users, tokens)
         if self.evidence is None:
             return prefix
-        terms, gate = (torch.from_numpy(a).to(self.device) for a in (batch.terms, batch.gate))
         return replace(
             prefix, evidence=self.evidence(prefix.text, terms), gate=gate if any(p.gate for p in prompts) else None
         )

@@ -109,7 +109,14 @@ class DecodeState:
         return DecodeState(self.decoder, state, past, visible, self.position + 1)
 
 
-def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, prefix: Prefix, width: int) -> Beams:
+def beam_search(
+    decoder: Decoder,
+    heads: LevelHeads,
+    tables: ConstraintTables,
+    prefix: Prefix,
+    width: int,
+    limit: Tensor | None = None,
+) -> Beams:
     """The `width` likeliest SIDs that a beam of that width finds.
 
     Without evidence, with no end-of-sequence and a fixed length of three, this is Hugging Face's beam search
@@ -119,6 +126,9 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
     With evidence p(SID) is a mixture, (1 - gate) evidence + gate decoder, and a prefix is ranked by the best leaf below
     it in the evidence, mixed with the decoder's probability of the prefix. Neither is ever less than a leaf's own
     share, so what the evidence alone ranks among the first `width` is always found.
+
+    limit: int64 scalar on the device. Beams from it on are dropped at every level, so that a search of fixed shapes
+    gives in its first `limit` beams what one of that width gives; None: all are kept.
     """
     if prefix.evidence is not None and not prefix.asks_decoder:
         score, node = top(prefix.evidence.unsqueeze(1), width)
@@ -132,10 +142,11 @@ def beam_search(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, p
         mixed = step
         if ahead is not None:
             mixed = mix_children(step, ahead[level], tables, level, node, prefix.gate)
-            mixed = torch.where(
-                (score > MIN_VALID_SCORE).unsqueeze(-1), mixed, MASKED
-            )  # no child of a beam that is none
+            alive = (score > MIN_VALID_SCORE).unsqueeze(-1)  # the evidence knows nothing of beams that are none
+            mixed = torch.where(alive, mixed, MASKED)
         score, pick = top(mixed, width)
+        if limit is not None:
+            score = torch.where(torch.arange(width, device=score.device) < limit, score, MASKED)
         own = score if ahead is None else step.flatten(1).gather(1, pick)
         parent = pick // step.shape[-1]
         slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size

@@ -31,9 +31,9 @@ def node_channel(search: Search, bodies: Bodies) -> Channel:
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
-        for query_ids, texts in batches(queries):
-            answers = search(bodies(texts, depth))
-            for query_id, (item_ids, scores) in zip(query_ids, answers, strict=True):
+        for part in batches(queries):
+            answers = search(bodies(part["text"].to_pylist(), depth))
+            for query_id, (item_ids, scores) in zip(part["query_id"].to_pylist(), answers, strict=True):
                 run[query_id] = ranking(item_ids[:depth], scores[:depth])
         return run
 

@@ -1,22 +1,22 @@
-"""The channels without a node: BM25, k-NN and generative as functions over arrays, for the same tables as through the
-node.
+"""The channels without a node: BM25, k-NN, generative and the controls as functions over arrays, for the same tables as
+through the node.
 
-Owns only retrieval. The adapted k-NN is `knn` with an adapter's vectors (`trainer.generator.adapter`).
+Owns only retrieval. Which vectors a channel gets, and what its weights are tuned on, is in `collection`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import bm25s
 import numpy as np
 import pyarrow as pa
 import Stemmer
 
-from genrecall.config.evaluation import Bm25Section
-from genrecall.evaluation.runs import EMPTY, Channel, Run, ranking, top
-from genrecall.expansion import SidItems
+from genrecall.config.evaluation import Bm25Section, OrderWithinSection
+from genrecall.evaluation.runs import Channel, Run, ranking, top
+from genrecall.expansion import SidItems, Within
 from genrecall.sid import SidSpace
 
 if TYPE_CHECKING:
@@ -30,92 +30,158 @@ Generate = Callable[[list[str], int], "GeneratedSids"]
 Vectors = Callable[[list[str]], np.ndarray]
 """Texts -> float32 [n, dim], unit norm."""
 
+Scores = Callable[[pa.Table], np.ndarray]
+"""Queries (records.QUERIES) -> float32 [n, items]; -inf: not listed."""
 
-def bm25(items: pa.Table, fields: Sequence[str], section: Bm25Section) -> Channel:
-    """BM25 in Lucene's form, stemmed, over `fields` of records.ITEMS joined to one.
 
-    Items that share no word with the query are not ranked. A node scores its fields apart and may boost them: its
-    figures are near these, not the same.
+OrderWithin = Callable[[list[str]], list[Within]]
+"""Texts -> for each, what `SidItems.rank` orders the items of its SIDs by."""
+
+
+class Bm25:
+    """BM25 in Lucene's form, stemmed, over texts joined to one field.
+
+    A node scores its fields apart and may boost them: its figures are near these, not the same.
     """
-    stemmer = Stemmer.Stemmer(section.language)
 
-    def tokens(texts: list[str]) -> list[list[str]]:
+    def __init__(self, documents: Sequence[str], section: Bm25Section) -> None:
+        self._language = section.language
+        self._stemmer = Stemmer.Stemmer(section.language)
+        self._index = bm25s.BM25(k1=section.k1, b=section.b, method="lucene")
+        self._index.index(self._tokens(list(documents)), show_progress=False)
+        self._count = len(documents)
+
+    @classmethod
+    def of(
+        cls, items: pa.Table, fields: Sequence[str], section: Bm25Section, added: Sequence[str] | None = None
+    ) -> Self:
+        """Over `fields` of records.ITEMS, their boosts (`title^2`) ignored. added: [items] more text of each."""
+        columns = [items[field.partition("^")[0]].to_pylist() for field in fields]
+        documents = [" ".join(map(_text, row)) for row in zip(*columns, strict=True)]
+        if added is not None:
+            documents = [f"{own} {more}" for own, more in zip(documents, added, strict=True)]
+        return cls(documents, section)
+
+    def scores(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, items], 0 for an item that shares no word with the query."""
+        out = np.zeros((len(texts), self._count), dtype=np.float32)
+        for row, words in zip(out, self._tokens(texts), strict=True):
+            if known := [word for word in words if word in self._index.vocab_dict]:
+                row[:] = self._index.get_scores(known)
+        return out
+
+    def _tokens(self, texts: list[str]) -> list[list[str]]:
         return bm25s.tokenize(
             texts,
             token_pattern=r"(?u)\b\w+\b",  # sizes such as "8" or "l" matter in a shop
-            stopwords=section.language,
-            stemmer=stemmer,
+            stopwords=self._language,
+            stemmer=self._stemmer,
             return_ids=False,
             show_progress=False,
         )
 
-    columns = [items[field].to_pylist() for field in fields]
-    documents = [" ".join(map(_text, row)) for row in zip(*columns, strict=True)]
-    index = bm25s.BM25(k1=section.k1, b=section.b, method="lucene")
-    index.index(tokens(documents), show_progress=False)
-    item_ids = np.array(items["item_id"].to_pylist(), dtype=object)
 
-    def channel(queries: pa.Table, depth: int) -> Run:
-        run: Run = {}
-        for query_id, words in zip(queries["query_id"].to_pylist(), tokens(queries["text"].to_pylist()), strict=True):
-            known = [word for word in words if word in index.vocab_dict]
-            if not known:
-                run[query_id] = EMPTY
-                continue
-            scores = index.get_scores(known)
-            best = top(np.where(scores > 0, scores, -np.inf), depth)
-            run[query_id] = ranking(item_ids[best], scores[best])
-        return run
-
-    return channel
-
-
-def knn(item_ids: list[str], item_vectors: np.ndarray, vectors: Vectors) -> Channel:
-    """Exact nearest neighbours by cosine. item_vectors: float32 [n, dim], unit norm, in the order of item_ids."""
+def exhaustive(item_ids: list[str], scores: Scores) -> Channel:
+    """Every item scored for every query, the best listed; ties in the order of item_ids."""
     ids = np.array(item_ids, dtype=object)
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
-        for query_ids, texts in batches(queries):
-            for query_id, scores in zip(query_ids, vectors(texts) @ item_vectors.T, strict=True):
-                best = top(scores, depth)
-                run[query_id] = ranking(ids[best], scores[best])
+        for part in batches(queries):
+            for query_id, row in zip(part["query_id"].to_pylist(), scores(part), strict=True):
+                best = top(row, depth)
+                run[query_id] = ranking(ids[best], row[best])
         return run
 
     return channel
 
 
-def generative(generate: Generate, item_ids: list[str], codes: np.ndarray, sids: int) -> Channel:
-    """The generator's SIDs expanded to their items.
+def bm25(item_ids: list[str], index: Bm25) -> Channel:
+    """Items that share no word with the query are not listed."""
 
-    An item is ranked by log p(SID) - log(items in the SID): the probability its SID has, shared among the items that
-    claim it. Items of one SID tie and keep the order of the catalogue.
+    def scores(queries: pa.Table) -> np.ndarray:
+        found = index.scores(queries["text"].to_pylist())
+        return np.where(found > 0, found, -np.inf)
+
+    return exhaustive(item_ids, scores)
+
+
+def cosine(item_vectors: np.ndarray, vectors: Vectors) -> Scores:
+    """item_vectors: float32 [items, dim], unit norm."""
+    return lambda queries: vectors(queries["text"].to_pylist()) @ item_vectors.T
+
+
+def knn(item_ids: list[str], item_vectors: np.ndarray, vectors: Vectors) -> Channel:
+    """Exact nearest neighbours by cosine. item_vectors: float32 [n, dim], unit norm, in the order of item_ids."""
+    return exhaustive(item_ids, cosine(item_vectors, vectors))
+
+
+def generative(
+    generate: Generate,
+    item_ids: list[str],
+    codes: np.ndarray,
+    sids: int,
+    within: OrderWithin | None = None,
+) -> Channel:
+    """The generator's SIDs expanded to their items (`SidItems.rank`).
 
     Args:
         codes: int [items, 3] of `item_ids`.
         sids: generated for each query.
+        within: orders the items of the generated SIDs; without it those of one SID tie and keep the order of item_ids.
     """
     ids, space = np.array(item_ids, dtype=object), SidSpace.of(codes)
     items = SidItems.of(space.index_of(codes), len(space))
 
     def channel(queries: pa.Table, depth: int) -> Run:
         run: Run = {}
-        for query_ids, texts in batches(queries):
+        for part in batches(queries):
+            texts = part["text"].to_pylist()
             answer = generate(texts, sids)
-            for n, query_id in enumerate(query_ids):
-                valid = answer.valid[n]
-                rows, scores = items.rank(space.index_of(answer.codes[n][valid]), answer.scores[n][valid], depth)
+            order: list[Within | None] = [*within(texts)] if within else [None] * len(texts)
+            for n, query_id in enumerate(part["query_id"].to_pylist()):
+                found = space.index_of(answer.codes[n][answer.valid[n]])
+                rows, scores = items.rank(found, answer.scores[n][answer.valid[n]], depth, order[n])
                 run[query_id] = ranking(ids[rows], scores)
         return run
 
     return channel
 
 
+def order_within(
+    section: OrderWithinSection,
+    index: Bm25,
+    rows: np.ndarray,
+    vectors: Vectors | None = None,
+    item_vectors: np.ndarray | None = None,
+) -> OrderWithin:
+    """weight x (BM25 + vector_weight x cosine); without vectors by BM25 alone.
+
+    rows: int64 [items of the generator], where `index` and item_vectors have each.
+    """
+
+    def within(texts: list[str]) -> list[Within]:
+        lexical = index.scores(texts)
+        wanted = vectors(texts) if vectors else None
+
+        def of(n: int) -> Within:
+            def scores(items: np.ndarray) -> np.ndarray:
+                found = lexical[n, rows[items]]
+                if wanted is not None and item_vectors is not None:
+                    found = found + section.vector_weight * (item_vectors[rows[items]] @ wanted[n])
+                return section.weight * found
+
+            return scores
+
+        return [of(n) for n in range(len(texts))]
+
+    return within
+
+
 def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def batches(queries: pa.Table) -> Iterator[tuple[list[str], list[str]]]:
+def batches(queries: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, len(queries), BATCH):
-        part = queries.slice(start, BATCH)
-        yield part["query_id"].to_pylist(), part["text"].to_pylist()
+        yield queries.slice(start, BATCH)

@@ -49,9 +49,9 @@ def train_fold(dataset: Dataset, split: Split, config: Config) -> Bundle:
 def open_offline(collection: Collection, split: Split, bundle: Bundle) -> Iterator[FoldChannels]:
     """The channels of a fold without a node."""
     generator = Generator.load(bundle.generator_dir, bundle.space)
-    items = bundle.items()
-    generative = collection.generative(generator.generate, items["item_id"].to_pylist(), codes_of(items))
-    yield FoldChannels(collection.channels(split) | generative, notes(bundle))
+    items, tuned = bundle.items(), collection.adapted(split)
+    generative = collection.generative(generator.generate, items["item_id"].to_pylist(), codes_of(items), tuned)
+    yield FoldChannels(collection.channels(tuned) | generative | collection.controls(split, tuned), notes(bundle))
 
 
 def notes(bundle: Bundle) -> dict[str, object]:

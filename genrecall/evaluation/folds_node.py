@@ -94,7 +94,7 @@ def open_node(collection: Collection, split: Split, bundle: Bundle) -> Iterator[
             HYBRID: channel(hybrid, pipeline=section.fusion.rrf),
         }
         try:
-            yield FoldChannels(channels, notes(bundle))
+            yield FoldChannels(channels | collection.controls(split, adapted), notes(bundle))
         finally:
             client.indices.delete(index=report.index)
 

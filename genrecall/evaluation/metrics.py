@@ -1,14 +1,16 @@
-"""Measures of a run against judgments by `ir-measures`, a value a query, and bootstrap intervals over queries.
+"""Measures of ranked lists against judgments, a value a query, and bootstrap intervals over queries.
 
-Relevant means grade >= `relevant`; nDCG uses the grades themselves. A query without a single relevant item says
-nothing about recall: it is left out, and counted by whoever reports.
+The measures are those of `ir-measures` (trec_eval), computed on arrays, for many thousands of queries and dozens of
+systems; tests hold the two equal. Relevant means grade >= `relevant`; nDCG uses the grades themselves. A query without
+a single relevant item says nothing about recall: it is left out, and counted by whoever reports.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import ir_measures
 import numpy as np
 import pyarrow as pa
 
@@ -18,6 +20,8 @@ GRADE_SCALE = 1000  # TREC judgments are integers; nDCG's linear gain does not f
 
 MEASURES = ("R@10", "R@50", "R@200", "nDCG@10", "Success@10", "Success@50")
 """What every table shows. Success@k is the hit rate: is there a relevant item among the first k."""
+
+_CELLS = 8_000_000  # of a table from queries and items to numbers, which bounds memory whatever the catalogue
 
 
 class Interval(NamedTuple):
@@ -29,16 +33,24 @@ class Interval(NamedTuple):
 
 
 class Evaluator:
-    """The judgments of some queries, ready to measure many runs.
+    """The judgments of some queries, ready to measure many lists.
+
+    Items are numbered as they come, the judged ones first: `lists` makes of a run what `gains`, and `fusion`, compute
+    on.
 
     Attributes:
         query_ids: the queries with at least one relevant item, sorted; every array of values is in this order.
         relevant: query_id -> its relevant items.
+        wanted: float64 [queries], the number of relevant items.
+        deepest: the last place that a measure looks at.
         skipped: number of judged queries without a relevant item.
     """
 
     def __init__(self, judgments: pa.Table, relevant: float, measures: tuple[str, ...] = MEASURES) -> None:
-        """judgments: records.JUDGMENTS. relevant: the least grade that counts as relevant."""
+        """judgments: records.JUDGMENTS. relevant: the least grade that counts as relevant.
+
+        Raises ValueError for a measure that is not R@k, nDCG@k or Success@k.
+        """
         grades: dict[str, dict[str, float]] = {}
         for row in judgments.to_pylist():
             grades.setdefault(row["query_id"], {})[row["item_id"]] = row["grade"]
@@ -48,49 +60,159 @@ class Evaluator:
         self.relevant = {q: items for q, items in self.relevant.items() if items}
         self.query_ids = sorted(self.relevant)
         self.skipped = len(grades) - len(self.query_ids)
-        self.measures = measures
-        qrels = {q: {i: round(g * GRADE_SCALE) for i, g in grades[q].items()} for q in self.query_ids}
-        self._measures = {_parse(name, max(1, round(relevant * GRADE_SCALE))): name for name in measures}
-        self._depth = max(m.params["cutoff"] for m in self._measures)
-        self._evaluator = ir_measures.evaluator(list(self._measures), qrels)
-        self._row = {q: n for n, q in enumerate(self.query_ids)}
+        self.measures = {name: _parse(name) for name in measures}
+        self.deepest = max(cutoff for _, cutoff in self.measures.values())
+        self._least = max(1, round(relevant * GRADE_SCALE))
+        self._item: dict[str, int] = {}
+        judged = [[self._number(item) for item in grades[q]] for q in self.query_ids]
+        gains = [[round(g * GRADE_SCALE) for g in grades[q].values()] for q in self.query_ids]
+        self._judged, self._gains = padded(judged), padded(gains)
+        self.wanted = (self._gains >= self._least).sum(axis=1).astype(float)
 
-    def values(self, run: Run) -> dict[str, np.ndarray]:
-        """measure -> float64 [queries], in the order of `query_ids`. Every judged query must be in the run."""
+    def lists(self, run: Run) -> np.ndarray:
+        """int32 [queries, longest]: the items of each judged query as numbers, best first, -1 after the last.
+
+        Every judged query must be in the run.
+        """
         if missing := [q for q in self.query_ids if q not in run]:
             raise ValueError(f"the run has no ranking for query {missing[0]!r} and {len(missing) - 1} more")
-        out = {name: np.zeros(len(self.query_ids)) for name in self.measures}
-        # Descending places stand for scores: the order of a ranking decides, and ties in its scores do not reopen it.
-        places = {q: {item: float(-n) for n, item in enumerate(run[q].item_ids[: self._depth])} for q in self.query_ids}
-        for metric in self._evaluator.iter_calc(places):
-            out[self._measures[metric.measure]][self._row[metric.query_id]] = metric.value
+        return padded([[self._number(item) for item in run[q].item_ids.tolist()] for q in self.query_ids])
+
+    def gains(self, lists: np.ndarray) -> np.ndarray:
+        """int32 of the same shape: the grade of each item for its query, times `GRADE_SCALE`; 0 where not judged."""
+        found = lookup(self._judged, self._gains, lists)
+        return np.where((lists >= 0) & (found > 0), found, 0)
+
+    def measure(self, gains: np.ndarray) -> dict[str, np.ndarray]:
+        """measure -> float64 [queries], of lists whose items have these gains, int32 [queries, places]."""
+        relevant = gains >= self._least
+        out = {}
+        for name, (kind, cutoff) in self.measures.items():
+            if kind == "nDCG":
+                out[name] = _dcg(gains[:, :cutoff]) / _dcg(-np.sort(-self._gains, axis=1)[:, :cutoff])
+            elif kind == "R":
+                out[name] = relevant[:, :cutoff].sum(axis=1) / self.wanted
+            else:
+                out[name] = relevant[:, :cutoff].any(axis=1).astype(float)
         return out
 
+    def found(self, lists: np.ndarray) -> np.ndarray:
+        """float64 [queries]: relevant items in the whole of each list."""
+        return (self.gains(lists) >= self._least).sum(axis=1).astype(float)
 
-def _parse(name: str, relevant: int) -> ir_measures.measures.Measure:
-    measure = ir_measures.parse_measure(name)
-    return measure if "nDCG" in name else measure(rel=relevant)
+    def values(self, run: Run) -> dict[str, np.ndarray]:
+        """measure -> float64 [queries]. The order of a ranking decides; ties in its scores do not reopen it."""
+        return self.measure(self.gains(self.lists(run)))
+
+    def item_ids(self, numbers: np.ndarray) -> list[str]:
+        """What `lists` numbered so, ends of lists left out."""
+        names = list(self._item)
+        return [names[number] for number in numbers.tolist() if number >= 0]
+
+    def _number(self, item_id: str) -> int:
+        return self._item.setdefault(item_id, len(self._item))
+
+
+def padded(rows: list[list[int]]) -> np.ndarray:
+    """int32 [rows, longest], -1 after the end of each."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    out = np.full((len(rows), max(lengths, default=0)), -1, dtype=np.int32)
+    out[np.arange(out.shape[1]) < lengths[:, None]] = [number for row in rows for number in row]
+    return out
+
+
+def lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int32 of the shape of `wanted`: the value that each row has for a key, 0 for one that it lacks.
+
+    keys, values: int32 [rows, m], a key once a row, -1: none. wanted: int32 [rows, n].
+    """
+    width = max(keys.max(initial=-1), wanted.max(initial=-1)) + 2  # the last column stands for -1
+    out = np.empty(wanted.shape, dtype=np.int32)
+    table: np.ndarray | None = None
+    for rows in blocks(len(keys), _CELLS // width):
+        if table is None:
+            table = np.zeros((rows.stop - rows.start, width), dtype=np.int32)
+        at = np.arange(rows.stop - rows.start)[:, None]
+        table[at, keys[rows]] = values[rows]
+        table[:, -1] = 0
+        out[rows] = table[at, wanted[rows]]
+        table[at, keys[rows]] = 0
+    return out
+
+
+def blocks(rows: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` (at least 1) rows."""
+    for start in range(0, rows, max(1, size)):
+        yield slice(start, min(rows, start + max(1, size)))
+
+
+def _dcg(gains: np.ndarray) -> np.ndarray:
+    """float64 [queries]: gain / log2(1 + rank), summed in the order of ranks, as trec_eval does."""
+    places = np.maximum(gains, 0) / np.log2(np.arange(2, gains.shape[1] + 2))
+    return np.cumsum(places, axis=1)[:, -1] if places.shape[1] else np.zeros(len(places))
+
+
+def _parse(name: str) -> tuple[str, int]:
+    if not (found := re.fullmatch(r"(R|nDCG|Success)@([1-9]\d*)", name)):
+        raise ValueError(f"measure {name!r}: R@k, nDCG@k or Success@k, such as R@50")
+    return found[1], int(found[2])
+
+
+class Resamples:
+    """Samples of queries, drawn with replacement: as often as each query is in each.
+
+    Every interval of a table comes from the same ones, so its figures are comparable. The mean of many columns of
+    values over every sample is one product of matrices.
+    """
+
+    def __init__(self, queries: int, resamples: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._counts = np.zeros((resamples, queries), dtype=np.uint16)
+        for rows in self._blocks() if queries else ():
+            count = rows.stop - rows.start
+            drawn = rng.integers(0, queries, (count, queries)) + queries * np.arange(count)[:, None]
+            self._counts[rows] = np.bincount(drawn.ravel(), minlength=count * queries).reshape(count, queries)
+
+    def means(self, values: np.ndarray) -> list[Interval]:
+        """Of each column of float [queries, columns], with its 95% percentile interval."""
+        return _intervals(values.mean(axis=0), self._sums(values) / len(values)) if len(values) else _none(values)
+
+    def ratios(self, numerator: np.ndarray, denominator: np.ndarray) -> list[Interval]:
+        """sum(numerator) / sum(denominator) of each column, queries resampled together; 0 for an empty sum."""
+        if not len(numerator):
+            return _none(numerator)
+        bottom, whole = self._sums(denominator), denominator.sum(axis=0)
+        samples = self._sums(numerator) / np.where(bottom == 0, 1, bottom)
+        return _intervals(numerator.sum(axis=0) / np.where(whole == 0, 1, whole), samples)
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """float64 [resamples, columns]."""
+        return np.concatenate([self._counts[rows].astype(float) @ values for rows in self._blocks()])
+
+    def _blocks(self) -> Iterator[slice]:
+        resamples, queries = self._counts.shape
+        return blocks(resamples, 4_000_000 // queries)  # bounds memory at 32 MB whatever the number of queries
+
+
+def _intervals(means: np.ndarray, samples: np.ndarray) -> list[Interval]:
+    """means: float [columns]. samples: float [resamples, columns]."""
+    low, high = np.quantile(samples, [0.025, 0.975], axis=0)
+    return [Interval(*of) for of in zip(means.tolist(), low.tolist(), high.tolist(), strict=True)]
+
+
+def _none(values: np.ndarray) -> list[Interval]:
+    return [Interval(0.0, 0.0, 0.0)] * values.shape[1]
 
 
 def bootstrap(values: np.ndarray, resamples: int, seed: int) -> Interval:
     """Mean of `values` (float [queries]) with its 95% percentile interval over resampled queries.
 
     For a paired comparison give the differences query by query. Efron & Tibshirani 1993, chapter 13; the same seed
-    gives the same resamples, so figures of one table are comparable.
+    gives the same resamples. `Resamples` does many at once.
     """
-    return bootstrap_ratio(values, np.ones(len(values)), resamples, seed)
+    return Resamples(len(values), resamples, seed).means(values[:, None])[0]
 
 
 def bootstrap_ratio(numerator: np.ndarray, denominator: np.ndarray, resamples: int, seed: int) -> Interval:
     """sum(numerator) / sum(denominator) with its 95% interval, queries resampled together; 0 for an empty sum."""
-    if not len(numerator) or not denominator.any():
-        return Interval(0.0, 0.0, 0.0)
-    rng = np.random.default_rng(seed)
-    ratios = np.empty(resamples)
-    block = max(1, 4_000_000 // len(numerator))  # bounds memory at 32 MB whatever the number of queries
-    for start in range(0, resamples, block):
-        rows = rng.integers(0, len(numerator), (min(block, resamples - start), len(numerator)))
-        bottom = denominator[rows].sum(axis=1)
-        ratios[start : start + len(rows)] = numerator[rows].sum(axis=1) / np.where(bottom == 0, 1, bottom)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Interval(float(numerator.sum() / denominator.sum()), float(low), float(high))
+    return Resamples(len(numerator), resamples, seed).ratios(numerator[:, None], denominator[:, None])[0]

@@ -16,6 +16,7 @@ from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.protocol import FoldChannels, OpenFold, fold_key, run_fold, splits
 from genrecall.evaluation.results import analyse
 from genrecall.records import Dataset, Split
+from genrecall.reports.collect import EVALUATION_FORMAT
 
 Log = Callable[[str], None]
 """Takes one line of progress."""
@@ -63,10 +64,12 @@ def evaluate(
             log(f"{regime} queries, {split.name}")
             key = fold_key(settings(config, mode), dataset, split)
             folder = config.run.dir / "evaluation" / mode / regime / split.name
-            done.append(run_fold(dataset, split, open_fold, section.depth, folder, key))
+            depth = max(section.depth, section.budget)  # one channel may have the whole budget
+            done.append(run_fold(dataset, split, open_fold, depth, folder, key))
         log(f"{regime} queries, figures")
         regimes[regime] = analyse(regime, done, dataset, section, relevant, seed)
     return {
+        "format": EVALUATION_FORMAT,
         "dataset": dataset.name,
         "simulated": dataset.simulated,
         "items": dataset.items.num_rows,
@@ -86,7 +89,10 @@ def settings(config: Config, mode: str) -> dict[str, Any]:
         "encoder": config.encoder.model_dump(mode="json"),
         "quantizer": config.quantizer.model_dump(mode="json"),
         "generator": config.generator.model_dump(mode="json"),
-        "evaluation": config.evaluation.model_dump(mode="json", include={"depth", "sids", "bm25", "adapter"}),
+        "evaluation": config.evaluation.model_dump(
+            mode="json",
+            include={"depth", "budget", "sids", "order_within", "bm25", "adapter", "linear_weights", "tune_on"},
+        ),
         "bm25_fields": config.opensearch.bm25_fields,
     }
     if mode == "node":

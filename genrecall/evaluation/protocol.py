@@ -30,7 +30,7 @@ from genrecall.evaluation.metrics import Evaluator
 from genrecall.evaluation.runs import Channel, Run, read_trec, without, write_trec
 from genrecall.records import Dataset, Split
 
-VERSION = 1  # of the rankings that the same settings and data give; part of the fold's key
+VERSION = 2  # of the rankings that the same settings and data give; part of the fold's key
 
 
 @dataclass(frozen=True)

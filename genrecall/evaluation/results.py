@@ -13,24 +13,46 @@ import numpy as np
 import pyarrow as pa
 
 from genrecall.config.evaluation import EvaluationSection
-from genrecall.evaluation.fusion import Weights, found, recall, rrf, tune, union, unique
-from genrecall.evaluation.metrics import Evaluator, Interval, bootstrap, bootstrap_ratio
+from genrecall.evaluation.fusion import Weights, recall, rrf, tune, union, unique
+from genrecall.evaluation.metrics import Evaluator, Interval, Resamples
 from genrecall.evaluation.protocol import FoldRuns
 from genrecall.evaluation.runs import Run
 from genrecall.records import Dataset
 
 BM25, KNN, ADAPTED, GENERATIVE, HYBRID = "bm25", "knn", "adapted", "generative", "hybrid"
+GENERATIVE_TEXT = "generative_text"  # the same SIDs, their items in the order of BM25 alone: no vector in the index
+LINEAR = "linear"  # control without SIDs: one weighted sum of cosine and BM25 for every item
+ROCCHIO = "rocchio"  # control where queries recur: the tuned query moved to the items known to be wanted
+PLACEBO = "placebo"  # a second tuned k-NN, on other vectors: what any third list would bring
+
+BASE = (BM25, ADAPTED)
+"""Fused by RRF, what a shop can have without SIDs from the same data: the system to beat."""
 
 FUSIONS: tuple[tuple[str, ...], ...] = (
+    BASE,
     (BM25, KNN),
-    (BM25, ADAPTED),
+    (BM25, ROCCHIO),
+    (*BASE, GENERATIVE),
+    (*BASE, GENERATIVE_TEXT),
+    (*BASE, LINEAR),
+    (*BASE, PLACEBO),
     (BM25, KNN, GENERATIVE),
-    (BM25, ADAPTED, GENERATIVE),
+    (BM25, ROCCHIO, GENERATIVE),
 )
 """Fused by RRF, with equal weights and with weights tuned on dev."""
 
-UNIONS: tuple[tuple[str, ...], ...] = (*FUSIONS, (BM25, KNN, ADAPTED))
-"""The last shows what any third channel would bring."""
+UNIONS: tuple[tuple[str, ...], ...] = (
+    BASE,
+    (BM25, KNN),
+    (BM25, ROCCHIO),
+    (GENERATIVE,),
+    (GENERATIVE_TEXT,),
+    (LINEAR,),
+    (*BASE, GENERATIVE),
+    (*BASE, PLACEBO),
+    (BM25, KNN, GENERATIVE),
+    (BM25, ROCCHIO, GENERATIVE),
+)
 
 BUDGETS = (30, 60, 120, 200, 300, 400)
 """Of the curve; the claim is made at `evaluation.budget`."""
@@ -41,52 +63,72 @@ def join(channels: Sequence[str], weighting: str = "") -> str:
     return "+".join(channels) + (f":{weighting}" if weighting else "")
 
 
+def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
+    """(system, against) of every difference in the tables that is not of a union.
+
+    The channel alone against fusion and against the controls; then each fusion with a third list against without.
+    """
+    base = join(BASE, "equal")
+    alone = [GENERATIVE, GENERATIVE_TEXT, LINEAR]
+    pairs = [(name, base) for name in alone]
+    pairs += [(GENERATIVE, LINEAR), (GENERATIVE_TEXT, LINEAR), (GENERATIVE, join((BM25, ROCCHIO), "equal"))]
+    pairs += [(GENERATIVE, KNN), (GENERATIVE, ADAPTED), (ADAPTED, KNN), (ROCCHIO, ADAPTED)]
+    pairs += [(HYBRID, join(fusion, "equal")) for fusion in ((BM25, KNN), (BM25, KNN, GENERATIVE))]
+    for weighting in ("equal", "tuned"):
+        for fusion in FUSIONS:
+            if len(fusion) == 3:
+                pairs.append((join(fusion, weighting), join(fusion[:2], weighting)))
+        for control in (PLACEBO, LINEAR):
+            pairs.append((join((*BASE, GENERATIVE), weighting), join((*BASE, control), weighting)))
+        pairs.append((join(BASE, weighting), join((BM25, KNN), weighting)))
+        pairs.append((join((BM25, ROCCHIO), weighting), join(BASE, weighting)))
+        pairs.append((join((BM25, KNN), weighting), KNN))
+    return [pair for pair in pairs if all(set(parts(name)) <= set(channels) for name in pair)]
+
+
+def union_claims(combinations: Sequence[tuple[str, ...]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(channels, against): one channel with the whole budget against two that share it; three against two."""
+    pairs: list[tuple[tuple[str, ...], tuple[str, ...]]]
+    pairs = [((name,), BASE) for name in (GENERATIVE, GENERATIVE_TEXT, LINEAR)]
+    pairs += [((GENERATIVE,), (LINEAR,)), ((GENERATIVE,), (BM25, ROCCHIO))]
+    pairs += [(c, c[:2]) for c in UNIONS if len(c) == 3]
+    return [(one, other) for one, other in pairs if one in combinations and other in combinations]
+
+
+def parts(system: str) -> list[str]:
+    """The channels of a system: `bm25+knn:tuned` -> bm25, knn."""
+    return system.partition(":")[0].split("+")
+
+
 def analyse(
     regime: str, folds: Sequence[FoldRuns], dataset: Dataset, section: EvaluationSection, relevant: float, seed: int
 ) -> dict[str, Any]:
     """Every figure of one regime, over the test queries of all its folds together."""
     evaluator = Evaluator(pa.concat_tables([fold.split.test for fold in folds]), relevant)
-    channels = list(folds[0].runs)
+    pooled = _pooled(folds)
+    channels = list(pooled)
+    whole = {name: evaluator.lists(run) for name, run in pooled.items()}
+    lists = {name: of[:, : section.depth] for name, of in whole.items()}
     fusions = [f for f in FUSIONS if set(f) <= set(channels)]
     weights = {fold.split.name: tune_fold(fold, fusions, section, relevant) for fold in folds}
-    runs = _pooled([_test_runs(fold, fusions, weights[fold.split.name], section) for fold in folds])
-    values = {name: evaluator.values(run) for name, run in runs.items()}
-    interval = _Intervals(section.resamples, seed)
+    lists |= _fused(folds, lists, fusions, weights, evaluator, section)
+    values = {name: evaluator.measure(evaluator.gains(of)) for name, of in lists.items()}
+    resamples = Resamples(len(evaluator.query_ids), section.resamples, seed)
     return {
         "regime": regime,
         "folds": len(folds),
         "queries": len(evaluator.query_ids),
         "skipped": evaluator.skipped,
-        "relevant_items": sum(map(len, evaluator.relevant.values())),
+        "relevant_items": int(evaluator.wanted.sum()),
         "weights": weights,
-        "systems": {
-            name: {measure: interval(v) for measure, v in of.items()} | {"listed": _mean_length(runs[name], evaluator)}
-            for name, of in values.items()
-        },
-        "differences": [
-            {"system": one, "against": other, "measure": measure}
-            | interval(values[one][measure] - values[other][measure])
-            for one, other in claims(channels)
-            for measure in evaluator.measures
-        ],
-        "union": _unions(runs, evaluator, channels, section.budget, interval),
-        "curve": _curves(runs, evaluator, channels, section.depth),
-        "unique": _uniques(runs, evaluator, channels, section.depth, interval),
+        "systems": _systems(lists, values, resamples),
+        "differences": _differences(claims(channels), values, resamples),
+        "union": _unions(whole, evaluator, section.budget, resamples),
+        "curve": _curves(whole, evaluator),
+        "unique": _uniques(lists, evaluator, channels, section.depth, resamples),
         "notes": {fold.split.name: fold.notes for fold in folds},
-        "examples": _examples(runs, values, evaluator, dataset, section.examples),
+        "examples": _examples(lists, values, evaluator, dataset, section.examples),
     }
-
-
-def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
-    """(system, against) of every difference in the tables: channels against k-NN, each fusion with against without."""
-    pairs = [(ADAPTED, KNN), (GENERATIVE, KNN), (GENERATIVE, ADAPTED)]
-    pairs += [(HYBRID, join(fusion, "equal")) for fusion in ((BM25, KNN), (BM25, KNN, GENERATIVE))]
-    for weighting in ("equal", "tuned"):
-        pairs.append((join((BM25, KNN), weighting), KNN))
-        pairs.append((join((BM25, ADAPTED), weighting), join((BM25, KNN), weighting)))
-        for dense in (KNN, ADAPTED):
-            pairs.append((join((BM25, dense, GENERATIVE), weighting), join((BM25, dense), weighting)))
-    return [p for p in pairs if {c for name in p for c in name.split(":")[0].split("+")} <= set(channels)]
 
 
 def tune_fold(
@@ -94,122 +136,142 @@ def tune_fold(
 ) -> dict[str, Weights]:
     """Fused system -> its weights, tuned on the dev part of the split and nothing else of it."""
     dev = Evaluator(fold.split.dev, relevant, tuple(section.tune_on))
+    lists = {
+        name: dev.lists(fold.runs[name])[:, : section.depth] for name in dict.fromkeys(c for f in fusions for c in f)
+    }
     return {
-        join(fusion): tune(
-            {name: {q: fold.runs[name][q] for q in dev.query_ids} for name in fusion},
-            dev,
-            section.weights,
-            section.rank_constant,
-        )
+        join(fusion): tune({name: lists[name] for name in fusion}, dev, section.weights, section.rank_constant)
         for fusion in fusions
     }
 
 
-def _test_runs(
-    fold: FoldRuns, fusions: Sequence[tuple[str, ...]], weights: Mapping[str, Weights], section: EvaluationSection
-) -> dict[str, Run]:
-    """System -> run, for the channels themselves and each fusion, over the test queries of a fold."""
-    queries = dict.fromkeys(fold.split.test["query_id"].to_pylist())
-    runs = {name: {q: run[q] for q in queries} for name, run in fold.runs.items()}
-    fused = {}
-    for fusion in fusions:
-        parts = {name: runs[name] for name in fusion}
-        for weighting, fixed in (("equal", dict.fromkeys(fusion, 1.0)), ("tuned", weights[join(fusion)])):
-            fused[join(fusion, weighting)] = rrf(parts, fixed, section.rank_constant, section.depth)
-    return runs | fused
-
-
-def _pooled(folds: Sequence[dict[str, Run]]) -> dict[str, Run]:
-    """The runs of all folds as one; a query is tested in one fold only."""
-    pooled: dict[str, Run] = {name: {} for name in folds[0]}
-    for runs in folds:
-        for name, run in runs.items():
-            if shared := pooled[name].keys() & run.keys():
+def _pooled(folds: Sequence[FoldRuns]) -> dict[str, Run]:
+    """Channel -> its run over the test queries of all folds; a query is tested in one fold only."""
+    pooled: dict[str, Run] = {name: {} for name in folds[0].runs}
+    for fold in folds:
+        queries = dict.fromkeys(fold.split.test["query_id"].to_pylist())
+        for name, run in fold.runs.items():
+            if shared := pooled[name].keys() & queries.keys():
                 raise ValueError(f"query {sorted(shared)[0]!r} is tested in two folds")
-            pooled[name].update(run)
+            pooled[name].update((query, run[query]) for query in queries)
     return pooled
 
 
-class _Intervals:
-    """Values over queries -> {"mean", "low", "high"}, always with the same resamples."""
+def _fused(
+    folds: Sequence[FoldRuns],
+    lists: Mapping[str, np.ndarray],
+    fusions: Sequence[tuple[str, ...]],
+    weights: Mapping[str, Mapping[str, Weights]],
+    evaluator: Evaluator,
+    section: EvaluationSection,
+) -> dict[str, np.ndarray]:
+    """Fused system -> its lists, int32 [queries, depth]; each query with the weights of its fold."""
+    row = {query: n for n, query in enumerate(evaluator.query_ids)}
+    tested = [[row[q] for q in set(fold.split.test["query_id"].to_pylist()) & row.keys()] for fold in folds]
+    out = {}
+    for fusion in fusions:
+        equal = dict.fromkeys(fusion, 1.0)
+        out[join(fusion, "equal")] = rrf(lists, equal, section.rank_constant, section.depth)
+        tuned = np.full((len(row), section.depth), -1, dtype=np.int32)
+        for fold, rows in zip(folds, tested, strict=True):
+            own = {name: lists[name][rows] for name in fusion}
+            fused = rrf(own, weights[fold.split.name][join(fusion)], section.rank_constant, section.depth)
+            tuned[rows, : fused.shape[1]] = fused
+        out[join(fusion, "tuned")] = tuned
+    return out
 
-    def __init__(self, resamples: int, seed: int) -> None:
-        self._resamples, self._seed = resamples, seed
 
-    def __call__(self, values: np.ndarray) -> dict[str, float]:
-        return _rounded(bootstrap(values, self._resamples, self._seed))
+def _systems(
+    lists: Mapping[str, np.ndarray], values: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
+) -> dict[str, dict[str, Any]]:
+    """System -> measure -> its interval, and the mean length of its lists."""
+    cells = [(name, measure) for name, of in values.items() for measure in of]
+    means = resamples.means(np.stack([values[name][measure] for name, measure in cells], axis=1))
+    rows: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for (name, measure), interval in zip(cells, means, strict=True):
+        rows[name][measure] = _rounded(interval)
+    for name, row in rows.items():
+        row["listed"] = round(float((lists[name] >= 0).sum(axis=1).mean()), 1)
+    return rows
 
-    def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> dict[str, float]:
-        return _rounded(bootstrap_ratio(numerator, denominator, self._resamples, self._seed))
+
+def _differences(
+    pairs: Sequence[tuple[str, str]], values: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
+) -> list[dict[str, Any]]:
+    cells = [(one, other, measure) for one, other in pairs for measure in values[one]]
+    if not cells:
+        return []
+    apart = [values[one][measure] - values[other][measure] for one, other, measure in cells]
+    return [
+        {"system": one, "against": other, "measure": measure} | _rounded(interval)
+        for (one, other, measure), interval in zip(cells, resamples.means(np.stack(apart, axis=1)), strict=True)
+    ]
 
 
 def _rounded(interval: Interval) -> dict[str, float]:
     return {name: round(value, 5) for name, value in interval._asdict().items()}
 
 
-def _unions(
-    runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], budget: int, interval: _Intervals
-) -> dict[str, Any]:
-    """Recall of what the ranker would get of channels sharing the budget, and the difference a third channel makes."""
-    combinations = [c for c in UNIONS if set(c) <= set(channels)]
-    candidates = {join(c): union([runs[name] for name in c], budget) for c in combinations}
-    values = {name: recall(of, evaluator) for name, of in candidates.items()}
-    rows = {
-        name: interval(of)
-        | {
-            "found": int(found(candidates[name], evaluator).sum()),
-            "distinct": round(float(np.mean([len(candidates[name][q]) for q in evaluator.query_ids])), 1),
+def _unions(lists: Mapping[str, np.ndarray], evaluator: Evaluator, budget: int, resamples: Resamples) -> dict[str, Any]:
+    """Recall of what the ranker would get of channels sharing the budget, and the differences between them."""
+    combinations = [c for c in UNIONS if set(c) <= set(lists)]
+    rows: dict[str, dict[str, Any]] = {}
+    values = {}
+    for combination in combinations:
+        candidates = union([lists[name] for name in combination], budget)
+        found = evaluator.found(candidates)
+        values[combination] = found / evaluator.wanted
+        rows[join(combination)] = {
+            "found": int(found.sum()),
+            "distinct": round(float((candidates >= 0).sum(axis=1).mean()), 1),
         }
-        for name, of in values.items()
-    }
+    means = resamples.means(np.stack(list(values.values()), axis=1))
+    rows = {name: row | _rounded(of) for (name, row), of in zip(rows.items(), means, strict=True)}
     differences = [
-        {"system": join(c), "against": join(c[:2])} | interval(values[join(c)] - values[join(c[:2])])
-        for c in combinations
-        if len(c) == 3
+        {"system": join(one), "against": join(other)}
+        | _rounded(resamples.means((values[one] - values[other])[:, None])[0])
+        for one, other in union_claims(combinations)
     ]
     return {"budget": budget, "systems": rows, "differences": differences}
 
 
-def _curves(runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], depth: int) -> dict[str, Any]:
-    """Union recall by budget, as far as the depth of the lists allows."""
+def _curves(lists: Mapping[str, np.ndarray], evaluator: Evaluator) -> dict[str, Any]:
+    """Union recall by budget, as far as the lists reach."""
     return {
         join(c): {
-            str(budget): round(float(recall(union([runs[name] for name in c], budget), evaluator).mean()), 5)
+            str(budget): round(float(recall(union([lists[name] for name in c], budget), evaluator).mean()), 5)
             for budget in BUDGETS
-            if budget <= depth * len(c)
+            if budget <= min(lists[name].shape[1] for name in c) * len(c)
         }
         for c in UNIONS
-        if set(c) <= set(channels)
+        if set(c) <= set(lists)
     }
 
 
 def _uniques(
-    runs: Mapping[str, Run], evaluator: Evaluator, channels: Sequence[str], depth: int, interval: _Intervals
+    lists: Mapping[str, np.ndarray], evaluator: Evaluator, channels: Sequence[str], depth: int, resamples: Resamples
 ) -> list[dict[str, Any]]:
     """For every trio: the relevant items that one channel alone finds, and their share of what the others miss."""
     rows = []
     for trio in (f for f in UNIONS if len(f) == 3 and set(f) <= set(channels)):
         for name in trio:
-            finds, missed = unique({n: runs[n] for n in trio}, name, depth, evaluator)
+            finds, missed = unique({n: lists[n] for n in trio}, name, depth, evaluator)
             counts = {"finds": int(finds.sum()), "missed_by_others": int(missed.sum())}
-            rows.append({"channels": join(trio), "channel": name} | counts | interval.ratio(finds, missed))
+            interval = resamples.ratios(finds[:, None], missed[:, None])[0]
+            rows.append({"channels": join(trio), "channel": name} | counts | _rounded(interval))
     return rows
 
 
-def _mean_length(run: Run, evaluator: Evaluator) -> float:
-    return round(float(np.mean([len(run[q].item_ids) for q in evaluator.query_ids])), 1)
-
-
 def _examples(
-    runs: Mapping[str, Run],
-    values: Mapping[str, dict[str, np.ndarray]],
+    lists: Mapping[str, np.ndarray],
+    values: Mapping[str, Mapping[str, np.ndarray]],
     evaluator: Evaluator,
     dataset: Dataset,
     count: int,
 ) -> dict[str, list[dict[str, Any]]]:
     """The queries where the generative channel changes R@50 of equal-weight RRF most, with what it brought and cost."""
-    with_it, without = join((BM25, KNN, GENERATIVE), "equal"), join((BM25, KNN), "equal")
-    if with_it not in runs:
+    with_it, without = join((*BASE, GENERATIVE), "equal"), join(BASE, "equal")
+    if with_it not in lists:
         return {"helps": [], "hurts": []}
     title = dict(zip(dataset.items["item_id"].to_pylist(), dataset.items["title"].to_pylist(), strict=True))
     text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
@@ -217,14 +279,16 @@ def _examples(
 
     def example(row: int) -> dict[str, Any]:
         query = evaluator.query_ids[row]
-        new, old = (set(runs[name][query].item_ids[:50]) & evaluator.relevant[query] for name in (with_it, without))
+        new, old = (
+            set(evaluator.item_ids(lists[name][row, :50])) & evaluator.relevant[query] for name in (with_it, without)
+        )
         return {
             "query": text[query],
             "relevant": len(evaluator.relevant[query]),
             "R@50": {name: round(float(values[name]["R@50"][row]), 3) for name in (without, with_it)},
             "gained": [title[item] for item in sorted(new - old)],
             "lost": [title[item] for item in sorted(old - new)],
-            "generative_top": [title[item] for item in runs[GENERATIVE][query].item_ids[:3]],
+            "generative_top": [title[item] for item in evaluator.item_ids(lists[GENERATIVE][row, :3])],
         }
 
     order = np.argsort(-change, kind="stable")

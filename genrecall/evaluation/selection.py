@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genrecall.config import Config
-from genrecall.evaluation.channels_offline import knn
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.fusion import recall, rrf, union
 from genrecall.evaluation.metrics import Evaluator
@@ -27,8 +26,9 @@ Score = Callable[["Generator", list[str], np.ndarray], dict[str, float]]
 def score_dev(dataset: Dataset, split: Split, config: Config) -> Score:
     """A function that measures a generator on `split.dev`, never on `split.test`.
 
-    Its figures: R@10, R@50, R@200 and nDCG@10 of the generative channel alone; "fused R@50" and "fused nDCG@10" of
-    equal-weight RRF with BM25 and k-NN; "union", the recall of the three at `evaluation.budget`.
+    Its figures: R@10, R@50, R@200 and nDCG@10 of the generative channel alone, items ordered within their SIDs;
+    "fused R@50" and "fused nDCG@10" of equal-weight RRF with BM25 and k-NN; "union", the recall of the three at
+    `evaluation.budget`.
     """
     section = config.evaluation
     evaluator = Evaluator(split.dev, config.data.relevant, ("R@10", "R@50", "R@200", "nDCG@10"))
@@ -43,15 +43,14 @@ def score_dev(dataset: Dataset, split: Split, config: Config) -> Score:
         if not evaluator.query_ids:
             return {}
         collection = ready()
-        channels = {
-            BM25: collection.bm25,
-            KNN: knn(collection.item_ids, collection.item_vectors, collection.vectors),
-            **collection.generative(generator.generate, item_ids, codes),
-        }
-        runs = retrieve(dataset, dev, channels, section.depth)
-        alone = evaluator.values(runs[GENERATIVE])
-        fused = evaluator.values(rrf(runs, dict.fromkeys(runs, 1.0), section.rank_constant, section.depth))
-        together = recall(union(list(runs.values()), section.budget), evaluator)
+        plain = collection.channels(collection.vectors)
+        generative = collection.generative(generator.generate, item_ids, codes, collection.vectors)
+        channels = {BM25: plain[BM25], KNN: plain[KNN], GENERATIVE: generative[GENERATIVE]}
+        lists = {name: evaluator.lists(run) for name, run in retrieve(dataset, dev, channels, section.depth).items()}
+        equal = dict.fromkeys(lists, 1.0)
+        fused_lists = rrf(lists, equal, section.rank_constant, section.depth)
+        alone, fused = (evaluator.measure(evaluator.gains(of)) for of in (lists[GENERATIVE], fused_lists))
+        together = recall(union(list(lists.values()), section.budget), evaluator)
         return {
             **{name: float(values.mean()) for name, values in alone.items()},
             "fused R@50": float(fused["R@50"].mean()),

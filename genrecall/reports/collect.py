@@ -22,6 +22,8 @@ from genrecall.config.run import RunSection
 from genrecall.errors import UserError
 from genrecall.reports.stages import Stage, stages_of
 
+EVALUATION_FORMAT = 2  # of evaluation.json; raised where one of before can no longer be shown
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -48,7 +50,7 @@ class Run:
         written: when its newest result was written, to the minute.
         config: as resolved; data: data.json.
         published: the bundle made of it.
-        evaluation: evaluation.json of the run.
+        evaluation: evaluation.json of the run, None where it is of an earlier version (`old_evaluation`).
     """
 
     name: str
@@ -60,6 +62,7 @@ class Run:
     candidates: tuple[Candidate, ...]
     published: Bundle | None
     evaluation: dict[str, Any] | None
+    old_evaluation: bool = False
 
     @property
     def logs(self) -> dict[str, Any]:
@@ -143,6 +146,8 @@ def collect(section: RunSection, split: str | None = None) -> Run:
     data = _json(folder / "data.json")
     if data is None:
         raise UserError(f"{folder} has no data.json: the training ended before it began; run `genrecall train` again")
+    evaluation = _json(section.dir / "evaluation.json")
+    old = evaluation is not None and evaluation.get("format") != EVALUATION_FORMAT
     kinds = config["quantizer"]["candidates"][: None if data["parts"]["dev"]["queries"] else 1]
     return Run(
         name=section.name,
@@ -153,7 +158,8 @@ def collect(section: RunSection, split: str | None = None) -> Run:
         data=data,
         candidates=tuple(_candidate(folder / kind, config, data) for kind in kinds),
         published=published,
-        evaluation=_json(section.dir / "evaluation.json"),
+        evaluation=None if old else evaluation,
+        old_evaluation=old,
     )
 
 

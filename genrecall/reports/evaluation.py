@@ -5,18 +5,29 @@ Every figure of a simulated dataset is labelled so: in each line of the verdict,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from genrecall.reports import plots
-from genrecall.reports.markdown import REGIMES, points, share, simulated, system
+from genrecall.reports.markdown import (
+    CHANNELS,
+    REGIMES,
+    Markdown,
+    bold,
+    clear_points,
+    points,
+    share,
+    simulated,
+    system,
+    table,
+)
 from genrecall.reports.render import Plot, Report, render
 
 SHOWN = ("R@10", "R@50", "R@200", "nDCG@10")  # measures in a terminal
-BASE, CONTROL = "bm25+knn:tuned", "bm25+adapted:tuned"
 QUERIES = {"unseen": "queries never seen in training", "recurring": "recurring queries"}
-FUSED = "fused (A + B): one list by reciprocal rank fusion, weights equal or tuned on dev; the verdict takes tuned ones"
+OFFLINE = ("linear", "placebo", "rocchio")  # controls that are computed offline beside the channels of a node
+FUSED = "A + B: one list by reciprocal rank fusion, weights equal or tuned on dev"
 UNION = "union: every candidate of the channels, which share the budget equally, as a ranker after them would get them"
 
 
@@ -30,12 +41,16 @@ def evaluation_report(evaluation: Mapping[str, Any]) -> Report:
         )
         for name, regime in evaluation["regimes"].items()
     }
+    named = partial(_named, node=evaluation["mode"] == "node")
     text = render(
         "evaluation",
         evaluation=evaluation,
         note=simulated(evaluation),
         headings={name: heading(name, evaluation) for name in drawn},
         verdict=verdict(evaluation),
+        main={name: main_table(regime, named) for name, regime in evaluation["regimes"].items()},
+        named=named,
+        offline=[named(name) for name in OFFLINE] if evaluation["mode"] == "node" else [],
         differences={name: _differences(regime) for name, regime in evaluation["regimes"].items()},
         quantizers={name: _quantizers(regime) for name, regime in evaluation["regimes"].items()},
         plots=drawn,
@@ -53,45 +68,104 @@ def added(regime: Mapping[str, Any], measures: Iterable[str]) -> list[dict[str, 
     return [
         row
         for row in [*regime["differences"], *union]
-        if row["system"].startswith(f"{row['against'].partition(':')[0]}+generative") and row["measure"] in measures
+        if row["system"].partition(":")[0] == f"{row['against'].partition(':')[0]}+generative"
+        and row["measure"] in measures
     ]
 
 
+ASKED = (  # of the verdict: system, what it is compared with, and how that is said
+    (f"{plots.BASE}+generative:equal", f"{plots.BASE}:equal", "as a third list beside BM25 + tuned k-NN"),
+    ("generative", f"{plots.BASE}:equal", "alone against BM25 + tuned k-NN"),
+    ("generative", "linear", "alone against the linear control without SIDs"),
+    ("bm25+rocchio+generative:equal", "bm25+rocchio:equal", "as a third list beside BM25 + Rocchio k-NN"),
+)
+
+
 def verdict(evaluation: Mapping[str, Any]) -> list[str]:
-    """Does the generative channel help? A line a regime, then one on the control; each figure with its interval."""
-    rows: dict[str, dict[str, Mapping[str, Any]]] = {BASE: {}, CONTROL: {}}
+    """Who wins, by how much, how sure: a sentence a regime, each figure with its interval.
+
+    The winner is told by the first two figures, against the baseline: somebody wins only where an interval excludes
+    zero, and where one does on either side it depends.
+    """
+    lines = []
     for name, regime in evaluation["regimes"].items():
-        for row in added(regime, [plots.MEASURE]):
-            rows.setdefault(row["against"], {})[QUERIES.get(name, f"{name} queries")] = row
-    lines = [f"On {of} the generative channel {_effect(row, 'BM25 + k-NN')}" for of, row in rows[BASE].items()]
-    control = "; ".join(f"on {of} the channel {_effect(row, 'it')}" for of, row in rows[CONTROL].items())
-    if control:
-        lines.append(f"Control (BM25 + adapted k-NN: the training data of the generator spent on k-NN): {control}")
-    return [line + simulated(evaluation) for line in lines]
+        row_of = _row_of(regime)
+        found = [(row_of[one, other], other, how) for one, other, how in ASKED if (one, other) in row_of]
+        if found:
+            against = [row for row, other, _ in found if other == f"{plots.BASE}:equal"]
+            figures = "; ".join(f"{points(row)} {how}" for row, _, how in found)
+            lines.append(
+                f"On {QUERIES.get(name, f'{name} queries')} {_winner(against)}, in points of {plots.MEASURE} [95% "
+                f"interval]: {figures}{simulated(evaluation)}"
+            )
+    return lines
 
 
-def _effect(row: Mapping[str, Any], system: str) -> str:
-    mean, _, bounds = points(row).partition(" ")
-    figure = f"{mean} points of {row['measure']} {bounds}"
-    if row["low"] > 0:
-        return f"adds {figure} to {system}"
-    return f"hurts {system}: {figure}" if row["high"] < 0 else f"makes no certain change to {system}: {figure}"
+def _winner(rows: Sequence[Mapping[str, float]]) -> str:
+    gains, losses = any(row["low"] > 0 for row in rows), any(row["high"] < 0 for row in rows)
+    if gains and losses:
+        return "it depends on how it is used whether generative recall wins"
+    if gains:
+        return "generative recall wins"
+    return "generative recall loses" if losses else "it is not certain whether generative recall wins"
+
+
+def main_table(regime: Mapping[str, Any], named: Callable[[str], str]) -> Markdown:
+    """The systems that decide, with their difference to the one that each has to beat."""
+    row_of, union = _row_of(regime), regime["union"]
+    union_of = {(row["system"], row["against"]): row for row in union["differences"]}
+    rows = []
+    for name, against in plots.MAIN:
+        if name not in regime["systems"]:
+            continue
+        figures = [share(regime["systems"][name][measure]["mean"]) for measure in SHOWN]
+        channels, _, weights = name.partition(":")
+        whole = union["systems"].get(channels) if weights != "tuned" else None
+        apart = union_of.get((channels, against.partition(":")[0])) if whole else None
+        rows.append(
+            [
+                named(name) if against else bold(f"{named(name)}: the baseline"),
+                *figures,
+                share(whole["mean"]) if whole else "",
+                named(against),
+                clear_points(row_of[name, against]) if against else "",
+                clear_points(apart) if apart else "",
+            ]
+        )
+    budget = f"all {union['budget']}"
+    return table(["", *SHOWN, budget, "against", f"{plots.MEASURE}, points", f"{budget}, points"], rows)
+
+
+def _row_of(regime: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """(system, against) -> their difference in the measure that the verdict is about."""
+    rows = (row for row in regime["differences"] if row["measure"] == plots.MEASURE)
+    return {(row["system"], row["against"]): row for row in rows}
+
+
+def _named(name: str, node: bool) -> str:
+    """The words for a system; through a node, with what was computed offline marked."""
+    words = system(name)
+    for channel in OFFLINE if node else ():
+        words = words.replace(CHANNELS[channel], f"{CHANNELS[channel]} (offline)")
+    return words
 
 
 def summary(evaluation: Mapping[str, Any]) -> str:
     """The figures that matter, in lines for a terminal; the whole is in evaluation.md."""
-    lines = []
+    named, lines = partial(_named, node=evaluation["mode"] == "node"), []
     for name, regime in evaluation["regimes"].items():
         union = f"union of {regime['union']['budget']}"
         lines.append(f"{heading(name, evaluation)} of {evaluation['dataset']}: {regime['queries']} queries")
-        lines.append("  ".join([f"{'':42}", *(f"{measure:>7}" for measure in SHOWN)]))
-        for of, figures in regime["systems"].items():
-            cells = (f"{share(figures[measure]['mean']):>7}" for measure in SHOWN)
-            lines.append("  ".join([f"  {system(of):40}", *cells]))
+        shown = {of: named(of) for of in regime["systems"] if "+" not in of or of in dict(plots.MAIN)}
+        width = max(map(len, shown.values()))
+        lines.append("  ".join([f"  {'':{width}}", *(f"{measure:>7}" for measure in SHOWN)]))
+        for of, words in shown.items():
+            cells = (f"{share(regime['systems'][of][measure]['mean']):>7}" for measure in SHOWN)
+            lines.append("  ".join([f"  {words:{width}}", *cells]))
         lines.append("  with the generative channel against without, in points [95% interval]:")
         for row in added(regime, ("R@50", "nDCG@10", "union")):
             measure = union if row["measure"] == "union" else row["measure"]
-            lines.append(f"    {measure:13} {points(row):24} over {system(row['against'])}")
+            lines.append(f"    {measure:13} {points(row):24} over {named(row['against'])}")
         lines.append("")
     return "\n".join([*lines, FUSED, UNION])
 

@@ -28,6 +28,8 @@ def diagnose(run: Run) -> list[str]:
 def _of_data(run: Run) -> Iterator[str]:
     if leaks := run.logs.get("leaks"):
         yield f"{leaks:,} held-out requests are among those trained on: no figure of this run holds."
+    if run.old_evaluation:
+        yield "`evaluation.json` is of an earlier version and not shown: run `genrecall evaluate` again."
     if run.evaluation and run.evaluation["dataset"] != run.data["name"]:
         yield "`evaluation.json` of this run is of another dataset: run `genrecall evaluate` again."
     elif run.evaluation and run.published and not evaluated(run):

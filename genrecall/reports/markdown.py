@@ -11,8 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 CHANNELS = {
     "bm25": "BM25",
     "knn": "k-NN",
-    "adapted": "adapted k-NN",
+    "adapted": "tuned k-NN",
     "generative": "generative",
+    "generative_text": "generative (text only)",
+    "linear": "linear control",
+    "placebo": "placebo k-NN",
+    "rocchio": "Rocchio k-NN",
     "hybrid": "hybrid query",
 }
 REGIMES = {"unseen": "Unseen queries", "recurring": "Recurring queries"}
@@ -118,7 +122,7 @@ def simulated(of: Mapping[str, object]) -> str:
 
 
 def system(name: str) -> str:
-    """`bm25+knn:tuned` -> `BM25 + k-NN, tuned`."""
+    """`bm25+knn:tuned` -> `BM25 + k-NN, tuned weights`."""
     channels, _, weights = name.partition(":")
     words = " + ".join(CHANNELS.get(channel, channel) for channel in channels.split("+"))
-    return f"{words}, {weights}" if weights else words
+    return f"{words}, {weights} weights" if weights else words

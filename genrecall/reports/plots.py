@@ -17,14 +17,27 @@ from genrecall.reports.stages import Stage
 
 COLOURS = ("#2f6db3", "#d1495b", "#3a9679", "#b07aa1")  # of the candidates, in their order
 WITHOUT, WITH = "#5b6b7b", "#d1495b"  # systems without and with the generative channel
-UNIONS = {"bm25+adapted": "#30638e", "bm25+knn+adapted": "#8d99ae", "bm25+adapted+generative": "#edae49"}
 OUTCOMES = {
     "purchased": "#1b7837",
     "clicked": "#7fbf7b",
     "exposed": "#f2c14e",
     "valid": "#c7ccd1",
 }
-MEASURE = "R@50"  # of the plot of an evaluation
+MEASURE = "R@50"  # of the plot of an evaluation and of its verdict
+BASE = "bm25+adapted"  # the system to beat, fused by RRF
+MAIN = (  # system and what it is compared with, in the order of the first table
+    (f"{BASE}:equal", ""),
+    ("generative", f"{BASE}:equal"),
+    ("generative_text", f"{BASE}:equal"),
+    (f"{BASE}+generative:equal", f"{BASE}:equal"),
+    (f"{BASE}+generative_text:equal", f"{BASE}:equal"),
+    (f"{BASE}+generative:tuned", f"{BASE}:tuned"),
+    ("linear", f"{BASE}:equal"),
+    (f"{BASE}+linear:equal", f"{BASE}:equal"),
+    (f"{BASE}+placebo:equal", f"{BASE}:equal"),
+    ("bm25+rocchio:equal", f"{BASE}:equal"),
+    ("bm25+rocchio+generative:equal", "bm25+rocchio:equal"),
+)
 
 
 def png(figure: Figure) -> bytes:
@@ -152,26 +165,27 @@ def alignment(of: Stage, title: str) -> Figure:
 
 
 def evaluation(regime: Mapping[str, Any], title: str) -> Figure:
-    """Recall of every system, what the generative channel adds, and the recall of the union by budget.
+    """Recall of every system, the differences of the first table, and the recall of the union by budget.
 
     regime: what `genrecall.evaluation.results.analyse` returns.
     """
     title = f"{title}: {regime['queries']} queries, 95% intervals"
-    figure, (left, middle, right) = _panels(title, 3, (16, 5.2), grid="x")
+    height = 1.5 + 0.24 * len(regime["systems"])
+    figure, (left, middle, right) = _panels(title, 3, (18, height), grid="x")
     _intervals(left, [(system(name), name, of[MEASURE]) for name, of in regime["systems"].items()], 9)
     left.set_xlabel(MEASURE)
     differences = [
         (f"{system(row['system'])}\nagainst {system(row['against'])}", row["system"], row)
         for row in regime["differences"]
-        if row["measure"] == MEASURE and "+" in row["system"]  # single channels are beside each other on the left
+        if row["measure"] == MEASURE and (row["system"], row["against"]) in MAIN
     ]
     _intervals(middle, differences, 7)
     middle.axvline(0, color="black", linewidth=0.8)
     middle.set_xlabel(f"difference in {MEASURE}")
-    for name, recall in regime["curve"].items():
+    curves = {name: of for name, of in regime["curve"].items() if "knn" not in name.split("+")}
+    for name, recall in curves.items():
         style = "-" if "generative" in name else "--"
-        colour = UNIONS.get(name, WITH if "generative" in name else WITHOUT)
-        right.plot(list(map(int, recall)), list(recall.values()), style, marker=".", color=colour, label=system(name))
+        right.plot(list(map(int, recall)), list(recall.values()), style, marker=".", label=system(name))
     right.set(xlabel="candidates, shared equally by the channels", ylabel="recall of the union")
     right.grid(alpha=0.3)
     right.legend(fontsize=9)

@@ -74,6 +74,9 @@ def open_engine(path: Path, section: ServerSection) -> Engine:
         engine=section.engine,
         dtype=section.dtype,
         threads=section.threads,
+        compiled=section.torch_compile,
+        width=section.default_k,
+        max_batch=section.max_batch,
     )
     self_test(engine)
     return engine

@@ -24,6 +24,9 @@ def create_engine(
     engine: EngineName = "auto",
     dtype: str = "float32",
     threads: int = 0,
+    compiled: bool = False,
+    width: int = 1,
+    max_batch: int = 1,
 ) -> Engine:
     """The engine of `bundle`, warmed up: its first call takes no longer than others.
 
@@ -31,8 +34,10 @@ def create_engine(
         device: auto, cpu, cuda or cuda:N.
         engine: auto takes TensorRT or ONNX Runtime where the bundle has the export and the machine the runtime, torch
             otherwise.
-        dtype: of the weights: float32, bfloat16; of an export also float16, int8.
+        dtype: of the weights: float32, bfloat16, float16; float8 of torch on CUDA; int8 of an export.
         threads: of ONNX Runtime on the CPU; 0: one per core. Those of torch are set per process.
+        compiled: whether torch fuses the layers (`torch.compile`), on CUDA.
+        width, max_batch: what is warmed up, where shapes are captured: beams, and batches up to this size.
 
     Raises UserError for what the machine or the bundle does not have.
     """
@@ -41,7 +46,7 @@ def create_engine(
     if chosen == "torch":
         from inference_server.engines.torch_engine import TorchEngine
 
-        created = TorchEngine(bundle, device, dtype)
+        created = TorchEngine(bundle, device, dtype, compiled)
     elif chosen == "onnx":
         from inference_server.engines.onnx_engine import OnnxEngine
 
@@ -52,7 +57,7 @@ def create_engine(
         created = TensorRtEngine(bundle, device, dtype)
     else:
         raise UserError(f"server.engine is {engine!r}: use auto, torch, onnx or tensorrt")
-    created.search(created.prepare(["warm up"]), width=1)
+    created.warm_up(width, max_batch)
     event(log, logging.INFO, "engine", codebook=bundle.codebook, engine=created.name)
     return created
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from genrecall.decoding import GeneratedSids
 
 
+class DeviceLost(Exception):
+    """The device answers this process no more, as after an illegal access: only a new process can use it again."""
+
+
 class Engine(ABC):
     """One bundle, ready to answer. `prepare` may be called from any thread, all else from one at a time.
 
@@ -45,6 +49,10 @@ class Engine(ABC):
     @abstractmethod
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
         """The SIDs that a beam of `width` finds for each prompt, all in one batch: codes int32 [B, width, 3]."""
+
+    def warm_up(self, width: int, max_batch: int) -> None:
+        """Do what first calls would otherwise wait for, in batches of up to `max_batch` and beams of `width`."""
+        self.search(self.prepare(["warm up"]), width=1)
 
     def score(self, prompt: TokenizedPrompt, codes: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of each SID, int [n, 3]; -inf for one that no item of the codebook has."""

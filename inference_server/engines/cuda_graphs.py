@@ -1,15 +1,19 @@
 """The search on CUDA as captured graphs, one per batch size, prompt length and beam width, replayed in one launch.
 
-Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches and lengths
-are rounded up to a few sizes; a graph is captured when its sizes first occur, and the least recently used of more than
-`MAX_GRAPHS` is dropped. Used by one thread.
+Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches, lengths and
+widths are rounded up to a few sizes; a graph is captured when its sizes first occur, and the least recently used of
+more than `MAX_GRAPHS` is dropped. A narrower beam than the graph's is exact: `beam_search` drops what is beyond it.
+Used by one thread. Whatever tensors a prefix has are copied, so a generator's inner structure does not matter here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,80 +22,143 @@ from genrecall.decoding import Generator
 from genrecall.decoding.search import Beams, Prefix, beam_search
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-MAX_GRAPHS = 48
-_BY_ROW = ("text", "evidence", "gate")  # of a prefix: one row a prompt, whatever its length
+LENGTHS = (1, 16, 32, 64, 128, 256, 512, 1024)  # those by which the server batches, and a lone text vector
+WIDTHS = (10, 20, 50, 100, 256, 512, 1024)
+MAX_GRAPHS = 64
 _WARM_UPS = 3  # eager runs before a capture, so that libraries have initialized what they do at first use
+_PADDED = ("embeds", "mask")  # tensors of a prefix that are as long as the prompt
+
+Run = Callable[[], Beams]
+Capture = Callable[[Run], tuple[Callable[[], object], Beams]]
+"""Makes of a search over fixed buffers what repeats it, and the beams that each repetition fills."""
+
+
+class Shape(NamedTuple):
+    """Of one graph: rows, rows of the prefix, beams, and further tensors of the prefix by name and size of a row."""
+
+    batch: int
+    length: int
+    width: int
+    others: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, prefix: Prefix, width: int) -> Shape:
+        """The smallest one that `prefix` and `width` fit."""
+        batch, length = prefix.mask.shape
+        others = tuple((name, tuple(t.shape[1:])) for name, t in tensors(prefix) if name not in _PADDED)
+        return cls(rounded(batch, BATCHES), rounded(length, LENGTHS), rounded(width, WIDTHS), others)
 
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph, the buffers that it reads and those that it writes."""
+    """A search over fixed buffers: what it reads, what repeats it, what it writes."""
 
-    graph: torch.cuda.CUDAGraph
     prefix: Prefix
+    limit: Tensor
+    replay: Callable[[], object]
     beams: Beams
 
-    def replay(self, prefix: Prefix) -> Beams:
+    def __call__(self, prefix: Prefix, width: int) -> Beams:
         """Valid until the next replay. Shorter prefixes are padded at the left; rows beyond the batch are ignored."""
         batch, length = prefix.mask.shape
         self.prefix.mask.zero_()
-        self.prefix.mask[:batch, -length:].copy_(prefix.mask)
-        self.prefix.embeds[:batch, -length:].copy_(prefix.embeds)
-        for name in _BY_ROW:
-            buffer, value = getattr(self.prefix, name), getattr(prefix, name)
-            if buffer is not None and value is not None:
-                buffer[:batch].copy_(value)
-        self.graph.replay()
-        return Beams(self.beams.sid[:batch], self.beams.scores[:batch], self.beams.valid[:batch])
+        self.limit.fill_(width)
+        for (name, buffer), (_, tensor) in zip(tensors(self.prefix), tensors(prefix), strict=True):
+            (buffer[:batch, -length:] if name in _PADDED else buffer[:batch]).copy_(tensor)
+        self.replay()
+        return Beams(*(t[:batch, :width] for t in (self.beams.sid, self.beams.scores, self.beams.valid)))
 
 
 class CapturedSearch:
-    """`beam_search` of one generator: prefix and width -> beams."""
+    """`beam_search` of one generator: prefix and width -> beams, on the stream that is current.
 
-    def __init__(self, generator: Generator) -> None:
+    Args:
+        capture: how; a CPU has nothing to capture, and `repeated` runs the same search over the same buffers.
+    """
+
+    def __init__(self, generator: Generator, capture: Capture | None = None) -> None:
         self._generator = generator
-        self._captured: OrderedDict[tuple[int, int, int, bool], _Captured] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._captured: OrderedDict[Shape, _Captured] = OrderedDict()
+        self._capture = capture or cuda_graphs(generator.device)
 
     @torch.inference_mode()
     def __call__(self, prefix: Prefix, width: int) -> Beams:
-        batch, length = prefix.mask.shape
-        key = (_rounded(batch, BATCHES), _rounded(length, LENGTHS), width, prefix.asks_decoder)
-        if key not in self._captured:
+        shape = Shape.of(prefix, width)
+        if shape not in self._captured:
             while len(self._captured) >= MAX_GRAPHS:
                 self._captured.popitem(last=False)
-            self._captured[key] = self._capture(prefix, *key[:3])
-        self._captured.move_to_end(key)
-        return self._captured[key].replay(prefix)
+            self._captured[shape] = self._make(prefix, shape)
+        self._captured.move_to_end(shape)
+        return self._captured[shape](prefix, width)
 
-    def _capture(self, like: Prefix, batch: int, length: int, width: int) -> _Captured:
-        embeds = like.embeds.new_zeros((batch, length, like.embeds.shape[-1]))
-        mask = torch.ones((batch, length), dtype=torch.bool, device=embeds.device)
-        rows = {name: _rows(getattr(like, name), batch) for name in _BY_ROW}
-        prefix = Prefix(embeds, mask, **rows)
-        side_stream = torch.cuda.Stream(embeds.device)
-        side_stream.wait_stream(torch.cuda.current_stream(embeds.device))
-        with torch.cuda.stream(side_stream):
+    def _make(self, like: Prefix, shape: Shape) -> _Captured:
+        def buffer(name: str, tensor: Tensor) -> Tensor:
+            further = (shape.length, *tensor.shape[2:]) if name in _PADDED else tensor.shape[1:]
+            return tensor.new_zeros((shape.batch, *further))
+
+        prefix = mapped(like, buffer)
+        prefix.mask.fill_(True)
+        limit = torch.tensor(shape.width, device=prefix.mask.device)
+        of = self._generator
+        run = lambda: beam_search(of.decoder, of.heads, of.tables, prefix, shape.width, limit)  # noqa: E731
+        return _Captured(prefix, limit, *self._capture(run))
+
+
+def cuda_graphs(device: torch.device) -> Capture:
+    """Captures as CUDA graphs that share their memory: one replays at a time."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(run: Run) -> tuple[Callable[[], object], Beams]:
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
-                self._run(prefix, width)
-        torch.cuda.current_stream(embeds.device).wait_stream(side_stream)
+                run()
+        torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # Another thread may use the device: a new bundle is warmed up while the loaded ones answer.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            beams = self._run(prefix, width)
-        return _Captured(graph, prefix, beams)
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            beams = run()
+        return graph.replay, beams
 
-    def _run(self, prefix: Prefix, width: int) -> Beams:
-        generator = self._generator
-        return beam_search(generator.decoder, generator.heads, generator.tables, prefix, width)
+    return capture
 
 
-def _rows(like: Tensor | None, batch: int) -> Tensor | None:
-    return None if like is None else like.new_zeros((batch, *like.shape[1:]))
+def repeated(run: Run) -> tuple[Callable[[], object], Beams]:
+    """Repeats by computing again: the static shapes without a graph, for any device."""
+    beams = run()
+
+    def replay() -> None:
+        again = run()
+        for buffer, tensor in zip(tensors(beams), tensors(again), strict=True):
+            buffer[1].copy_(tensor[1])
+
+    return replay, beams
 
 
-def _rounded(size: int, sizes: tuple[int, ...]) -> int:
+def tensors(of: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a dataclass, with the name of its field, those of nested ones too."""
+    for field in dataclasses.fields(of):
+        value = getattr(of, field.name)
+        if isinstance(value, Tensor):
+            yield field.name, value
+        elif dataclasses.is_dataclass(value):
+            yield from tensors(value)
+
+
+def mapped(of: Any, make: Callable[[str, Tensor], Tensor]) -> Any:
+    """The dataclass with another tensor in place of each."""
+    changes = {}
+    for field in dataclasses.fields(of):
+        value = getattr(of, field.name)
+        if isinstance(value, Tensor):
+            changes[field.name] = make(field.name, value)
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = mapped(value, make)
+    return dataclasses.replace(of, **changes)
+
+
+def rounded(size: int, sizes: tuple[int, ...]) -> int:
     """The next of `sizes`; beyond the last, the size itself."""
     at = bisect_left(sizes, size)
     return sizes[at] if at < len(sizes) else size

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.float8 import check_float8, to_float8
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.errors import UserError
-from inference_server.engines.base import Engine
-from inference_server.engines.cuda_graphs import CapturedSearch
+from inference_server.engines.base import DeviceLost, Engine
+from inference_server.engines.cuda_graphs import BATCHES, LENGTHS, Capture, CapturedSearch, rounded
+from inference_server.engines.transfer import Transfer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.bfloat16,  # of all but the matrices
+}
+RECOMPILE_LIMIT = 512  # of torch.compile: a batch, length and width of the ladder is three forwards
 
 
 class TorchEngine(Engine):
@@ -22,25 +31,95 @@ class TorchEngine(Engine):
 
     Args:
         device: auto, cpu, cuda or cuda:N.
-        dtype: of the weights, one of DTYPES.
+        dtype: of the weights, one of DTYPES; float8 on CUDA alone.
+        compiled: fuse the layers with torch.compile, on CUDA alone; minutes at the start.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32") -> None:
+    def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", compiled: bool = False) -> None:
         if dtype not in DTYPES:
             raise UserError(f"server.dtype is {dtype!r}, but torch serves {', '.join(DTYPES)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-        self._generator = Generator.load(bundle.generator_dir, bundle.space, device, DTYPES[dtype])
-        super().__init__(bundle, self._generator.request_tokenizer)
-        self._captured_search: CapturedSearch | None = None
-        if self._generator.device.type == "cuda":
-            self._captured_search = CapturedSearch(self._generator)
-        self.name = f"torch-{device}-{dtype}"
+        where = find_device(device)
+        if dtype == "float8":
+            check_float8(where)
+        generator = Generator.load(bundle.generator_dir, bundle.space, where, DTYPES[dtype])
+        super().__init__(bundle, generator.request_tokenizer)
+        self._search = StaticSearch(generator, dtype == "float8", compiled) if where.type == "cuda" else None
+        self._generator = generator
+        self.name = f"torch-{where}-{dtype}{'-compiled' if compiled and self._search else ''}"
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        return self._generator.search(prompts, width, self._captured_search)
+        if self._search is None:
+            return self._generator.search(prompts, width)
+        with device_errors():
+            return self._search(prompts, width)
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
-        return self._generator.score(prompt, rows)
+        if self._search is None:
+            return self._generator.score(prompt, rows)
+        with device_errors(), torch.cuda.stream(self._search.stream):
+            return self._generator.score(prompt, rows)
+
+    def warm_up(self, width: int, max_batch: int) -> None:
+        super().warm_up(width, max_batch)
+        if self._search is not None:
+            longest = self.request_tokenizer.config.max_tokens
+            for batch in BATCHES[: BATCHES.index(rounded(min(max_batch, BATCHES[-1]), BATCHES)) + 1]:
+                for length in LENGTHS[: LENGTHS.index(rounded(min(longest, LENGTHS[-1]), LENGTHS)) + 1]:
+                    self._search([TokenizedPrompt([0] * min(length, longest))] * batch, width)
+
+
+class StaticSearch:
+    """The search of one generator on its device: pinned copies in and out around a captured graph, on its own stream.
+
+    Args:
+        float8, compiled: of the decoder's layers, which are changed in place.
+        capture: see `CapturedSearch`; a device without graphs needs `repeated`.
+    """
+
+    def __init__(
+        self, generator: Generator, float8: bool = False, compiled: bool = False, capture: Capture | None = None
+    ) -> None:
+        generator.decoder.pack()
+        if float8:
+            to_float8(generator.decoder)
+        if compiled:
+            torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+            for layer in generator.decoder.layers:
+                layer.compile(dynamic=False, fullgraph=True)
+        self._generator = generator
+        self._transfer = Transfer(generator.device)
+        self.captured = CapturedSearch(generator, capture)
+        self.stream = torch.cuda.Stream(generator.device) if generator.device.type == "cuda" else None
+        generator.upload = self._transfer.to_device
+
+    @torch.inference_mode()
+    def __call__(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
+        with torch.cuda.stream(self.stream):  # without effect for None
+            beams = self.captured(self._generator.prefix(prompts), min(width, len(self._generator.space)))
+            sid, scores = self._transfer.to_host((beams.sid, beams.scores))
+        return GeneratedSids.of(self._generator.space, sid, scores, width)
+
+
+def find_device(device: str) -> torch.device:
+    """The device of `server.device`; auto is CUDA where there is one. UserError for what torch does not see."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
+    return torch.device(device)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """DeviceLost for an error after which this process cannot use the device; memory that ran out is given back."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        raise
+    except torch.AcceleratorError as error:
+        try:
+            torch.cuda.synchronize()
+        except torch.AcceleratorError:
+            raise DeviceLost(str(error).splitlines()[0]) from error
+        raise

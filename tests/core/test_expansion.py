@@ -28,3 +28,13 @@ def test_no_sid_gives_no_item() -> None:
     items = SidItems.of(np.array([0, 0]), sids=1)
     found, scores = items.rank(np.empty(0, np.int64), np.empty(0, np.float32), limit=5)
     assert len(found) == len(scores) == 0
+
+
+def test_items_of_good_sids_are_ordered_by_what_they_are_given_within() -> None:
+    items = SidItems.of(np.array([1, 0, 1, 2, 1]), sids=4)
+    own = np.array([0.0, 0.0, 1.0, 9.0, 3.0])  # item 3 is of a SID that was not generated
+    found, scores = items.rank(np.array([1, 0]), np.log(np.array([0.6, 0.3])), 3, lambda at: own[at])
+    assert found.tolist() == [4, 2, 1]
+    assert scores.tolist() == pytest.approx([np.log(0.2) + 3, np.log(0.2) + 1, np.log(0.3)])
+    tied, _ = items.rank(np.array([1, 0]), np.log(np.array([0.6, 0.3])), 5, lambda at: np.zeros(len(at)))
+    assert tied.tolist() == items.rank(np.array([1, 0]), np.log(np.array([0.6, 0.3])), 5)[0].tolist()

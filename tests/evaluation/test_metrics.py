@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.evaluation.metrics import Evaluator, bootstrap, bootstrap_ratio
+from genrecall.evaluation.metrics import MEASURES, Evaluator, Resamples, bootstrap, bootstrap_ratio, lookup
 from genrecall.evaluation.runs import EMPTY, ranking
+from tests.evaluation import reference
 from tests.evaluation.shop import judgments, run_of
+from tests.evaluation.test_fusion import random_data
 
 
 def test_recall_and_hit_rate_count_relevant_items_only() -> None:
@@ -86,6 +88,45 @@ def test_the_interval_of_a_clear_difference_excludes_zero() -> None:
     assert bootstrap(values, 500, seed=0).low > 0
     none = bootstrap(values - values.mean(), 500, seed=0)
     assert none.low <= 0 <= none.high
+
+
+@pytest.mark.parametrize("relevant", [0.01, 0.1, 1.0])
+def test_measures_are_those_of_ir_measures_to_the_last_digit(relevant: float) -> None:
+    runs, judged = random_data(7)
+    names = (*MEASURES, "nDCG@3", "nDCG@100", "R@1", "Success@1")
+    evaluator = Evaluator(judged, relevant, names)
+    for run in runs.values():
+        expected = reference.values(judged, evaluator.query_ids, relevant, run, list(names))
+        for name, values in zip(names, expected, strict=True):
+            np.testing.assert_array_equal(evaluator.values(run)[name], values)
+
+
+def test_a_measure_that_is_not_known_is_named() -> None:
+    with pytest.raises(ValueError, match="measure 'MAP'"):
+        Evaluator(judgments(q={"a": 1.0}), 1.0, ("MAP",))
+
+
+def test_values_are_looked_up_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    keys = np.array([rng.permutation(30)[:8] for _ in range(50)], dtype=np.int32)
+    keys[rng.random(keys.shape) < 0.2] = -1
+    values = rng.integers(1, 99, keys.shape).astype(np.int32)
+    wanted = rng.integers(-1, 40, (50, 9)).astype(np.int32)
+    expected = [
+        [dict(zip(k, v, strict=True)).get(w, 0) if w >= 0 else 0 for w in row]
+        for k, v, row in zip(keys.tolist(), values.tolist(), wanted.tolist(), strict=True)
+    ]
+    for cells in (1, 500, 10**6):  # one row at a time, a few, all at once
+        monkeypatch.setattr("genrecall.evaluation.metrics._CELLS", cells)
+        assert lookup(keys, values, wanted).tolist() == expected
+
+
+def test_intervals_of_many_columns_are_those_of_each_alone() -> None:
+    values = np.random.default_rng(4).normal(size=(70, 5))
+    many = Resamples(70, 1000, seed=3).means(values)
+    for column, interval in zip(values.T, many, strict=True):
+        assert interval == pytest.approx(bootstrap(column, 1000, seed=3), abs=1e-12)
+        assert interval == pytest.approx(reference.bootstrap(column, 1000, seed=3), abs=1e-12)
 
 
 def test_a_share_is_taken_over_all_queries_together() -> None:

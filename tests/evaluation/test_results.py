@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,58 +10,28 @@ import pytest
 
 from genrecall.config.evaluation import EvaluationSection
 from genrecall.evaluation.metrics import MEASURES
-from genrecall.evaluation.protocol import FoldRuns, retrieve, splits
-from genrecall.evaluation.results import ADAPTED, BM25, FUSIONS, GENERATIVE, KNN, analyse, claims, join, tune_fold
-from genrecall.evaluation.runs import Channel, Run, ranking
+from genrecall.evaluation.protocol import FoldRuns
+from genrecall.evaluation.results import (
+    ADAPTED,
+    BM25,
+    FUSIONS,
+    GENERATIVE,
+    GENERATIVE_TEXT,
+    KNN,
+    LINEAR,
+    PLACEBO,
+    ROCCHIO,
+    analyse,
+    claims,
+    join,
+    tune_fold,
+)
+from genrecall.evaluation.runs import Channel, ranking
 from genrecall.reports import evaluation_report, summary, verdict
 from genrecall.reports.evaluation import heading
-from genrecall.reports.markdown import system
+from genrecall.reports.markdown import clear_points, points, system
+from tests.evaluation.figures import CHANNELS, SECTION, evaluation, folds, noisy
 from tests.evaluation.shop import shop
-
-SECTION = EvaluationSection(folds=4, depth=20, budget=12, resamples=200, weights=[0.0, 0.5, 1.0], tune_on=["R@10"])
-
-
-def noisy(seed: int, noise: float) -> Channel:
-    """A channel that knows the grades, each score off by some noise."""
-    dataset = shop()
-    items = dataset.items["item_id"].to_numpy()
-    grades = {(r["query_id"], r["item_id"]): r["grade"] for r in dataset.judgments.to_pylist()}
-
-    def channel(queries: pa.Table, depth: int) -> Run:
-        run: Run = {}
-        for query in queries["query_id"].to_pylist():
-            rng = np.random.default_rng((seed, int(query[1:])))
-            scores = np.array([grades.get((query, item), 0.0) for item in items]) + rng.normal(0, noise, len(items))
-            best = np.argsort(-scores)[:depth]
-            run[query] = ranking(items[best], scores[best])
-        return run
-
-    return channel
-
-
-CHANNELS = {BM25: noisy(1, 0.6), KNN: noisy(2, 0.6), ADAPTED: noisy(3, 0.5), GENERATIVE: noisy(4, 0.5)}
-
-
-def folds(regime: str, channels: dict[str, Channel] = CHANNELS) -> list[FoldRuns]:
-    notes = {"chosen": "hierarchical", "candidates": {"cq_sid": {"R@50": 0.5}, "hierarchical": {"R@50": 0.6}}}
-    return [
-        FoldRuns(split, retrieve(shop(), split, channels, SECTION.depth), notes)
-        for split in splits(shop(), regime, 4, 1.0, seed=1)
-    ]
-
-
-def evaluation(simulated: bool) -> dict[str, Any]:
-    return {
-        "dataset": "shop",
-        "simulated": simulated,
-        "items": 40,
-        "mode": "offline",
-        "seed": 1,
-        "settings": SECTION.model_dump(mode="json"),
-        "regimes": {
-            name: analyse(name, folds(name), shop(simulated), SECTION, 1.0, 1) for name in ("unseen", "recurring")
-        },
-    }
 
 
 def test_all_folds_are_judged_together() -> None:
@@ -128,11 +97,9 @@ def test_unions_are_compared_at_the_same_budget() -> None:
     figures = analyse("unseen", folds("unseen"), shop(), SECTION, 1.0, 1)["union"]
     assert figures["budget"] == 12
     assert all(of["distinct"] <= 12 for of in figures["systems"].values())
-    assert {(d["system"], d["against"]) for d in figures["differences"]} == {
-        ("bm25+knn+generative", "bm25+knn"),
-        ("bm25+adapted+generative", "bm25+adapted"),
-        ("bm25+knn+adapted", "bm25+knn"),
-    }
+    pairs = {(d["system"], d["against"]) for d in figures["differences"]}
+    assert ("generative", "bm25+adapted") in pairs  # the whole budget against half of it each
+    assert all(len(one.split("+")) == 1 or one.startswith(f"{other}+") for one, other in pairs)
 
 
 def test_a_query_tested_in_two_folds_is_an_error() -> None:
@@ -195,34 +162,85 @@ def test_tables_are_rectangular_and_show_the_quantizer_chosen() -> None:
 
 
 def test_systems_are_named_in_words() -> None:
-    assert system("bm25+adapted+generative:tuned") == "BM25 + adapted k-NN + generative, tuned"
+    assert system("bm25+adapted+generative:tuned") == "BM25 + tuned k-NN + generative, tuned weights"
 
 
 def test_the_summary_shows_systems_and_what_the_generative_channel_changes() -> None:
     lines = summary(evaluation(simulated=True)).splitlines()
     assert sum("simulated" in line for line in lines) == 2  # a heading a regime
-    assert any(line.startswith("  BM25 + adapted k-NN + generative, tuned ") for line in lines)
+    assert any(line.startswith("  BM25 + tuned k-NN + generative, equal weights ") for line in lines)
     changes = [line for line in lines if " over " in line]
-    assert len(changes) == 2 * (2 * 2 * 2 + 2)  # regimes x (dense channels x weightings x measures, unions)
+    assert len(changes) == 2 * (3 * 2 * 2 + 3)  # regimes x (pairs of channels x weightings x measures, unions)
     assert all("[" in line for line in changes)
 
 
-def test_the_verdict_has_a_line_a_regime_and_one_on_the_control() -> None:
-    lines = verdict(evaluation(simulated=True))
-    assert len(lines) == 3
-    assert all("points of R@50 [" in line and line.endswith("(simulated)") for line in lines)
-    assert ["never seen" in line for line in lines] == [True, False, True]
-    assert "adapted k-NN" in lines[2]
+def test_the_verdict_is_a_sentence_a_regime_with_an_interval_for_each_figure() -> None:
+    made = evaluation(simulated=True)
+    lines = verdict(made)
+    assert ["never seen" in line for line in lines] == [True, False]
+    for line, regime in zip(lines, made["regimes"].values(), strict=True):
+        assert line.endswith("(simulated)")
+        rows = {(d["system"], d["against"]): d for d in regime["differences"] if d["measure"] == "R@50"}
+        third, alone = rows["bm25+adapted+generative:equal", "bm25+adapted:equal"], rows["generative", "linear"]
+        assert f"{points(third)} as a third list beside BM25 + tuned k-NN; " in line
+        assert f"{points(alone)} alone against the linear control" in line
+        assert "beside BM25 + Rocchio k-NN" in line
     assert not any("simulated" in line for line in verdict(evaluation(simulated=False)))
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [(0.5, 2.5, "adds +1.4 points"), (-0.5, 2.5, "no certain change to "), (-2.0, -0.5, "hurts ")],
+    ("third", "alone", "words"),
+    [
+        ((0.5, 2.5), (-0.5, 2.5), " generative recall wins, "),
+        ((-0.5, 2.5), (-1.0, 1.0), "it is not certain whether generative recall wins, "),
+        ((-0.5, 2.5), (-2.0, -0.5), " generative recall loses, "),
+        ((0.5, 2.5), (-2.0, -0.5), "it depends on how it is used "),
+    ],
 )
-def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -> None:
+def test_the_verdict_follows_the_intervals(third: tuple[float, float], alone: tuple[float, float], words: str) -> None:
     made = evaluation(simulated=False)
+    of = {"bm25+adapted+generative:equal": third, "generative": alone}
     for regime in made["regimes"].values():
         for row in regime["differences"]:
-            row |= {"mean": 0.014, "low": low / 100, "high": high / 100}
+            if row["against"] == "bm25+adapted:equal" and row["system"] in of:
+                row |= {name: bound / 100 for name, bound in zip(("low", "high"), of[row["system"]], strict=True)}
     assert all(words in line for line in verdict(made))
+
+
+def test_the_first_page_is_the_verdict_and_the_main_tables() -> None:
+    made = evaluation(simulated=False)
+    first, *_ = evaluation_report(made).markdown.partition("Intervals: 95%")
+    for line in verdict(made):
+        assert f"- {line}" in first
+    for regime in made["regimes"].values():
+        (row,) = (
+            d
+            for d in regime["differences"]
+            if (d["system"], d["against"]) == ("generative", "bm25+adapted:equal") and d["measure"] == "R@50"
+        )
+        assert str(clear_points(row)) in first
+    assert first.count("**BM25 + tuned k-NN, equal weights: the baseline**") == 2
+    assert first.count("| BM25 + tuned k-NN + placebo k-NN, equal weights |") == 2
+
+
+def test_controls_beside_a_node_are_marked_as_computed_offline() -> None:
+    made = evaluation(simulated=False)
+    assert "(offline)" not in evaluation_report(made).markdown
+    text = evaluation_report(made | {"mode": "node"}).markdown
+    cells = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    for name in (LINEAR, PLACEBO, ROCCHIO):
+        assert cells.count(f"{system(name)} (offline)") == cells.count(system(name)) > 5
+    assert "generative (offline)" not in text
+    assert "linear control (offline)" in summary(made | {"mode": "node"})
+
+
+def test_every_system_is_compared_with_the_baseline_and_the_controls() -> None:
+    pairs = set(claims(list(CHANNELS)))
+    base, third = join((BM25, ADAPTED), "equal"), join((BM25, ADAPTED, GENERATIVE), "equal")
+    assert {(GENERATIVE, base), (GENERATIVE, LINEAR), (GENERATIVE_TEXT, base), (LINEAR, base)} <= pairs
+    assert {(third, base), (third, join((BM25, ADAPTED, PLACEBO), "equal"))} <= pairs
+    for weighting in ("equal", "tuned"):
+        rocchio = join((BM25, ROCCHIO), weighting)
+        assert (join((BM25, ROCCHIO, GENERATIVE), weighting), rocchio) in pairs
+        assert (rocchio, join((BM25, ADAPTED), weighting)) in pairs
+    assert not any(ROCCHIO in name for pair in claims([BM25, KNN, ADAPTED, GENERATIVE]) for name in pair)

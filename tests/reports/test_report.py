@@ -18,13 +18,14 @@ from genrecall.cli.main import main
 from genrecall.config import Config, load
 from genrecall.errors import UserError
 from genrecall.reports import Run, collect, diagnose, run_report, write_run
-from genrecall.reports.markdown import code, listing, plain, table
+from genrecall.reports.evaluation import added
+from genrecall.reports.markdown import code, interval, listing, plain, points, table
 from genrecall.reports.page import html_page
 from genrecall.reports.render import Report
+from tests.evaluation.figures import evaluation
 from tests.reports.tiny import TINY, Reported
 
 pytestmark = pytest.mark.slow
-ESCI = Path(__file__).parent / "evaluation.json"  # of a run of the demo; docs/results moves on, this stays
 
 
 class Tags(HTMLParser):
@@ -63,10 +64,10 @@ def sections(report: Report) -> list[str]:
 
 
 def as_made_by_evaluate(run: Run, model: str) -> dict[str, Any]:
-    """Real figures, as if they were of this run's dataset and of `model`."""
-    found = json.loads(ESCI.read_text(encoding="utf-8"))
+    """The figures of a small shop, as if they were of this run's dataset and of `model`."""
+    found = evaluation(simulated=True)
     found["regimes"]["unseen"]["notes"]["fold0"]["model"] = model
-    return {**found, "dataset": run.data["name"], "simulated": True}
+    return {**found, "dataset": run.data["name"]}
 
 
 def test_finished_run_reports_every_stage_of_every_candidate(reported: Reported) -> None:
@@ -154,12 +155,12 @@ HOSTILE = '<script>alert(1)</script>"><img src=x onerror=y> [a](javascript:z) ![
 
 def test_hostile_text_is_shown_and_does_nothing(reported: Reported) -> None:
     run = reported.finished
-    evaluation = as_made_by_evaluate(run, HOSTILE) | {"dataset": HOSTILE, "mode": HOSTILE}
+    hostile = as_made_by_evaluate(run, HOSTILE) | {"dataset": HOSTILE, "mode": HOSTILE}
     config = {**run.config, "data": {**run.config["data"], "folder": HOSTILE + "\n```\n</details>" + HOSTILE}}
     data = {**run.data, "name": HOSTILE, "fingerprints": {HOSTILE: "1"}}
-    text = html_of(replace(run, data=data, config=config, evaluation=evaluation))
+    text = html_of(replace(run, data=data, config=config, evaluation=hostile))
     found = Tags(text)
-    assert found.tags == Tags(html_of(replace(run, evaluation=evaluation | {"dataset": run.data["name"]}))).tags
+    assert found.tags == Tags(html_of(replace(run, evaluation=hostile | {"dataset": run.data["name"]}))).tags
     assert not found.handlers
     assert all(to.startswith(("#", "data:")) for to in found.refers)
     assert found.text.count(HOSTILE) >= 3
@@ -205,12 +206,24 @@ def test_test_figures_come_with_intervals_or_with_the_command(reported: Reported
     run = reported.finished
     assert f"genrecall evaluate -c {run.folder / 'config.yaml'} --offline" in Tags(html_of(run)).text
     assert run.published is not None
-    text = Tags(html_of(replace(run, evaluation=as_made_by_evaluate(run, run.published.model)))).text
-    assert ".747 [.704, .788]" in text  # R@50 of the generative channel on unseen queries
-    assert "+1.9 [+0.6, +3.4]" in text  # what it adds to BM25 + k-NN there
+    made = as_made_by_evaluate(run, run.published.model)
+    text = Tags(html_of(replace(run, evaluation=made))).text
+    unseen = made["regimes"]["unseen"]
+    assert interval(unseen["systems"]["generative"]["nDCG@10"]) in text
+    assert {points(row) for row in added(unseen, ["nDCG@10"])} <= set(re.findall(r"\S+ \[[^]]*\]", text))
     assert "The published model is that of one of its folds." in text
     other = replace(run, evaluation=as_made_by_evaluate(run, "encoder-0000000000"))
     assert any("of other models" in finding for finding in diagnose(other))
+
+
+def test_evaluation_of_an_earlier_version_is_named_and_not_shown(reported: Reported, tmp_path: Path) -> None:
+    shutil.copytree(reported.settings.run.dir, tmp_path / "tiny")
+    before = {"dataset": "shop", "simulated": True, "mode": "offline", "regimes": {"unseen": {"systems": {"bm25": {}}}}}
+    (tmp_path / "tiny" / "evaluation.json").write_text(json.dumps(before), encoding="utf-8")
+    run = collect(reported.settings.run.model_copy(update={"runs_dir": tmp_path}))
+    assert run.evaluation is None
+    assert any("of an earlier version" in finding for finding in diagnose(run))
+    assert "Not evaluated yet" in Tags(html_of(run)).text
 
 
 def test_run_of_a_catalogue_alone_is_reported(reported: Reported) -> None:

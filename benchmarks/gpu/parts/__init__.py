@@ -1,0 +1,1 @@
+"""One part a file, each `run(bench)`; a part runs in a process of its own (`benchmarks.gpu.bench`)."""

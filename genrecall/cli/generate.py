@@ -42,6 +42,8 @@ def generate(
     ]
     if as_json:
         sids = [{"sid": term, "score": score} for term, score in rows]
+        for sid, items in zip(sids, reply.items[0].tolist(), strict=False):  # none from a server that does not tell
+            sid["items"] = items
         print_json({"codebook": reply.codebook, "model": reply.model, "sids": sids, "timings_ms": reply.timings})
         return
     table = Table("SID", "probability", title=f"{text} - {reply.model}, {reply.timings['total']:.1f} ms")

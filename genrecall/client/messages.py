@@ -33,6 +33,7 @@ class Reply:
     Attributes:
         codes: one int32 [n, 3] per query, likeliest first.
         scores: one float32 [n] per query, log-probabilities, descending.
+        items: one int64 [n] per query, items that the codebook gave each SID; [0] from a server that does not tell.
         timings: milliseconds by stage: queue, encode, search, total; summed where a call was split.
     """
 
@@ -40,6 +41,7 @@ class Reply:
     model: str
     codes: list[np.ndarray]
     scores: list[np.ndarray]
+    items: list[np.ndarray]
     timings: dict[str, float]
 
 
@@ -104,6 +106,8 @@ def generate(
         codebook = reply.codebook  # all parts use the codebook of the first reply
         for result in reply.results:
             _verify(reply.codebook, codebook, len(result.codes), LEVELS * len(result.scores))
+            if result.items:
+                _verify(reply.codebook, codebook, len(result.items), len(result.scores))
         replies.append(reply)
     results = [result for reply in replies for result in reply.results]
     return Reply(
@@ -111,6 +115,7 @@ def generate(
         model=replies[0].model,
         codes=[_codes(result.codes) for result in results],
         scores=[np.array(result.scores, np.float32) for result in results],
+        items=[np.array(result.items, np.int64) for result in results],
         timings={
             name.removesuffix("_ms"): sum(getattr(reply.timings, name) for reply in replies)
             for name in pb.Timings.DESCRIPTOR.fields_by_name

@@ -40,7 +40,7 @@ class EvaluationSection(Section):
     regimes: list[Literal["unseen", "recurring"]] = Field(["unseen", "recurring"], min_length=1)
     folds: int = Field(5, ge=2, description="folds over queries in the unseen regime; a generator is trained for each")
     depth: int = Field(200, ge=10, description="items taken from every channel")
-    sids: int = Field(100, ge=1, description="SIDs generated for each query")
+    sids: int = Field(200, ge=1, description="SIDs generated for each query")
     budget: int = Field(300, ge=6, description="candidates of the union, shared equally by its channels")
     rank_constant: int = Field(60, ge=1, description="of reciprocal rank fusion")
     weights: list[float] = Field(

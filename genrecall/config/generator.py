@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from genrecall.config.adapter import AdapterSection
 from genrecall.config.base import Section
 
 GeneratorKind = Literal["encoder", "lm"]
@@ -54,6 +55,17 @@ class StageSection(Section):
     patience: int = Field(
         5, ge=1, description="evaluations without a better recall before the stage ends; the best is kept"
     )
+
+
+class EvidenceSection(Section):
+    """What needs next to no training: the words and the vectors of the items (`genrecall.decoding.evidence`)."""
+
+    enabled: bool = Field(True, description="false: the decoder answers alone")
+    language: str = Field("english", description="of the Snowball stemmer; words of other scripts pass it unchanged")
+    query_weight: float = Field(
+        3.0, gt=0, description="how often a term of a training query counts for the SIDs that it chose"
+    )
+    adapter: AdapterSection = AdapterSection()
 
 
 class EncoderKindSection(Section):
@@ -130,6 +142,9 @@ class DevSection(Section):
 
     beam_width: int = Field(50, ge=1)
     items: int = Field(50, ge=1, description="recall is taken over this many items")
+    order_within: float = Field(
+        0.3, ge=0, description="weight of an item's BM25 beside log p of its SID, as in evaluation.order_within"
+    )
     max_queries: int = Field(500, ge=1)
 
 
@@ -137,6 +152,7 @@ class GeneratorSection(Section):
     kind: GeneratorKind = "encoder"
     decoder: DecoderSection = DecoderSection()
     sampling: SamplingSection = SamplingSection()
+    evidence: EvidenceSection = EvidenceSection()
     encoder: EncoderKindSection = EncoderKindSection()
     lm: LmKindSection = LmKindSection()
     user: UserSection = UserSection()

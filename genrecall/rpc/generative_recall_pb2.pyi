@@ -51,12 +51,14 @@ class GenerateResponse(_message.Message):
     def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., results: _Optional[_Iterable[_Union[Generated, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class Generated(_message.Message):
-    __slots__ = ("codes", "scores")
+    __slots__ = ("codes", "scores", "items")
     CODES_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
     codes: _containers.RepeatedScalarFieldContainer[int]
     scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, codes: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    items: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, codes: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., items: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queue_ms", "encode_ms", "search_ms", "total_ms")

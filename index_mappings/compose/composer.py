@@ -5,7 +5,8 @@
     client.search(index="products", body=composer.compose(body, index="products"))
 
 Same JSON, same options and refusals, same hits and scores: each clause, wherever it stands, is replaced by
-`SHOULD(constant_score(term(sid)) ^ p)`, or by what its `on_failure` says. `index` is what will be searched; its mapping
+`SHOULD(constant_score(term(sid)) ^ p)`, with `order_within` by the form of `search.ordered_sids`, or by what its
+`on_failure` says. `index` is what will be searched; its mapping
 names the codebook, as for the plugin, and is cached for `Settings.mapping_ttl_s`.
 
 Weaker than the plugin, as no shard checks again (docs/without_plugin.md lists all of it):
@@ -40,8 +41,8 @@ from genrecall.client import ServerError
 from genrecall.errors import UserError
 from genrecall.sid import Sid
 from index_mappings.compose.mappings import Index, Mappings, ReadMapping, Searched
-from index_mappings.compose.options import ANONYMOUS, Clause, ClauseError, ModelQuery, ScoredSids, parse
-from index_mappings.search import sid_terms
+from index_mappings.compose.options import ANONYMOUS, Clause, ClauseError, ModelQuery, ScoredSid, ScoredSids, parse
+from index_mappings.search import ordered_sids, sid_terms
 
 if TYPE_CHECKING:
     from opensearchpy import AsyncOpenSearch, OpenSearch
@@ -147,6 +148,8 @@ def clauses_of(body: Body, settings: Settings) -> list[Clause]:
         clause = parse(fields)
         if isinstance(clause.on_failure, dict):
             clauses_of(clause.on_failure, settings)  # a mistake there is one even while nothing fails
+        if clause.order_within:
+            replace_clauses(clause.order_within.query, _refuse_within)
         if clause.query:
             check_limits(clause.query, settings)
         clauses.append(clause)
@@ -169,6 +172,13 @@ def replace_clauses(node: Any, replacement: Callable[[Body], Body], under: str =
 
 def _next(queries: Iterator[Body], _: Body) -> Body:
     return next(queries)
+
+
+def _refuse_within(_: Body) -> Body:
+    raise ClauseError(
+        "[generative] order_within: its query holds another [generative]: combine two clauses by a [bool] or [hybrid] "
+        "around them"
+    )
 
 
 def is_clause(node: Body, under: str) -> bool:
@@ -258,14 +268,29 @@ def fallback(query: Body, common: Mapping[str, Any]) -> Body:
     return {"bool": {"must": [query], **inherited}}
 
 
-def sid_query(clause: Clause, sids: Iterable[tuple[str, float]]) -> Body:
-    """Any of the SIDs of `min_score` or more, a document scoring the probability of its own."""
-    kept = [(term, probability) for term, probability in sids if probability >= clause.min_score]
+def sid_query(clause: Clause, sids: Iterable[ScoredSid]) -> Body:
+    """Any of the SIDs of `min_score` or more, scored as the plugin does.
+
+    Raises ClauseError where `order_within` lacks a number of items: the plugin then takes the document frequency of
+    each shard, which no query expresses.
+    """
+    kept = [sid for sid in sids if sid.probability >= clause.min_score]
     if not kept:
         return {"match_none": {**clause.common}}
-    terms, probabilities = zip(*kept, strict=True)
-    query = sid_terms(terms, probabilities, clause.field)
-    return {"bool": {**query["bool"], **clause.common}}
+    terms = [sid.term for sid in kept]
+    probabilities = [sid.probability for sid in kept]
+    if clause.order_within is None:
+        return {"bool": {**sid_terms(terms, probabilities, clause.field)["bool"], **clause.common}}
+    items = [sid.items for sid in kept if sid.items]
+    if len(items) < len(kept):
+        raise ClauseError(
+            "[generative] order_within: without the plugin the number of items of each SID is needed: give [items] "
+            "beside [score], or use an inference server that tells it"
+        )
+    order, common = clause.order_within, {**clause.common}
+    boost = common.pop("boost", 1.0)
+    query = ordered_sids(terms, probabilities, items, order.query, order.weight, clause.field, boost)
+    return {"bool": {**query["bool"], **common}}
 
 
 # --- the SIDs that the model generates
@@ -314,13 +339,15 @@ def read_reply(call: GenerateCall, reply: Reply | ServerError, i: int) -> Scored
     codes = reply.codes[i].tolist()
     with np.errstate(over="ignore"):
         probabilities = np.exp(reply.scores[i].astype(np.float64)).astype(np.float32)
+    items = reply.items[i].tolist() or [None] * len(codes)
     if len(codes) > call.k or not np.isfinite(probabilities).all():
         return NoSids(
             "server_error",
             f"the inference server broke the contract: asked for {call.k} SIDs with log-probabilities, it answered "
             f"with {len(codes)}, of {reply.scores[i][:3].tolist()}: use a server of this client's version",
         )
-    return [(Sid(*sid).term(call.codebook), p) for sid, p in zip(codes, probabilities.tolist(), strict=True)]
+    sids = zip(codes, probabilities.tolist(), items, strict=True)
+    return [ScoredSid(Sid(*sid).term(call.codebook), p, n) for sid, p, n in sids]
 
 
 # --- with I/O

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from genrecall.errors import UserError
 from genrecall.sid import Sid, check_codebook
@@ -27,8 +27,16 @@ FORM = 'write {"generative": {"FIELD": {"query_text": "..."}}}'
 _DURATION = re.compile(r"(\d+)(ms|s|m)", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0}
 
-ScoredSids = Sequence[tuple[str, float]]
-"""(term, probability), likeliest first."""
+
+class ScoredSid(NamedTuple):
+    """items: how many the codebook gave the SID; None: not known."""
+
+    term: str
+    probability: float
+    items: int | None
+
+
+ScoredSids = Sequence[ScoredSid]  # likeliest first
 
 
 class ClauseError(UserError):
@@ -59,6 +67,14 @@ class ModelQuery:
 
 
 @dataclass(frozen=True)
+class OrderWithin:
+    """What orders the items of the SIDs: `weight` x the score of `query`."""
+
+    query: dict[str, Any]
+    weight: float
+
+
+@dataclass(frozen=True)
 class Clause:
     """One clause, checked. It has either a `query` or `sids`.
 
@@ -78,6 +94,7 @@ class Clause:
     on_failure: str | dict[str, Any]
     min_score: float
     ignore_unmapped: bool
+    order_within: OrderWithin | None
     common: Mapping[str, Any]
 
 
@@ -107,6 +124,7 @@ def parse(fields: Mapping[str, Any]) -> Clause:
         on_failure=values.get("on_failure", "fail"),
         min_score=values.get("min_score", 0.0),
         ignore_unmapped=values.get("ignore_unmapped", False),
+        order_within=values.get("order_within"),
         common={name: values[name] for name in ("boost", "_name") if name in values},
     )
 
@@ -125,26 +143,26 @@ def _model_query(values: Mapping[str, Any]) -> ModelQuery:
     return ModelQuery(text, k, beam_width, values.get("user", ANONYMOUS))
 
 
-def _sids_by_codebook(values: Mapping[str, Any], codebook: str | None) -> dict[str, list[tuple[str, float]]]:
+def _sids_by_codebook(values: Mapping[str, Any], codebook: str | None) -> dict[str, ScoredSids]:
     """The entries of `sids` by codebook, in their order."""
     unfit = [name for name in ("k", "beam_width", "user", "timeout", "on_failure") if name in values]
     if unfit:
         raise ClauseError(f"[generative] [{', '.join(unfit)}] belong to query_text, not to sids: leave them out")
-    entries: list[tuple[str, str, float]] = values["sids"]
+    entries: list[tuple[str, ScoredSid]] = values["sids"]
     if not entries and codebook is None:
         raise ClauseError("[generative] sids is empty: give at least one, such as v7/12/40/733")
     if len(entries) > MAX_K:
         raise ClauseError(f"[generative] sids has {len(entries)} entries: give {MAX_K} or less")
-    sids: dict[str, dict[str, float]] = {} if codebook is None else {codebook: {}}
-    for of, term, score in entries:
+    sids: dict[str, dict[str, ScoredSid]] = {} if codebook is None else {codebook: {}}
+    for of, sid in entries:
         if codebook is not None and of != codebook:
             raise ClauseError(
-                f"[generative] sids: [{term}] is not of codebook [{codebook}]: leave codebook out to mix codebooks"
+                f"[generative] sids: [{sid.term}] is not of codebook [{codebook}]: leave codebook out to mix codebooks"
             )
-        if term in sids.setdefault(of, {}):
-            raise ClauseError(f"[generative] sids: [{term}] is given twice: give it once")
-        sids[of][term] = score
-    return {of: list(terms.items()) for of, terms in sorted(sids.items())}
+        if sid.term in sids.setdefault(of, {}):
+            raise ClauseError(f"[generative] sids: [{sid.term}] is given twice: give it once")
+        sids[of][sid.term] = sid
+    return {of: list(by_term.values()) for of, by_term in sorted(sids.items())}
 
 
 # --- one value each
@@ -253,13 +271,15 @@ def _recent(option: str, value: Any) -> Sequence[Any]:
     return entries
 
 
-def _sids(name: str, value: Any) -> list[tuple[str, str, float]]:
-    """(codebook, term, score) of each entry; a term alone scores 1."""
+def _sids(name: str, value: Any) -> list[tuple[str, ScoredSid]]:
+    """The codebook and the SID of each entry; a term alone scores 1."""
     found = []
     for entry in _several(value):
         about = entry if isinstance(entry, dict) else {"sid": entry}
-        if unknown := about.keys() - {"sid", "score"}:
-            raise ClauseError(f"[generative] {name}: unknown option {sorted(unknown)}: an entry has sid and score")
+        if unknown := about.keys() - {"sid", "score", "items"}:
+            raise ClauseError(
+                f"[generative] {name}: unknown option {sorted(unknown)}: an entry has sid, score and items"
+            )
         if "sid" not in about:
             raise ClauseError(
                 f'[generative] {name}: an entry has no sid: write {{"sid": "v7/12/40/733", "score": 0.5}}'
@@ -270,8 +290,30 @@ def _sids(name: str, value: Any) -> list[tuple[str, str, float]]:
             raise ClauseError(
                 f"[generative] {name}: score [{score}] of [{term}] is out of range: it must be finite and not negative"
             )
-        found.append((codebook, term, score))
+        items = _integer(f"{name}: items", about["items"]) if "items" in about else None
+        if items is not None and not 1 <= items <= MAX_INT:
+            raise ClauseError(
+                f"[generative] {name}: items [{items}] of [{term}] is out of range: give 1 or more, or leave it out"
+            )
+        found.append((codebook, ScoredSid(term, score, items)))
     return found
+
+
+def _order_within(name: str, value: Any) -> OrderWithin:
+    form = f'{name}: write {{"query": {{"match": {{"title": "..."}}}}, "weight": 1}}'
+    if not isinstance(value, dict):
+        raise ClauseError(f"[generative] {name} [{value}] is not an object: {form}")
+    if unknown := value.keys() - {"query", "weight"}:
+        raise ClauseError(f"[generative] {name}: unknown option {sorted(unknown)}: it has query and weight")
+    if "query" not in value:
+        raise ClauseError(f"[generative] {name} has no query: {form}")
+    query = value["query"]
+    if not isinstance(query, dict) or len(query) != 1:
+        raise ClauseError(f"[generative] {name}: query [{query}] is no query: {form}")
+    weight = _number(f"{name}: weight", value.get("weight", 1))
+    if weight < 0:
+        raise ClauseError(f"[generative] {name}: weight [{weight}] is out of range: it must be finite and not negative")
+    return OrderWithin(query, weight)
 
 
 def _term(option: str, value: Any) -> tuple[str, str]:
@@ -303,6 +345,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "codebook": _codebook,
     "min_score": _min_score,
     "ignore_unmapped": _flag,
+    "order_within": _order_within,
     "boost": _boost,
     "_name": _text,
 }

@@ -18,20 +18,29 @@ class Scripted(GenerativeRecallServicer):
     """Answers truthfully once it has failed as `failures` say; each call takes one off.
 
     A failure is a status, or a status and its pushback. `requests`, `arrived` (monotonic seconds) and `left` (seconds
-    of its deadline) hold one entry for each call that arrived.
+    of its deadline) hold one entry for each call that arrived. items: of the two SIDs of a prompt; (): an older server.
     """
 
     def __init__(
-        self, *failures, codebook="v1", max_queries=256, max_items=256, max_request_bytes=1 << 20, takes_s=0.0
+        self,
+        *failures,
+        codebook="v1",
+        max_queries=256,
+        max_items=256,
+        max_request_bytes=1 << 20,
+        takes_s=0.0,
+        items=(4, 1),
     ):
-        self.failures, self.codebook, self.takes_s = list(failures), codebook, takes_s
+        self.failures, self.codebook, self.takes_s, self.items = list(failures), codebook, takes_s, items
         self.limits = pb.Limits(max_queries=max_queries, max_items=max_items, max_request_bytes=max_request_bytes)
         self.requests, self.arrived, self.left = [], [], []
 
     def Generate(self, request, context):
         self._begin(request, context)
         results = [
-            pb.Generated(codes=[len(q.text), 0, 1, len(q.user.recent_sids), 2, 3], scores=[-0.5, -1.0])
+            pb.Generated(
+                codes=[len(q.text), 0, 1, len(q.user.recent_sids), 2, 3], scores=[-0.5, -1.0], items=self.items
+            )
             for q in request.queries
         ]
         timings = pb.Timings(queue_ms=1, total_ms=4)

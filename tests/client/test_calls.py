@@ -20,7 +20,15 @@ def test_generate_answers_arrays_for_each_text_and_its_user(connect):
     assert [codes.tolist() for codes in reply.codes] == [[[2, 0, 1], [0, 2, 3]], [[6, 0, 1], [2, 2, 3]]]
     assert (reply.codes[0].dtype, reply.scores[0].dtype) == (np.int32, np.float32)
     assert reply.scores[1].tolist() == [-0.5, -1.0]
+    assert [items.tolist() for items in reply.items] == [[4, 1], [4, 1]]
     assert reply.timings == {"queue": 1, "encode": 0, "search": 0, "total": 4}
+
+
+def test_a_server_that_tells_no_sizes_is_read(connect):
+    with serving(Scripted(items=())) as port:
+        reply = connect(port).generate(["ab", "c"])
+    assert [len(codes) for codes in reply.codes] == [2, 2]
+    assert [len(items) for items in reply.items] == [0, 0]
 
 
 def test_score_keeps_the_order_asked_and_gives_no_item_s_sid_minus_infinity(connect):
@@ -130,13 +138,14 @@ def test_an_answer_of_another_codebook_or_length_is_an_error(connect):
         def Generate(self, request, context):
             return pb.GenerateResponse(codebook="v1", results=[pb.Generated(codes=[1, 2, 3], scores=[0.0, -1.0])])
 
-    with serving(Broken()) as port, serving(Uneven()) as uneven:
+    with serving(Broken()) as port, serving(Uneven()) as uneven, serving(Scripted(items=(4,))) as unsized:
         client = connect(port)
         for call, message in (
             (lambda: client.score("a", [[0, 0, 0], [1, 1, 1]], codebook="v1"), "2 values of codebook 'v1'.* 1 of"),
             (lambda: client.encode([Item("1", "a")], codebook="v1"), "3 values of codebook 'v1' expected, 2 of"),
             (lambda: client.generate(["a"], codebook="v2"), "codebook 'v2' expected, 1 of 'v1' found"),
             (lambda: connect(uneven).generate(["a"]), "6 values of codebook 'v1' expected, 3 of"),
+            (lambda: connect(unsized).generate(["a"]), "2 values of codebook 'v1' expected, 1 of"),
         ):
             with pytest.raises(ServerError, match=message) as caught:
                 call()

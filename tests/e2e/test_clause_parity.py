@@ -170,6 +170,8 @@ def query(clause: Body, index: str = "parity-v1", empty: bool = False, **params:
 
 
 MATCH = {"match": {"title": "red"}}
+SIZED = [{"sid": f"@{n}", "score": 0.5 / (n + 1), "items": n % 5 + 1} for n in range(0, 200, 3)]
+WITHIN = {"query": MATCH, "weight": 2}
 CHEAP = {"range": {"price": {"lt": 50}}}
 CASES = {
     "top level": query(generative()),
@@ -232,6 +234,27 @@ CASES = {
     "SIDs with scores": query(given({"sid": "@0", "score": 0.25}, {"sid": "@1", "score": 0}, {"sid": "@2"}, boost=2)),
     "SIDs, min_score": query(given({"sid": "@0", "score": 0.3}, {"sid": "@1", "score": 0.29}, min_score=0.3)),
     "SIDs of two codebooks": query(given("@0", {"sid": "v2/1/1/1", "score": 0.5}), "parity-v1,parity-v2"),
+    "order_within": query(given(*SIZED, order_within=WITHIN)),
+    "order_within, boosted and named": query(
+        given(
+            *SIZED, order_within={"query": {"match": {"title": {"query": "red", "_name": "text"}}}}, boost=3, _name="g"
+        )
+    ),
+    "order_within of nothing": query(given(*SIZED, order_within={"query": {"match": {"title": "no"}}, "weight": 0})),
+    "order_within by a function": query(
+        given(
+            *SIZED,
+            order_within={"query": {"function_score": {"query": MATCH, "field_value_factor": {"field": "price"}}}},
+            min_score=0.005,
+        )
+    ),
+    "order_within in hybrid": query(
+        {"hybrid": {"queries": [MATCH, given(*SIZED, order_within=WITHIN)], "pagination_depth": 3000}},
+        search_pipeline=PIPELINE,
+    ),
+    "order_within with filter": query(
+        {"bool": {"must": [given(*SIZED, order_within=WITHIN)], "filter": [CHEAP], "should": [MATCH]}}
+    ),
     "no SIDs of a codebook": query(given(codebook="v1"), empty=True),
     "on_failure that is not needed": query(generative(on_failure={"match_all": {}})),
     "a codebook that is not held, match_none": query(generative(on_failure="match_none"), "parity-v9", empty=True),
@@ -344,6 +367,11 @@ REFUSED = [
     ({"sid": {"query_text": "a", "on_failure": "give_up"}}, "on_failure"),
     ({"sid": {"query_text": "a", "on_failure": {}}}, ""),
     ({"sid": {"query_text": "a", "on_failure": generative(k=0)}}, "k"),
+    ({"sid": {"query_text": "a", "order_within": {}}}, "order_within has no query"),
+    ({"sid": {"query_text": "a", "order_within": {"query": MATCH, "weight": -1}}}, "weight [-1.0]"),
+    ({"sid": {"query_text": "a", "order_within": {"query": MATCH, "wait": 1}}}, "wait"),
+    ({"sid": {"query_text": "a", "order_within": {"query": generative()}}}, "its query holds another"),
+    ({"sid": {"sids": [{"sid": "v1/0/0/0", "items": 0}]}}, "items [0]"),
     ({"sid": {"query_text": "a", "codebook": "v 1"}}, "codebook"),
     ({"sid": {"query_text": "a", "codebook": "v2", "timeout": "20s"}}, "codebook"),
     ({"sid": {"query_text": "a", "min_score": -1}}, "min_score"),

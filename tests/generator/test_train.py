@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genrecall.config.encoder import EncoderSection
+from genrecall.config.generator import EvidenceSection
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
@@ -62,7 +63,9 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
         state[names.get(old, "") + key.removeprefix(old)] = value.float()
     model.load_state_dict(state)
 
-    answer = Generator.load(folder, space).generate(["red shoe"], k=48)
+    generator = Generator.load(folder, space)
+    generator.evidence = None  # the decoder alone
+    answer = generator.generate(["red shoe"], k=48)
     assert np.exp(answer.scores).sum() == pytest.approx(1.0, abs=1e-4)
     text = torch.from_numpy(embed(["red shoe"], encoder, cache, progress=False))
     with torch.no_grad():
@@ -115,11 +118,12 @@ def test_tables_that_do_not_fit_are_refused(train: Train, tmp_path: Path) -> Non
         train(tmp_path, codes=np.concatenate([codes[:47], [[9, 9, 9]]]).astype(np.int32))
 
 
-def test_a_generator_without_the_prior_serves_any_list_of_sids(train: Train, tmp_path: Path) -> None:
+def test_a_generator_without_prior_and_evidence_serves_any_list_of_sids(train: Train, tmp_path: Path) -> None:
     """Nothing in it belongs to the SIDs themselves, so a catalogue that lost items keeps its generator."""
     stage = TINY.encoder.stage.model_copy(update={"steps": 3})
     encoder = TINY.encoder.model_copy(update={"stage": stage, "prior": False})
-    assert not train(tmp_path, TINY.model_copy(update={"encoder": encoder}))["prior"]
+    section = TINY.model_copy(update={"encoder": encoder, "evidence": EvidenceSection(enabled=False)})
+    assert not train(tmp_path, section)["prior"]
     _, codes, space = catalogue()
     fewer = SidSpace.of(codes[::2], space.level_sizes)
     answer = Generator.load(tmp_path / "generator", fewer).generate(["red shoe"], k=30)

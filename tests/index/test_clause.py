@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from copy import deepcopy
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -34,7 +35,7 @@ def reply(call: GenerateCall) -> Reply:
     """Two SIDs a prompt: the first code tells the length of its text, so that answers can be told apart."""
     codes = [np.array([[len(p.text), 0, 1], [len(p.text), 0, 2]], np.int32) for p in call.queries]
     scores = [np.log(np.array([0.5, 0.25], np.float32))] * len(codes)
-    return Reply(call.codebook, "lm-0", codes, scores, {})
+    return Reply(call.codebook, "lm-0", codes, scores, [np.array([4, 1])] * len(codes), {})
 
 
 class Run:
@@ -90,7 +91,7 @@ def test_the_clause_becomes_constant_scores_of_its_probabilities():
 
 def test_scores_have_the_precision_of_the_engine():
     def server(ask):
-        return Reply("v1", "", [np.array([[0, 0, 0]], np.int32)], [np.array([-1.25], np.float32)], {})
+        return Reply("v1", "", [np.array([[0, 0, 0]], np.int32)], [np.array([-1.25], np.float32)], [np.array([2])], {})
 
     (only,) = Run(server=server)(generative())["bool"]["should"]
     assert only["constant_score"]["boost"] == float(np.float32(math.exp(-1.25)))
@@ -111,6 +112,55 @@ def test_given_sids_are_not_asked_for():
     assert run(body) == terms(**{"v1/0/0/1": 1.0, "v1/0/0/2": 0.5, "v1/0/0/3": 1.0})
     assert run(given(codebook="v1")) == {"match_none": {}}
     assert not run.calls
+
+
+RED = {"match": {"title": "red"}}
+
+
+def ordered(weight, **scores):
+    best = {"dis_max": {"queries": terms(**scores)["bool"]["should"]}}
+    return {"bool": {"must": [best], "should": [{"function_score": {"query": RED, "weight": weight}}]}}
+
+
+def test_order_within_adds_a_query_s_score_to_that_of_an_item_of_the_sid():
+    """Of 4 items the likelier SID's are less likely each than the only one of the other."""
+    found = Run()(generative(order_within={"query": RED, "weight": 3}, boost=2, _name="gen"))
+    assert found["bool"].pop("_name") == "gen"
+    second = 2 * (1 + math.log(0.25) - (math.log(0.5) - math.log(4)))
+    assert found == ordered(6.0, **{"v1/9/0/1": 2.0, "v1/9/0/2": pytest.approx(second)})
+
+
+def test_order_within_of_given_sids_and_min_score():
+    sids = [{"sid": f"v1/0/0/{n}", "score": score, "items": n} for n, score in ((1, 0.5), (2, 0.5), (3, 0.1), (4, 0))]
+    found = Run()(given(*sids, min_score=0.2, order_within={"query": RED}))
+    assert found == ordered(1.0, **{"v1/0/0/1": pytest.approx(1 + math.log(2)), "v1/0/0/2": 1.0})
+    everything = Run()(given(*sids, order_within={"query": RED}))
+    scores = [one["constant_score"]["boost"] for one in everything["bool"]["must"][0]["dis_max"]["queries"]]
+    assert scores[-1] == 1
+    assert 100 < max(scores) < 110, "a score of 0 counts as the least float, 1.4e-45"
+    assert Run()(given(*sids, min_score=0.9, order_within={"query": RED})) == {"match_none": {}}
+
+
+def test_order_within_of_two_codebooks_has_one_scale():
+    run = Run({"shop-v1": index("v1"), "shop-v2": index("v2")})
+    found = run(generative(order_within={"query": RED}))
+    scores = [one["constant_score"]["boost"] for one in found["bool"]["must"][0]["dis_max"]["queries"]]
+    assert scores[:2] == scores[2:]
+    assert min(scores) == 1
+
+
+def test_order_within_needs_the_numbers_of_items():
+    def older(call):
+        return replace(reply(call), items=[np.array([], np.int64)])
+
+    within = {"query": RED}
+    for run, clause in (
+        (Run(server=older), generative(order_within=within, on_failure="match_none")),
+        (Run(), given({"sid": "v1/0/0/1", "items": 2}, "v1/0/0/2", order_within=within)),
+    ):
+        with pytest.raises(ClauseError, match="the number of items of each SID is needed"):
+            run(clause)
+    assert Run(server=older)(generative()) == GENERATED
 
 
 PLACES = {
@@ -363,7 +413,7 @@ def test_an_index_that_names_no_codebook_is_a_failure_that_on_failure_covers():
 @pytest.mark.parametrize("scores", [[float("nan")], [1e6], [0.0, -1.0, -2.0]])
 def test_a_reply_that_breaks_the_contract_is_a_failure(scores):
     codes = np.zeros((len(scores), 3), np.int32)
-    run = Run(server=lambda ask: Reply("v1", "", [codes], [np.array(scores, np.float32)], {}))
+    run = Run(server=lambda ask: Reply("v1", "", [codes], [np.array(scores, np.float32)], [np.array([], np.int64)], {}))
     assert run(generative(k=2, on_failure="match_none")) == {"match_none": {}}
     assert run.failures == {"server_error": 1}
 
@@ -422,6 +472,14 @@ REFUSED = [
             ({"_name": 3}, r"_name \[3\]"),
             ({"ignore_unmapped": "yes"}, r"ignore_unmapped \[yes\]"),
             ({"ignore_unmapped": 1}, r"ignore_unmapped \[1\]"),
+            ({"order_within": "title"}, r"order_within \[title\] is not an object"),
+            ({"order_within": {"weight": 1}}, "order_within has no query"),
+            ({"order_within": {"query": "shoes"}}, r"order_within: query \[shoes\] is no query"),
+            ({"order_within": {"query": {"match_all": {}}, "wait": 1}}, r"order_within: unknown option \['wait'\]"),
+            ({"order_within": {"query": {"match_all": {}}, "weight": -1}}, r"order_within: weight \[-1.0\]"),
+            ({"order_within": {"query": {"match_all": {}}, "weight": "1"}}, r"order_within: weight \[1\]"),
+            ({"order_within": {"query": generative()}}, "order_within: its query holds another"),
+            ({"order_within": {"query": {"bool": {"must": [generative()]}}}}, "order_within: its query holds another"),
             ({"user": "f"}, r"user \[f\]"),
             ({"user": {"sex": "f"}}, r"user.sex"),
             ({"user": {"gender": 1}}, r"user.gender"),
@@ -441,6 +499,8 @@ REFUSED = [
             ({"sids": [{"score": 1}]}, "an entry has no sid"),
             ({"sids": [{"sid": "v1/1/2/3", "p": 1}]}, r"unknown option \['p'\]"),
             ({"sids": [{"sid": "v1/1/2/3", "score": -1}]}, "out of range"),
+            ({"sids": [{"sid": "v1/1/2/3", "items": 0}]}, r"items \[0\] of \[v1/1/2/3\] is out of range"),
+            ({"sids": [{"sid": "v1/1/2/3", "items": 1.5}]}, r"items \[1.5\] is not an integer"),
             ({"sids": [{"sid": "v1/1/2/3", "score": "inf"}]}, "score"),
             ({"sids": ["v2/1/2/3"], "codebook": "v1"}, r"is not of codebook \[v1\]"),
             ({"sids": [f"v1/0/0/{i}" for i in range(1025)]}, "sids has 1025 entries"),

@@ -86,6 +86,27 @@ def test_scores_that_the_engine_cannot_take_are_refused(probability: float):
         search.sid_terms(["v1/0/0/1"], [probability])
 
 
+def test_ordered_sids_score_log_p_of_an_item_moved_to_one_and_add_the_query():
+    query = {"match": {"title": "red"}}
+    clause = search.ordered_sids(["v1/0/0/1", "v1/0/0/2"], [0.5, 0.25], [4, 1], query, weight=2)
+    assert clause["bool"]["should"] == [{"function_score": {"query": query, "weight": 2}}]
+    scores = [one["constant_score"]["boost"] for one in clause["bool"]["must"][0]["dis_max"]["queries"]]
+    assert scores == pytest.approx([1, 1 + np.log(0.25) - np.log(0.5 / 4)])
+    with pytest.raises(ValueError, match="finite probability"):
+        search.ordered_sids(["v1/0/0/1"], [float("nan")], [1], query)
+
+
+def test_the_default_orders_are_of_the_configured_fields():
+    section = OpenSearchSection(bm25_fields=("title^2", "brand"))
+    text = "${red} shoes"
+    assert search.order_by_text(text, section, 0.5) == {"query": search.bm25(text, section), "weight": 0.5}
+    both = search.order_by_text_and_vector(text, np.array([0.5, 1], np.float32), section)
+    by_text, by_vector = both["query"]["bool"]["should"]
+    assert by_text["combined_fields"] == {**search.bm25(text, section)["combined_fields"], "boost": 1.0}
+    assert by_vector["script_score"]["boost"] == 40.0
+    assert by_vector["script_score"]["script"]["params"]["query_value"] == [0.5, 1.0]
+
+
 def test_generative_clause_leaves_out_what_is_not_given():
     assert search.generative("red shoes", k=5) == {"generative": {"sid": {"query_text": "red shoes", "k": 5}}}
     assert search.generative(sids=["v1/0/0/1"], on_failure="fail") == {

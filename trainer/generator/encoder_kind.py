@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genrecall.decoding.config import ENCODER, GeneratorConfig, space_fingerprint
+from genrecall.decoding.config import ENCODER, EvidenceConfig, GeneratorConfig, space_fingerprint
 from genrecall.decoding.dense_prior import DensePrior, node_means
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import TextEncoder
@@ -39,7 +39,7 @@ def encoder_learner(context: TrainingContext) -> Learner:
     tables = ConstraintTables.build(space, device)
     model = EncoderModel(config, dim, space.level_sizes, tables, prior, decoder.dropout, user).to(device)
 
-    def save(folder: Path) -> None:
+    def save(folder: Path, evidence: EvidenceConfig | None) -> None:
         generator = GeneratorConfig(
             kind="encoder",
             level_sizes=space.level_sizes,
@@ -49,16 +49,19 @@ def encoder_learner(context: TrainingContext) -> Learner:
             max_tokens=encoder.max_tokens,
             space=space_fingerprint(space),
             user=context.user,
+            evidence=evidence,
         )
         model.save(folder, generator)
         frozen = TextEncoder.load(encoder.checkpoint, encoder.max_tokens)
         frozen.save(folder / ENCODER, dtype=getattr(torch, section.store))
 
+    inputs = VectorInputs(context)
     mixed = TextStage("mixed", "generator.encoder.stage", 2, section.stage, context.query_shares())
     return Learner(
         context=context,
         model=model,
-        inputs=VectorInputs(context),
+        inputs=inputs,
+        vectors=inputs.vectors,
         text_stages=(mixed,),
         save=save,
         depends_on=(section.prior,),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from genrecall.checkpoints import resolve
-from genrecall.decoding.config import GeneratorConfig, Vocabulary, space_fingerprint
+from genrecall.decoding.config import EvidenceConfig, GeneratorConfig, Vocabulary, space_fingerprint
 from genrecall.decoding.request_tokenizer import PromptTemplate, pad, user_tokens
 from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.context import TrainingContext, training_device
@@ -47,7 +47,7 @@ def lm_learner(context: TrainingContext) -> Learner:
     lowercase = section.checkpoint is None
     template = PromptTemplate(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase)
 
-    def save(folder: Path) -> None:
+    def save(folder: Path, evidence: EvidenceConfig | None) -> None:
         config = GeneratorConfig(
             kind="lm",
             level_sizes=space.level_sizes,
@@ -58,6 +58,7 @@ def lm_learner(context: TrainingContext) -> Learner:
             space=space_fingerprint(space),
             lowercase=lowercase,
             user=context.user,
+            evidence=evidence,
         )
         model.save(folder, config)
         tokenizer.save_pretrained(folder)

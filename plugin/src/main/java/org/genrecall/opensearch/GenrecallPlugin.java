@@ -5,6 +5,7 @@ import io.grpc.ChannelCredentials;
 import org.apache.lucene.util.SetOnce;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.RestGenerateAction;
+import org.genrecall.opensearch.generation.ClauseFormats;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceCredentials;
@@ -71,6 +72,11 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
     }
 
     @Override
+    public Settings additionalSettings() {
+        return ClauseFormats.nodeSettings();
+    }
+
+    @Override
     public Map<String, Processor.Factory> getProcessors(Processor.Parameters parameters) {
         return Map.of(SidProcessor.TYPE, new SidProcessorFactory(encoding::get));
     }
@@ -127,7 +133,7 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
         server.set(new InferenceServer(settings, credentials, threadPool.generic()));
         IndexCodebooks indexCodebooks = new IndexCodebooks(clusterService, indexNameExpressionResolver);
         PluginPool pool = new PluginPool(threadPool);
-        service.set(new GenerationService(settings, server.get(), indexCodebooks, pool, stats));
+        service.set(new GenerationService(settings, server.get(), indexCodebooks, new ClauseFormats(clusterService), pool, stats));
         encoding.set(new EncodeService(settings, server.get(), indexCodebooks, pool, stats));
         return List.of(service.get(), stats);
     }

@@ -2,6 +2,7 @@ package org.genrecall.opensearch;
 
 import io.grpc.InsecureChannelCredentials;
 
+import org.genrecall.opensearch.generation.ClauseFormats;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceServer;
 import org.genrecall.opensearch.generation.PluginPool;
@@ -12,6 +13,8 @@ import org.opensearch.cluster.metadata.AliasMetadata;
 import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.metadata.Metadata;
+import org.opensearch.cluster.node.DiscoveryNode;
+import org.opensearch.cluster.node.DiscoveryNodes;
 import org.opensearch.cluster.service.ClusterService;
 import org.opensearch.common.CheckedRunnable;
 import org.opensearch.common.settings.ClusterSettings;
@@ -53,10 +56,22 @@ public abstract class PluginNodeTestCase extends OpenSearchTestCase {
         threadPool = new TestThreadPool(name, settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
         clusterService = ClusterServiceUtils.createClusterService(threadPool);
         ClusterServiceUtils.setState(clusterService, ClusterState.builder(clusterService.state()).metadata(metadata).build());
+        joinNodes(ClauseFormats.nodeSettings());
         stats = new GenerationStats();
         values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
         inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
         indexCodebooks = new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext()));
+    }
+
+    /** The cluster consists of a data node for each settings, named node-0 and so on, the first of which is this one. */
+    protected void joinNodes(Settings... each) {
+        DiscoveryNodes.Builder nodes = DiscoveryNodes.builder();
+        for (int i = 0; i < each.length; i++) {
+            Settings settings = Settings.builder().put("node.name", "node-" + i).put(each[i]).build();
+            nodes.add(DiscoveryNode.createLocal(settings, buildNewFakeTransportAddress(), "node-" + i));
+        }
+        nodes.localNodeId("node-0").clusterManagerNodeId("node-0");
+        ClusterServiceUtils.setState(clusterService, ClusterState.builder(clusterService.state()).nodes(nodes).build());
     }
 
     @After

@@ -28,7 +28,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * A real gRPC server on loopback whose answers a test can foresee. SIDs are {@code 0/0/0, 0/1/0, ... 0/9/0, 1/0/0, ...} with
- * probabilities 0.5, 0.25, 0.1667, ...: the one of rank i has 0.5 / (i + 1). A text that starts with "slow" is not answered
+ * probabilities 0.5, 0.25, 0.1667, ...: the one of rank i has 0.5 / (i + 1), and i % 4 + 1 items. A text that starts with "unsized"
+ * is answered as by an older server, without numbers of items, one with "slow" is not answered
  * before the test ends, one with "refuse" is an invalid argument, one with "busy" meets a full queue, one with "broken" gets a
  * reply of another codebook, one with "none" no SID. Titles are to {@code Encode} what texts are to {@code Generate}: see
  * {@link #term}; of a call with one that starts with "later" the first two attempts meet a full queue, to be asked again in
@@ -63,6 +64,11 @@ public final class TestInferenceServer implements AutoCloseable {
     /** What a rank's SID scores. */
     public static float probability(int rank) {
         return (float) Math.exp((float) Math.log(0.5 / (rank + 1)));
+    }
+
+    /** How many items the codebook gave a rank's SID. */
+    public static int items(int rank) {
+        return rank % 4 + 1;
     }
 
     /** The SID of an item: how long its title and its brand are, and how many names its category has. */
@@ -194,6 +200,9 @@ public final class TestInferenceServer implements AutoCloseable {
             Generated.Builder generated = Generated.newBuilder();
             for (int rank = 0; rank < request.getK() && text.startsWith("none") == false; rank++) {
                 generated.addCodes(rank / 10).addCodes(rank % 10).addCodes(0).addScores((float) Math.log(0.5 / (rank + 1)));
+                if (text.startsWith("unsized") == false) {
+                    generated.addItems(items(rank));
+                }
             }
             String codebook = text.startsWith("broken") ? "v0" : request.getCodebook();
             return GenerateResponse.newBuilder().setCodebook(codebook).setModel("test").addResults(generated).build();

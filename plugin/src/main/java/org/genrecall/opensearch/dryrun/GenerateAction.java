@@ -46,7 +46,7 @@ public final class GenerateAction extends HandledTransportAction<GenerateSidsReq
         );
     }
 
-    /** {@code {"took": 12, "codebooks": {"v7": {"sids": [{"sid": "v7/12/40/733", "score": 0.31}]}}}}. */
+    /** {@code {"took": 12, "codebooks": {"v7": {"sids": [{"sid": "v7/12/40/733", "score": 0.31, "items": 4}]}}}}. */
     public static final class Response extends ActionResponse implements ToXContentObject {
         private final long tookMillis;
         private final SortedMap<String, Generation> generations;

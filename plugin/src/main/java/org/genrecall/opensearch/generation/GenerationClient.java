@@ -11,6 +11,7 @@ import org.genrecall.v1.Query;
 import org.genrecall.v1.User;
 import org.opensearch.common.unit.TimeValue;
 
+import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -75,12 +76,16 @@ final class GenerationClient {
         if (n > k) {
             throw new IllegalArgumentException("asked for " + k + " SIDs, it answered with " + n);
         }
-        int[] codes = generated.getCodesList().stream().mapToInt(Integer::intValue).toArray();
+        int[] codes = ints(generated.getCodesList());
         float[] probabilities = new float[n];
         for (int i = 0; i < n; i++) {
             probabilities[i] = (float) Math.exp(generated.getScores(i));
         }
-        return new Generation(codes, probabilities);
+        return new Generation(codes, probabilities, generated.getItemsCount() == 0 ? new int[n] : ints(generated.getItemsList()));
+    }
+
+    private static int[] ints(List<Integer> values) {
+        return values.stream().mapToInt(Integer::intValue).toArray();
     }
 
     private static GenerationException overloaded(int cap) {

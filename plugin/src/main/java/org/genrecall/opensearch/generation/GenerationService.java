@@ -23,6 +23,7 @@ public final class GenerationService {
 
     private final GenrecallSettings settings;
     private final IndexCodebooks indexCodebooks;
+    private final ClauseFormats formats;
     private final PluginPool pool;
     private final GenerationStats stats;
     private final GenerationCache cache;
@@ -31,11 +32,13 @@ public final class GenerationService {
         GenrecallSettings settings,
         InferenceServer server,
         IndexCodebooks indexCodebooks,
+        ClauseFormats formats,
         PluginPool pool,
         GenerationStats stats
     ) {
         this.settings = settings;
         this.indexCodebooks = indexCodebooks;
+        this.formats = formats;
         this.pool = pool;
         this.stats = stats;
         this.cache = new GenerationCache(new GenerationClient(server, settings, stats), settings, stats);
@@ -56,6 +59,11 @@ public final class GenerationService {
                     + settings.maxQueryLength() + ". Shorten it, or raise the cluster setting [genrecall.max_query_length]"
             );
         }
+    }
+
+    /** @throws IllegalArgumentException where a node of the cluster cannot be sent a clause with {@code order_within} */
+    public void checkOrdered() {
+        formats.checkOrdered();
     }
 
     /**

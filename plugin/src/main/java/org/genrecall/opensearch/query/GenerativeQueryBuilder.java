@@ -3,6 +3,7 @@ package org.genrecall.opensearch.query;
 import org.apache.lucene.search.MatchNoDocsQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.util.SetOnce;
+import org.genrecall.opensearch.generation.ClauseFormats;
 import org.genrecall.opensearch.generation.Generation;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
@@ -15,11 +16,13 @@ import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.io.stream.StreamInput;
 import org.opensearch.core.common.io.stream.StreamOutput;
+import org.opensearch.core.common.io.stream.Writeable;
 import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.core.xcontent.XContentParser;
 import org.opensearch.index.mapper.KeywordFieldMapper;
 import org.opensearch.index.mapper.MappedFieldType;
 import org.opensearch.index.query.AbstractQueryBuilder;
+import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryCoordinatorContext;
 import org.opensearch.index.query.QueryRewriteContext;
@@ -44,14 +47,12 @@ import java.util.function.Supplier;
  *   <li>waiting: stays itself, however often it is rewritten, until the outcome is there;
  *   <li>answered: becomes the clause with SIDs, or what {@code on_failure} says.
  * </ol>
- * The clause with SIDs, just as one where the user gave them, travels to the shards and becomes a {@link SidQuery} there.
+ * The clause with SIDs, just as one where the user gave them, travels to the shards and becomes a {@link SidQuery} there. The
+ * query of {@code order_within} is rewritten too, before the call and after it, but not while its outcome is awaited.
  */
 public final class GenerativeQueryBuilder extends AbstractQueryBuilder<GenerativeQueryBuilder> implements WithFieldName {
 
     public static final String NAME = "generative";
-
-    /** Version of what {@link #doWriteTo} writes: ours, independent of OpenSearch's. */
-    private static final int STREAM_FORMAT = 1;
 
     private final String fieldName;
     /** Null where SIDs were given or generated. */
@@ -60,6 +61,8 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     /** By codebook; null while there is a prompt. */
     @Nullable
     private final SortedMap<String, Generation> generations;
+    @Nullable
+    private final OrderWithin orderWithin;
     private final Supplier<GenerationService> service;
     /** Set while waiting: the query to become, null until there is an outcome. Never leaves the coordinator. */
     @Nullable
@@ -74,42 +77,61 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     private boolean ignoreUnmapped = false;
 
     /** A clause that asks the model. */
-    public GenerativeQueryBuilder(String fieldName, Prompt prompt, Supplier<GenerationService> service) {
-        this(fieldName, Objects.requireNonNull(prompt), null, service, null);
+    GenerativeQueryBuilder(String fieldName, Prompt prompt, @Nullable OrderWithin orderWithin, Supplier<GenerationService> service) {
+        this(fieldName, Objects.requireNonNull(prompt), null, orderWithin, service, null);
     }
 
     /** A clause of known SIDs, by codebook. */
-    public GenerativeQueryBuilder(String fieldName, SortedMap<String, Generation> generations) {
-        this(fieldName, null, Collections.unmodifiableSortedMap(generations), () -> null, null);
+    GenerativeQueryBuilder(
+        String fieldName,
+        SortedMap<String, Generation> generations,
+        @Nullable OrderWithin orderWithin,
+        Supplier<GenerationService> service
+    ) {
+        this(fieldName, null, Objects.requireNonNull(generations), orderWithin, service, null);
     }
 
     private GenerativeQueryBuilder(
         String fieldName,
         Prompt prompt,
         SortedMap<String, Generation> generations,
+        OrderWithin orderWithin,
         Supplier<GenerationService> service,
         Supplier<QueryBuilder> outcome
     ) {
         this.fieldName = fieldName;
         this.prompt = prompt;
-        this.generations = generations;
+        this.generations = generations == null ? null : needed(generations, orderWithin);
+        this.orderWithin = orderWithin;
         this.service = service;
         this.outcome = outcome;
+    }
+
+    /** Without the numbers of items where nothing is ordered by them, so that equal clauses are equal on every node. */
+    private static SortedMap<String, Generation> needed(SortedMap<String, Generation> generations, OrderWithin orderWithin) {
+        SortedMap<String, Generation> needed = new TreeMap<>(generations);
+        if (orderWithin == null) {
+            needed.replaceAll((codebook, generation) -> generation.withoutItems());
+        }
+        return Collections.unmodifiableSortedMap(needed);
     }
 
     public GenerativeQueryBuilder(StreamInput in, Supplier<GenerationService> service) throws IOException {
         super(in);
         int format = in.readVInt();
-        if (format != STREAM_FORMAT) {
+        if (format < ClauseFormats.PLAIN || format > ClauseFormats.ORDERED) {
             throw new IllegalStateException(
-                "[generative] another node wrote format [" + format + "], this one reads [" + STREAM_FORMAT
+                "[generative] another node wrote format [" + format + "], this one reads up to [" + ClauseFormats.ORDERED
                     + "]: install the same release of the genrecall plugin on every node"
             );
         }
+        boolean ordered = format >= ClauseFormats.ORDERED;
         this.fieldName = in.readString();
         this.prompt = in.readOptionalWriteable(Prompt::new);
         this.generations = in.readBoolean()
-            ? Collections.unmodifiableSortedMap(new TreeMap<>(in.readMap(StreamInput::readString, Generation::new)))
+            ? Collections.unmodifiableSortedMap(
+                new TreeMap<>(in.readMap(StreamInput::readString, ordered ? Generation::new : Generation::readWithoutItems))
+            )
             : null;
         this.service = service;
         this.outcome = null;
@@ -118,6 +140,12 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         this.onFailure = new OnFailure(in);
         this.minScore = in.readFloat();
         this.ignoreUnmapped = in.readBoolean();
+        this.orderWithin = ordered ? new OrderWithin(in) : null;
+    }
+
+    /** The oldest format that has what this clause needs, so that in a mixed cluster older nodes still read it. */
+    private int format() {
+        return orderWithin == null ? ClauseFormats.PLAIN : ClauseFormats.ORDERED;
     }
 
     @Override
@@ -125,18 +153,24 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         if (outcome != null) {
             throw new IllegalStateException("[generative] is still waiting for its SIDs and cannot be sent to another node");
         }
-        out.writeVInt(STREAM_FORMAT);
+        out.writeVInt(format());
         out.writeString(fieldName);
         out.writeOptionalWriteable(prompt);
         out.writeBoolean(generations != null);
         if (generations != null) {
-            out.writeMap(generations, StreamOutput::writeString, (stream, generation) -> generation.writeTo(stream));
+            Writeable.Writer<Generation> writer = orderWithin == null
+                ? (stream, generation) -> generation.writeWithoutItems(stream)
+                : (stream, generation) -> generation.writeTo(stream);
+            out.writeMap(generations, StreamOutput::writeString, writer);
         }
         out.writeOptionalString(codebook);
         out.writeOptionalTimeValue(timeout);
         onFailure.writeTo(out);
         out.writeFloat(minScore);
         out.writeBoolean(ignoreUnmapped);
+        if (orderWithin != null) {
+            orderWithin.writeTo(out);
+        }
     }
 
     public static GenerativeQueryBuilder fromXContent(XContentParser parser, Supplier<GenerationService> service) throws IOException {
@@ -181,17 +215,23 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     }
 
     @Override
-    protected QueryBuilder doRewrite(QueryRewriteContext context) {
-        if (generations != null) {
-            return this;
-        }
+    protected QueryBuilder doRewrite(QueryRewriteContext context) throws IOException {
         if (outcome != null) {
             QueryBuilder answered = outcome.get();
             return answered != null ? answered : this;
         }
         QueryCoordinatorContext coordinator = context.convertToCoordinatorContext();
-        if (coordinator == null) {
-            return this; // doToQuery says why this cannot work
+        if (orderWithin != null) {
+            if (coordinator != null) {
+                service.get().checkOrdered();
+            }
+            OrderWithin rewritten = orderWithin.rewrite(context);
+            if (rewritten != orderWithin) {
+                return with(prompt, generations, rewritten, null);
+            }
+        }
+        if (generations != null || coordinator == null) {
+            return this; // doToQuery says why a prompt cannot be answered without a coordinator
         }
         GenerationService generator = service.get();
         generator.checkLimits(prompt);
@@ -199,7 +239,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         context.registerAsyncAction(
             (client, next) -> generator.generate(coordinator.getSearchRequest(), codebook, prompt, timeout, settle(answer, next))
         );
-        return with(prompt, null, answer::get);
+        return with(prompt, null, orderWithin, answer::get);
     }
 
     /** Decides what the clause becomes, then lets the rewrite go on. */
@@ -207,7 +247,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         return new ActionListener<>() {
             @Override
             public void onResponse(SortedMap<String, Generation> generated) {
-                answer.set(with(null, Collections.unmodifiableSortedMap(generated), null));
+                answer.set(with(null, generated, orderWithin, null));
                 next.onResponse(null);
             }
 
@@ -224,14 +264,19 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         };
     }
 
-    private GenerativeQueryBuilder with(Prompt prompt, SortedMap<String, Generation> generations, Supplier<QueryBuilder> outcome) {
-        GenerativeQueryBuilder copy = new GenerativeQueryBuilder(fieldName, prompt, generations, service, outcome);
+    private GenerativeQueryBuilder with(
+        Prompt prompt,
+        SortedMap<String, Generation> generations,
+        OrderWithin orderWithin,
+        Supplier<QueryBuilder> outcome
+    ) {
+        GenerativeQueryBuilder copy = new GenerativeQueryBuilder(fieldName, prompt, generations, orderWithin, service, outcome);
         copy.minScore(minScore).ignoreUnmapped(ignoreUnmapped).boost(boost).queryName(queryName);
         return generations != null ? copy : copy.codebook(codebook).timeout(timeout).onFailure(onFailure);
     }
 
     @Override
-    protected Query doToQuery(QueryShardContext context) {
+    protected Query doToQuery(QueryShardContext context) throws IOException {
         MappedFieldType field = context.fieldMapper(fieldName);
         if (field == null) {
             if (ignoreUnmapped) {
@@ -265,7 +310,11 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
                     + ": leave [codebook] out, or search an index of that codebook"
             );
         }
-        return SidQuery.of(indexed, generation, minScore, field, context);
+        SidQuery sids = new SidQuery(indexed, generation, minScore, field, context);
+        if (orderWithin == null) {
+            return sids.byProbability();
+        }
+        return sids.ordered(SidQuery.shift(generations.values(), minScore), orderWithin.query().toQuery(context), orderWithin.weight());
     }
 
     private static String indexCodebook(QueryShardContext context) {
@@ -287,6 +336,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             promptToXContent(builder, params);
         } else {
             sidsToXContent(builder);
+        }
+        if (orderWithin != null) {
+            builder.field(GenerativeQueryParser.ORDER_WITHIN.getPreferredName(), orderWithin);
         }
         builder.field(GenerativeQueryParser.MIN_SCORE.getPreferredName(), minScore);
         builder.field(GenerativeQueryParser.IGNORE_UNMAPPED.getPreferredName(), ignoreUnmapped);
@@ -324,10 +376,18 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     }
 
     @Override
+    protected void extractInnerHitBuilders(Map<String, InnerHitContextBuilder> innerHits) {
+        if (orderWithin != null) {
+            InnerHitContextBuilder.extractInnerHits(orderWithin.query(), innerHits);
+        }
+    }
+
+    @Override
     protected boolean doEquals(GenerativeQueryBuilder that) {
         return fieldName.equals(that.fieldName)
             && Objects.equals(prompt, that.prompt)
             && Objects.equals(generations, that.generations)
+            && Objects.equals(orderWithin, that.orderWithin)
             && Objects.equals(codebook, that.codebook)
             && Objects.equals(timeout, that.timeout)
             && onFailure.equals(that.onFailure)
@@ -337,7 +397,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
 
     @Override
     protected int doHashCode() {
-        return Objects.hash(fieldName, prompt, generations, codebook, timeout, onFailure, minScore, ignoreUnmapped);
+        return Objects.hash(fieldName, prompt, generations, orderWithin, codebook, timeout, onFailure, minScore, ignoreUnmapped);
     }
 
     @Override

@@ -19,6 +19,7 @@ final class GenerativeQueryParser {
     static final ParseField ON_FAILURE = new ParseField("on_failure");
     static final ParseField MIN_SCORE = new ParseField("min_score");
     static final ParseField IGNORE_UNMAPPED = new ParseField("ignore_unmapped");
+    static final ParseField ORDER_WITHIN = new ParseField("order_within");
 
     private static final String FORM = ": write {\"generative\": {\"FIELD\": {\"query_text\": \"...\"}}}";
 
@@ -32,6 +33,7 @@ final class GenerativeQueryParser {
             ObjectParser.ValueType.OBJECT_ARRAY_OR_STRING
         );
         BODY.declareField(Body::parseOnFailure, ON_FAILURE, ObjectParser.ValueType.OBJECT_OR_STRING);
+        BODY.declareObject((body, value) -> body.orderWithin = value, (parser, unused) -> OrderWithin.Draft.parse(parser), ORDER_WITHIN);
         BODY.declareFloat((body, value) -> body.minScore = value, MIN_SCORE);
         BODY.declareBoolean((body, value) -> body.ignoreUnmapped = value, IGNORE_UNMAPPED);
         BODY.declareFloat((body, value) -> body.boost = value, AbstractQueryBuilder.BOOST_FIELD);
@@ -42,6 +44,12 @@ final class GenerativeQueryParser {
 
     /** Reads {@code {"FIELD": {...}}}; the clause's own name is read already. */
     static GenerativeQueryBuilder parse(XContentParser parser, Supplier<GenerationService> service) throws IOException {
+        if (OrderWithin.Draft.isParsing()) {
+            throw new ParsingException(
+                parser.getTokenLocation(),
+                "[generative] order_within: its query holds another [generative]: combine two clauses by a [bool] or [hybrid] around them"
+            );
+        }
         if (parser.nextToken() != XContentParser.Token.FIELD_NAME) {
             throw new ParsingException(parser.getTokenLocation(), "[generative] names no field" + FORM);
         }
@@ -63,6 +71,7 @@ final class GenerativeQueryParser {
         private List<GivenSids.Entry> sids;
         private OnFailure onFailure = OnFailure.FAIL;
         private String onFailureName;
+        private OrderWithin.Draft orderWithin;
         private float minScore = 0;
         private boolean ignoreUnmapped = false;
         private float boost = AbstractQueryBuilder.DEFAULT_BOOST;
@@ -82,21 +91,25 @@ final class GenerativeQueryParser {
                 String found = hasText() ? "has both query_text and sids" : "has neither query_text nor sids";
                 throw new IllegalArgumentException("[generative] " + found + ": give one of them");
             }
-            GenerativeQueryBuilder query = hasText() ? prompting(field, service) : given(field);
+            GenerativeQueryBuilder query = hasText() ? prompting(field, service) : given(field, service);
             return query.minScore(minScore).ignoreUnmapped(ignoreUnmapped).boost(boost).queryName(queryName);
         }
 
         private GenerativeQueryBuilder prompting(String field, Supplier<GenerationService> service) {
-            return new GenerativeQueryBuilder(field, prompt(), service).codebook(codebook())
+            return new GenerativeQueryBuilder(field, prompt(), order(), service).codebook(codebook())
                 .timeout(timeout())
                 .onFailure(onFailureName == null ? onFailure : OnFailure.named(onFailureName));
         }
 
-        private GenerativeQueryBuilder given(String field) {
+        private GenerativeQueryBuilder given(String field, Supplier<GenerationService> service) {
             if (options().isEmpty() == false) {
                 throw new IllegalArgumentException("[generative] " + options() + " belong to query_text, not to sids: leave them out");
             }
-            return new GenerativeQueryBuilder(field, GivenSids.byCodebook(sids, codebook()));
+            return new GenerativeQueryBuilder(field, GivenSids.byCodebook(sids, codebook()), order(), service);
+        }
+
+        private OrderWithin order() {
+            return orderWithin == null ? null : orderWithin.orderWithin();
         }
     }
 }

@@ -15,7 +15,9 @@ import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.stream.IntStream;
 
-/** The {@code sids} of a clause: a term each, or an object of term and score, which is 1 where it is not told. */
+/**
+ * The {@code sids} of a clause: a term each, or an object of term, score, which is 1 where it is not told, and number of items.
+ */
 final class GivenSids {
 
     private GivenSids() {}
@@ -26,10 +28,13 @@ final class GivenSids {
         static {
             PARSER.declareString((entry, value) -> entry.term = value, Generation.SID);
             PARSER.declareFloat((entry, value) -> entry.score = value, Generation.SCORE);
+            PARSER.declareInt((entry, value) -> entry.items = value, Generation.ITEMS);
         }
 
         private String term;
         private float score = 1;
+        @Nullable
+        private Integer items;
 
         static Entry parse(XContentParser parser) throws IOException {
             if (parser.currentToken() == XContentParser.Token.START_OBJECT) {
@@ -47,6 +52,11 @@ final class GivenSids {
             if (Float.isFinite(score) == false || score < 0) {
                 throw new IllegalArgumentException(
                     "[generative] sids: score [" + score + "] of [" + term + "] is out of range: it must be finite and not negative"
+                );
+            }
+            if (items != null && items < 1) {
+                throw new IllegalArgumentException(
+                    "[generative] sids: items [" + items + "] of [" + term + "] is out of range: give 1 or more, or leave it out"
                 );
             }
             try {
@@ -69,9 +79,9 @@ final class GivenSids {
         if (entries.size() > Prompt.MAX_K) {
             throw new IllegalArgumentException("[generative] sids has " + entries.size() + " entries: give " + Prompt.MAX_K + " or less");
         }
-        SortedMap<String, Map<Sid, Float>> scores = new TreeMap<>();
+        SortedMap<String, Map<Sid, Entry>> found = new TreeMap<>();
         if (codebook != null) {
-            scores.put(codebook, new LinkedHashMap<>());
+            found.put(codebook, new LinkedHashMap<>());
         }
         for (Entry entry : entries) {
             Sid sid = entry.sid();
@@ -80,22 +90,24 @@ final class GivenSids {
                     "[generative] sids: [" + entry.term + "] is not of codebook [" + codebook + "]: leave codebook out to mix codebooks"
                 );
             }
-            if (scores.computeIfAbsent(sid.codebook(), unused -> new LinkedHashMap<>()).put(sid, entry.score) != null) {
+            if (found.computeIfAbsent(sid.codebook(), unused -> new LinkedHashMap<>()).put(sid, entry) != null) {
                 throw new IllegalArgumentException("[generative] sids: [" + entry.term + "] is given twice: give it once");
             }
         }
         SortedMap<String, Generation> generations = new TreeMap<>();
-        scores.forEach((name, given) -> generations.put(name, generation(given)));
+        found.forEach((name, given) -> generations.put(name, generation(given)));
         return generations;
     }
 
-    private static Generation generation(Map<Sid, Float> scores) {
-        int[] codes = scores.keySet().stream().flatMapToInt(sid -> IntStream.of(sid.c1(), sid.c2(), sid.c3())).toArray();
-        float[] probabilities = new float[scores.size()];
+    private static Generation generation(Map<Sid, Entry> given) {
+        int[] codes = given.keySet().stream().flatMapToInt(sid -> IntStream.of(sid.c1(), sid.c2(), sid.c3())).toArray();
+        float[] probabilities = new float[given.size()];
+        int[] items = new int[given.size()];
         int rank = 0;
-        for (float score : scores.values()) {
-            probabilities[rank++] = score;
+        for (Entry entry : given.values()) {
+            probabilities[rank] = entry.score;
+            items[rank++] = entry.items == null ? 0 : entry.items;
         }
-        return new Generation(codes, probabilities);
+        return new Generation(codes, probabilities, items);
     }
 }

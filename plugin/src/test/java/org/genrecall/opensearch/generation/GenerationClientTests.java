@@ -68,6 +68,13 @@ public class GenerationClientTests extends OpenSearchTestCase {
         assertEquals("v7/0/0/0", generation.term("v7", 0));
         assertEquals("v7/1/1/0", generation.term("v7", 11));
         assertEquals(TestInferenceServer.probability(11), generation.probability(11), 0);
+        assertEquals(TestInferenceServer.items(11), generation.items(11));
+    }
+
+    public void testGenerate_whenServerTellsNoNumbersOfItems_thenTheyAreUnknown() throws Exception {
+        Generation generation = client.generate("v7", prompt("unsized", 3), LONG).get();
+        assertEquals(3, generation.size());
+        assertEquals(0, generation.items(2));
     }
 
     public void testGenerate_whenAsked_thenEveryOptionReachesTheServer() throws Exception {
@@ -149,6 +156,8 @@ public class GenerationClientTests extends OpenSearchTestCase {
             reply.clone().addResults(two).addResults(two).build(),
             reply.clone().addResults(two.toBuilder().addCodes(7)).build(),
             reply.clone().addResults(two.toBuilder().setCodes(0, -1)).build(),
+            reply.clone().addResults(two.toBuilder().addItems(7)).build(),
+            reply.clone().addResults(two.toBuilder().addItems(7).addItems(-1)).build(),
             reply.clone().addResults(two.toBuilder().setScores(0, Float.NaN)).build(),
             reply.clone().addResults(two.toBuilder().setScores(0, Float.POSITIVE_INFINITY)).build()
         )) {
@@ -171,7 +180,9 @@ public class GenerationClientTests extends OpenSearchTestCase {
 
     public void testCache_whenAskedAgain_thenOneCall() throws Exception {
         Generation first = cache.generate("v7", prompt("shoes", 5), LONG).get();
-        assertEquals(first, cache.generate("v7", prompt("shoes", 5), SHORT).get());
+        Generation known = cache.generate("v7", prompt("shoes", 5), SHORT).get();
+        assertEquals(first, known);
+        assertEquals(TestInferenceServer.items(2), known.items(2));
         assertEquals(1, server.requests().size());
         assertEquals(1, stats.snapshot().cacheHits());
     }

@@ -1,22 +1,38 @@
 package org.genrecall.opensearch.query;
 
+import org.apache.lucene.document.Field;
+import org.apache.lucene.document.StringField;
+import org.apache.lucene.index.DirectoryReader;
+import org.apache.lucene.index.IndexReader;
+import org.apache.lucene.index.IndexWriter;
+import org.apache.lucene.index.IndexWriterConfig;
+import org.apache.lucene.index.NoMergePolicy;
 import org.apache.lucene.index.Term;
+import org.apache.lucene.queries.function.FunctionScoreQuery;
 import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.BooleanQuery;
 import org.apache.lucene.search.BoostQuery;
 import org.apache.lucene.search.ConstantScoreQuery;
+import org.apache.lucene.search.DisjunctionMaxQuery;
+import org.apache.lucene.search.DoubleValuesSource;
 import org.apache.lucene.search.MatchNoDocsQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.search.TermQuery;
+import org.apache.lucene.store.Directory;
 import org.genrecall.opensearch.GenrecallPlugin;
 import org.genrecall.opensearch.generation.Generation;
 import org.genrecall.opensearch.generation.Prompt;
 import org.genrecall.opensearch.generation.UserContext;
+import org.opensearch.ExceptionsHelper;
 import org.opensearch.common.compress.CompressedXContent;
+import org.opensearch.common.io.stream.BytesStreamOutput;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.common.ParsingException;
+import org.opensearch.core.common.io.stream.StreamInput;
 import org.opensearch.core.xcontent.XContentParseException;
 import org.opensearch.index.mapper.MapperService;
+import org.opensearch.index.query.ConstantScoreQueryBuilder;
+import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryShardContext;
@@ -28,7 +44,10 @@ import org.opensearch.test.TestGeoShapeFieldMapperPlugin;
 
 import java.io.IOException;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
 
@@ -60,21 +79,30 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         if (randomBoolean()) {
             generations.put("v8", randomGeneration());
         }
-        return new GenerativeQueryBuilder(randomFrom("sid", "alias"), generations).minScore(randomFrom(0f, 0.3f))
-            .ignoreUnmapped(randomBoolean());
+        return new GenerativeQueryBuilder(randomFrom("sid", "alias"), generations, randomOrderWithin(), () -> null).minScore(
+            randomFrom(0f, 0.3f)
+        ).ignoreUnmapped(randomBoolean());
+    }
+
+    private static OrderWithin randomOrderWithin() {
+        QueryBuilder term = new TermQueryBuilder(KEYWORD_FIELD_NAME, randomAlphaOfLength(4));
+        QueryBuilder query = randomBoolean() ? term : new ConstantScoreQueryBuilder(term).boost(2);
+        return randomBoolean() ? null : new OrderWithin(query, randomFrom(1f, 0f, 2.5f));
     }
 
     private static Generation randomGeneration() {
         int n = randomIntBetween(1, 5);
         int[] codes = new int[3 * n];
         float[] probabilities = new float[n];
+        int[] items = new int[n];
         for (int i = 0; i < n; i++) {
             codes[3 * i] = i; // distinct, as a server's are
             codes[3 * i + 1] = randomInt(100);
             codes[3 * i + 2] = randomInt(100);
             probabilities[i] = randomFloat();
+            items[i] = randomInt(9);
         }
-        return new Generation(codes, probabilities);
+        return new Generation(codes, probabilities, items);
     }
 
     private static GenerativeQueryBuilder randomPrompt() {
@@ -89,7 +117,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         );
         int k = randomIntBetween(1, 1024);
         Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user);
-        return new GenerativeQueryBuilder(randomAlphaOfLength(5), prompt, () -> null).codebook(randomFrom("v7", null))
+        return new GenerativeQueryBuilder(randomAlphaOfLength(5), prompt, randomOrderWithin(), () -> null).codebook(randomFrom("v7", null))
             .timeout(randomFrom(TimeValue.timeValueMillis(40), null))
             .onFailure(onFailure)
             .minScore(randomFrom(0f, 0.5f))
@@ -102,7 +130,16 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     protected void doAssertLuceneQuery(GenerativeQueryBuilder builder, Query query, QueryShardContext context) throws IOException {
         if (query instanceof MatchNoDocsQuery == false) {
             assertThat(query, instanceOf(BooleanQuery.class));
-            for (BooleanClause clause : ((BooleanQuery) query).clauses()) {
+            List<BooleanClause> clauses = ((BooleanQuery) query).clauses();
+            if (clauses.get(0).occur() == BooleanClause.Occur.MUST) {
+                assertEquals(2, clauses.size());
+                assertEquals(BooleanClause.Occur.SHOULD, clauses.get(1).occur());
+                clauses = ((DisjunctionMaxQuery) clauses.get(0).query()).getDisjuncts()
+                    .stream()
+                    .map(sid -> new BooleanClause(sid, BooleanClause.Occur.SHOULD))
+                    .toList();
+            }
+            for (BooleanClause clause : clauses) {
                 assertEquals(BooleanClause.Occur.SHOULD, clause.occur());
                 ConstantScoreQuery constant = (ConstantScoreQuery) ((BoostQuery) clause.query()).getQuery();
                 Term term = ((TermQuery) constant.getQuery()).getTerm();
@@ -134,6 +171,56 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         for (String clause : List.of("\"codebook\": \"v7\", \"sids\": []", "\"min_score\": 1.5, \"sids\": [\"v7/1/2/3\"]")) {
             Query query = parseQuery("{\"generative\": {\"sid\": {" + clause + "}}}").toQuery(createShardContext());
             assertThat(query, instanceOf(MatchNoDocsQuery.class));
+        }
+    }
+
+    public void testToQuery_whenOrderWithin_thenExactLuceneQuery() throws IOException {
+        Query query = parseQuery("""
+            {"generative": {"alias": {"sids": [{"sid": "v7/1/2/3", "score": 0.5, "items": 4}, {"sid": "v7/0/0/9", "score": 0.25, "items": 1},
+              {"sid": "v7/4/4/4", "score": 0.2, "items": 10}],
+              "order_within": {"query": {"term": {"%s": "acme"}}, "weight": 3}, "min_score": 0.21}}}
+            """.formatted(KEYWORD_FIELD_NAME)).toQuery(createShardContext());
+        double least = Math.log(0.5) - Math.log(4); // less than log(0.25), and v7/4/4/4 is left out
+        BooleanQuery.Builder expected = new BooleanQuery.Builder();
+        Query best = new DisjunctionMaxQuery(List.of(sid("v7/1/2/3", 1), sid("v7/0/0/9", (float) (Math.log(0.25) + 1 - least))), 0);
+        expected.add(best, BooleanClause.Occur.MUST);
+        Query brand = new TermQueryBuilder(KEYWORD_FIELD_NAME, "acme").toQuery(createShardContext());
+        expected.add(FunctionScoreQuery.boostByValue(brand, DoubleValuesSource.constant(3)), BooleanClause.Occur.SHOULD);
+        assertEquals(expected.build(), query);
+    }
+
+    public void testToQuery_whenItemsAreUnknown_thenDocumentFrequencyAndTheSameShiftOnEveryShard() throws IOException {
+        QueryBuilder query = parseQuery("""
+            {"generative": {"sid": {"sids": [{"sid": "v7/1/2/3", "score": 0.5}, {"sid": "v7/0/0/9", "score": 0.25}],
+              "order_within": {"query": {"match_all": {}}}}}}
+            """);
+        double shift = 1 + Math.log(Integer.MAX_VALUE) - Math.log(0.25);
+        for (int documents : List.of(0, 1, 7)) {
+            try (Directory directory = newDirectory()) {
+                try (IndexWriter writer = new IndexWriter(directory, new IndexWriterConfig().setMergePolicy(NoMergePolicy.INSTANCE))) {
+                    for (int i = 0; i < documents; i++) {
+                        writer.addDocument(List.of(new StringField("sid", "v7/1/2/3", Field.Store.NO)));
+                        writer.flush(); // a segment each
+                    }
+                }
+                try (IndexReader reader = DirectoryReader.open(directory)) {
+                    BooleanQuery made = (BooleanQuery) query.toQuery(createShardContext(newSearcher(reader)));
+                    float score = (float) (Math.log(0.5) - Math.log(Math.max(1, documents)) + shift);
+                    Query best = new DisjunctionMaxQuery(List.of(sid("v7/1/2/3", score), sid("v7/0/0/9", (float) (1 + Math.log(Integer.MAX_VALUE)))), 0);
+                    assertEquals(best, made.clauses().get(0).query());
+                }
+            }
+        }
+    }
+
+    public void testShift_whenScoreIsZero_thenEveryScoreIsPositiveAndFinite() throws IOException {
+        Query query = parseQuery("""
+            {"generative": {"sid": {"sids": [{"sid": "v7/1/2/3", "score": 0}, {"sid": "v7/0/0/9", "score": 2, "items": 1},
+              {"sid": "v8/0/0/9", "score": 1e-38, "items": 2147483647}], "order_within": {"query": {"match_all": {}}}}}}
+            """).toQuery(createShardContext());
+        for (Query sid : ((DisjunctionMaxQuery) ((BooleanQuery) query).clauses().get(0).query()).getDisjuncts()) {
+            float score = ((BoostQuery) sid).getBoost();
+            assertTrue(Float.toString(score), score > 0 && score < 200);
         }
     }
 
@@ -187,10 +274,67 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         }
     }
 
+    public void testStream_whenWrittenByAnOlderNode_thenRead() throws IOException {
+        BytesStreamOutput out = new BytesStreamOutput();
+        out.writeFloat(2); // boost
+        out.writeOptionalString("gen");
+        out.writeVInt(1);
+        out.writeString("sid");
+        out.writeBoolean(false); // no prompt
+        out.writeBoolean(true);
+        out.writeVInt(1);
+        out.writeString("v7");
+        out.writeVIntArray(new int[] { 1, 2, 3 });
+        out.writeFloatArray(new float[] { 0.5f });
+        out.writeOptionalString(null);
+        out.writeOptionalTimeValue(null);
+        out.writeEnum(OnFailure.Mode.FAIL);
+        out.writeOptionalNamedWriteable(null);
+        out.writeFloat(0.1f);
+        out.writeBoolean(true);
+        QueryBuilder expected = parseQuery("""
+            {"generative": {"sid": {"sids": [{"sid": "v7/1/2/3", "score": 0.5, "items": 7}], "min_score": 0.1, "ignore_unmapped": true,
+              "boost": 2, "_name": "gen"}}}""");
+        assertEquals(expected, new GenerativeQueryBuilder(out.bytes().streamInput(), () -> null));
+        BytesStreamOutput ours = new BytesStreamOutput();
+        expected.writeTo(ours);
+        assertEquals("without order_within an older node reads what this one writes", out.bytes(), ours.bytes());
+    }
+
+    public void testStream_whenOrderWithin_thenTheNewerFormAndABeyondOneIsRefused() throws IOException {
+        QueryBuilder query = parseQuery(clause("\"sids\": [\"v7/1/2/3\"], \"order_within\": {\"query\": {\"match_all\": {}}}"));
+        BytesStreamOutput out = new BytesStreamOutput();
+        query.writeTo(out);
+        StreamInput in = out.bytes().streamInput();
+        in.readFloat();
+        in.readOptionalString();
+        assertEquals(2, in.readVInt());
+
+        BytesStreamOutput beyond = new BytesStreamOutput();
+        beyond.writeFloat(1);
+        beyond.writeOptionalString(null);
+        beyond.writeVInt(3);
+        Exception e = expectThrows(
+            IllegalStateException.class,
+            () -> new GenerativeQueryBuilder(beyond.bytes().streamInput(), () -> null)
+        );
+        assertThat(e.getMessage(), containsString("another node wrote format [3], this one reads up to [2]"));
+    }
+
+    public void testInnerHits_whenOrderWithinIsNested_thenTheyAreFound() throws IOException {
+        QueryBuilder query = parseQuery(clause("""
+            "sids": ["v7/1/2/3"],
+            "order_within": {"query": {"nested": {"path": "mapped_object", "query": {"match_all": {}}, "inner_hits": {"name": "parts"}}}}"""));
+        Map<String, InnerHitContextBuilder> innerHits = new HashMap<>();
+        InnerHitContextBuilder.extractInnerHits(query, innerHits);
+        assertEquals(Set.of("parts"), innerHits.keySet());
+    }
+
     public void testParse_whenEveryOption_thenEveryOptionIsKept() throws IOException {
         GenerativeQueryBuilder expected = new GenerativeQueryBuilder(
             "sid",
             new Prompt("red running shoes", 20, 40, new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01"))),
+            new OrderWithin(new TermQueryBuilder("brand", "acme"), 0.5f),
             () -> null
         ).codebook("v7")
             .timeout(TimeValue.timeValueMillis(40))
@@ -203,6 +347,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             {"generative": {"sid": {"query_text": "red running shoes", "codebook": "v7", "k": 20, "beam_width": 40,
               "user": {"gender": "f", "age_band": "25-34", "recent_sids": ["v7/3/9/1"], "recent_items": ["B01"]},
               "timeout": "40ms", "on_failure": "match_none", "min_score": 0.01, "ignore_unmapped": true,
+              "order_within": {"query": {"term": {"brand": "acme"}}, "weight": 0.5},
               "boost": 2, "_name": "gen"}}}"""));
     }
 
@@ -218,11 +363,16 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             "\"query_text\": \"shoes\", \"min_score\": 0.1",
             "\"query_text\": \"shoes\", \"ignore_unmapped\": true",
             "\"query_text\": \"shoes\", \"user\": {\"gender\": \"f\"}",
+            "\"query_text\": \"shoes\", \"order_within\": {\"query\": {\"match_all\": {}}}",
             "\"sids\": [\"v7/1/2/3\"]"
         )) {
             assertNotEquals(base, parseQuery(clause(other)));
         }
         assertNotEquals(base, parseQuery(clause("\"query_text\": \"shoes\"").replace("\"sid\"", "\"sid2\"")));
+        String ordered = "\"sids\": [{\"sid\": \"v7/1/2/3\", \"items\": 4}], \"order_within\": {\"query\": {\"match_all\": {}}, \"weight\": 2}";
+        for (String other : List.of(ordered.replace("4", "5"), ordered.replace("2}", "3}"), ordered.replace("match_all", "match_none"))) {
+            assertNotEquals(parseQuery(clause(ordered)), parseQuery(clause(other)));
+        }
     }
 
     public void testParse_whenValueIsWrong_thenMessageNamesItAndTheRemedy() {
@@ -247,6 +397,12 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertRefused("\"sids\": [\"v7/1/2/3\", \"v7/1/2/3\"]", "sids: [v7/1/2/3] is given twice");
         assertRefused("\"sids\": [{\"sid\": \"v7/1/2/3\", \"score\": -1}]", "score [-1.0] of [v7/1/2/3] is out of range");
         assertRefused("\"sids\": [{\"score\": 1}]", "an entry has no sid");
+        assertRefused("\"sids\": [{\"sid\": \"v7/1/2/3\", \"items\": 0}]", "items [0] of [v7/1/2/3] is out of range: give 1 or more");
+        assertRefused("\"query_text\": \"a\", \"order_within\": {\"weight\": 1}", "order_within has no query: write {\"query\": ");
+        assertRefused(
+            "\"query_text\": \"a\", \"order_within\": {\"query\": {\"match_all\": {}}, \"weight\": -1}",
+            "order_within: weight [-1.0] is out of range: it must be finite and not negative"
+        );
         assertRefused("\"sids\": [\"v7/1/2/3\"], \"codebook\": \"v8\"", "[v7/1/2/3] is not of codebook [v8]");
         assertRefused("\"sids\": [\"v7/1/2/3\"], \"k\": 3", "[k] belong to query_text, not to sids: leave them out");
     }
@@ -263,6 +419,23 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             () -> parseQuery(clause("\"query_txt\": \"shoes\""))
         );
         assertThat(e.getMessage(), containsString("[generative] unknown field [query_txt] did you mean [query_text]?"));
+    }
+
+    public void testParse_whenOrderWithinIsWrong_thenMessageNamesIt() throws IOException {
+        for (var wrong : Map.of(
+            "{\"query\": {\"match_all\": {}}, \"wieght\": 2}", "unknown field [wieght] did you mean [weight]?",
+            "{\"query\": \"shoes\"}", "query doesn't support values of type: VALUE_STRING",
+            "\"shoes\"", "order_within doesn't support values of type: VALUE_STRING",
+            "{\"query\": " + clause("\"query_text\": \"boots\"") + "}", "order_within: its query holds another [generative]",
+            "{\"query\": {\"bool\": {\"must\": " + clause("\"query_text\": \"boots\"") + "}}}", "order_within: its query holds another [generative]"
+        ).entrySet()) {
+            Exception e = expectThrows(
+                Exception.class,
+                () -> parseQuery(clause("\"query_text\": \"shoes\", \"order_within\": " + wrong.getKey()))
+            );
+            assertThat(ExceptionsHelper.stackTrace(e), containsString(wrong.getValue()));
+        }
+        parseQuery(clause("\"query_text\": \"a clause after a refused one is read\""));
     }
 
     public void testParse_whenFormIsWrong_thenMessageShowsTheForm() {

@@ -4,6 +4,9 @@ import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 
 import org.genrecall.opensearch.GrpcThreads;
 import org.genrecall.opensearch.PluginNodeTestCase;
+import org.genrecall.opensearch.TestInferenceServer;
+import org.genrecall.opensearch.generation.ClauseFormats;
+import org.genrecall.opensearch.generation.Generation;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.PluginPool;
@@ -33,6 +36,8 @@ import org.junit.Before;
 
 import java.util.List;
 import java.util.Map;
+import java.util.SortedMap;
+import java.util.TreeMap;
 
 import static org.hamcrest.Matchers.containsString;
 import static org.hamcrest.Matchers.instanceOf;
@@ -54,7 +59,14 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
                 .put(index("products-v9", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v9\"}}}"), false)
                 .put(index("other", "{\"_meta\": {\"genrecall\": \"v7\"}}"), false)
         );
-        service = new GenerationService(values, inference, indexCodebooks, new PluginPool(threadPool), stats);
+        service = new GenerationService(
+            values,
+            inference,
+            indexCodebooks,
+            new ClauseFormats(clusterService),
+            new PluginPool(threadPool),
+            stats
+        );
     }
 
     private QueryRewriteContext coordinator(String... indices) {
@@ -62,7 +74,11 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     }
 
     private GenerativeQueryBuilder clause(String text) {
-        return new GenerativeQueryBuilder("sid", new Prompt(text, 2, 0, UserContext.ANONYMOUS), () -> service);
+        return clause(text, null);
+    }
+
+    private GenerativeQueryBuilder clause(String text, OrderWithin orderWithin) {
+        return new GenerativeQueryBuilder("sid", new Prompt(text, 2, 0, UserContext.ANONYMOUS), orderWithin, () -> service);
     }
 
     private static <T extends Rewriteable<T>> T fetch(T original, QueryRewriteContext context) {
@@ -140,6 +156,65 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
         assertEquals(asked, server.requests().size());
     }
 
+    public void testRewrite_whenOrderWithin_thenNumbersOfItemsAreKeptAndOthersOnlyThere() {
+        OrderWithin order = new OrderWithin(new TermQueryBuilder("brand", "acme"), 2);
+        Map<?, ?> body = body(fetch(clause("shoes", order), coordinator("products-v7")));
+        assertEquals(
+            List.of(
+                Map.of("sid", "v7/0/0/0", "score", 0.5, "items", TestInferenceServer.items(0)),
+                Map.of("sid", "v7/0/1/0", "score", 0.25, "items", TestInferenceServer.items(1))
+            ),
+            body.get("sids")
+        );
+        assertEquals(2.0, ((Map<?, ?>) body.get("order_within")).get("weight"));
+        assertEquals(sids("v7"), body(fetch(clause("shoes"), coordinator("products-v7"))).get("sids"));
+    }
+
+    public void testRewrite_whenOrderWithin_thenItsQueryIsRewrittenTooInTheSameRound() throws Exception {
+        QueryRewriteContext context = coordinator("products-v7");
+        GenerativeQueryBuilder query = clause("shoes", new OrderWithin(clause("boots"), 1)); // the parser allows none, but it waits for a call
+        QueryBuilder waiting = Rewriteable.rewrite((QueryBuilder) query, context);
+        PlainActionFuture<Object> done = new PlainActionFuture<>();
+        context.executeAsyncActions(done);
+        done.actionGet();
+        QueryBuilder rewritten = Rewriteable.rewrite(waiting, context);
+        assertFalse("one round was not enough", context.hasAsyncActions());
+        assertEquals(2, server.requests().size());
+        Map<?, ?> within = (Map<?, ?>) ((Map<?, ?>) body(rewritten).get("order_within")).get("query");
+        assertEquals(sids("v7"), ((Map<?, ?>) ((Map<?, ?>) within.get("generative")).get("sid")).get("sids"));
+        rewritten.writeTo(new BytesStreamOutput());
+    }
+
+    public void testRewrite_whenOrderWithinOfGivenSids_thenItsQueryIsRewritten() {
+        OrderWithin order = new OrderWithin(clause("boots"), 1);
+        QueryBuilder given = fetch(clause("shoes", new OrderWithin(new TermQueryBuilder("brand", "acme"), 1)), coordinator("products-v7"));
+        SortedMap<String, Generation> sids = new TreeMap<>(Map.of("v7", new Generation(new int[] { 1, 2, 3 }, new float[] { 1 }, new int[1])));
+        QueryBuilder rewritten = fetch(
+            (QueryBuilder) new GenerativeQueryBuilder("sid", sids, order, () -> service).boost(3).queryName("gen"),
+            coordinator("products-v7")
+        );
+        assertThat(rewritten.toString(), containsString("v7/0/1/0"));
+        assertEquals(3f, rewritten.boost(), 0);
+        assertEquals("gen", rewritten.queryName());
+        assertSame("nothing is left to rewrite", given, fetch(given, coordinator("products-v7")));
+    }
+
+    public void testRewrite_whenANodeIsOlder_thenOrderWithinIsRefusedAndAllElseIsNot() {
+        Settings old = Settings.builder().put("node.attr.genrecall_clause_format", ClauseFormats.PLAIN).build();
+        Settings coordinating = Settings.builder().putList("node.roles").build();
+        joinNodes(ClauseFormats.nodeSettings(), old, Settings.EMPTY, coordinating);
+        OrderWithin order = new OrderWithin(new TermQueryBuilder("brand", "acme"), 1);
+        QueryBuilder given = new GenerativeQueryBuilder("sid", new TreeMap<>(), order, () -> service);
+        for (QueryBuilder query : List.of(clause("shoes", order).onFailure(OnFailure.MATCH_NONE), given)) {
+            IllegalArgumentException e = expectThrows(IllegalArgumentException.class, () -> fetch(query, coordinator("products-v7")));
+            assertThat(e.getMessage(), containsString("order_within is not known to the genrecall plugin of nodes [node-1, node-2]"));
+        }
+        assertTrue(server.requests().isEmpty());
+        assertEquals(sids("v7"), body(fetch(clause("shoes"), coordinator("products-v7"))).get("sids"));
+        joinNodes(ClauseFormats.nodeSettings(), ClauseFormats.nodeSettings(), coordinating);
+        assertTrue(body(fetch(clause("shoes", order), coordinator("products-v7"))).containsKey("order_within"));
+    }
+
     public void testRewrite_whenThereIsNoCoordinator_thenClauseIsLeftForTheShardToRefuse() {
         QueryBuilder query = clause("shoes");
         assertSame(query, fetch(query, new BaseQueryRewriteContext(null, null, null, () -> 0)));
@@ -204,7 +279,7 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     }
 
     public void testRewrite_whenBeyondTheClustersLimits_thenMessageNamesTheSetting() {
-        GenerativeQueryBuilder large = new GenerativeQueryBuilder("sid", new Prompt("a", 101, 0, UserContext.ANONYMOUS), () -> service);
+        GenerativeQueryBuilder large = new GenerativeQueryBuilder("sid", new Prompt("a", 101, 0, UserContext.ANONYMOUS), null, () -> service);
         IllegalArgumentException k = expectThrows(IllegalArgumentException.class, () -> fetch(large, coordinator("products-v7")));
         assertThat(k.getMessage(), containsString("k [101] is too large: this cluster allows 100"));
         assertThat(k.getMessage(), containsString("[genrecall.max_k]"));

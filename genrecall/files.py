@@ -1,6 +1,6 @@
 """Files and folders that are written whole or not at all, and checksums: the one place that renames and hashes.
 
-Standard library alone, so that every part may use it.
+Standard library and NumPy alone, so that every part may use it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from genrecall.errors import UserError
+
+_DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F16": np.float16}  # of safetensors, those we write
 
 
 @contextmanager
@@ -83,6 +89,32 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2, durable: bool 
     """Write JSON and a line end. Numbers of NumPy are written as floats, anything else that JSON lacks as text."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
     return write_text(path, text + "\n", durable=durable)
+
+
+def mapped(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file mapped into memory, by name: the library's own reader for NumPy copies them.
+
+    Pages are read on first use and shared between processes. names: those wanted; None: all.
+    Raises UserError for a file that is missing, damaged, or lacks one of `names`.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, size)))
+        wanted = [name for name in header if name != "__metadata__"] if names is None else names
+        return {name: _mapped(path, header[name], 8 + length) for name in wanted}
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path} is damaged: {error!r}") from None
+
+
+def _mapped(path: Path, about: Mapping[str, Any], start: int) -> np.ndarray:
+    dtype, shape = _DTYPES[about["dtype"]], tuple(about["shape"])
+    if 0 in shape:  # nothing to map
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "c", start + about["data_offsets"][0], shape)
 
 
 def sync(path: Path) -> None:

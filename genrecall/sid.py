@@ -6,7 +6,6 @@ a search makes of them on a device (constraint tables) belongs to `genrecall.dec
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
+from genrecall import files
 
 LEVELS = 3
 _CODEBOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -142,7 +143,7 @@ class SidSpace:
 
         Raises ValueError for SIDs that are not sorted, not unique or outside the levels.
         """
-        arrays = _mapped(path)
+        arrays = files.mapped(path)
         space = cls(level_sizes, arrays["sids"])
         code, start = (by_level(arrays[f"{kind}_{n}"] for n in range(LEVELS)) for kind in ("code", "start"))
         vars(space)["prefixes"] = Prefixes(code, start)  # where the cached property keeps them
@@ -184,14 +185,3 @@ def _pack(codes: np.ndarray, level_sizes: tuple[int, int, int]) -> np.ndarray:
     _, k2, k3 = level_sizes
     codes = np.asarray(codes)
     return (codes[..., 0].astype(np.int64) * k2 + codes[..., 1]) * k3 + codes[..., 2]
-
-
-def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """The int32 arrays of a safetensors file, by name: the library's own reader for NumPy copies them."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    return {
-        name: np.memmap(path, np.int32, "c", 8 + length + about["data_offsets"][0], tuple(about["shape"]))
-        for name, about in header.items()
-    }

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from genrecall.config.adapter import AdapterSection
 from genrecall.config.base import Section
 
 GeneratorKind = Literal["encoder", "lm"]
@@ -56,6 +57,17 @@ class StageSection(Section):
     )
 
 
+class EvidenceSection(Section):
+    """What needs next to no training: the words and the vectors of the items (`genrecall.decoding.evidence`)."""
+
+    enabled: bool = Field(True, description="false: the decoder answers alone")
+    language: str = Field("english", description="of the Snowball stemmer; words of other scripts pass it unchanged")
+    query_weight: float = Field(
+        3.0, gt=0, description="how often a term of a training query counts for the SIDs that it chose"
+    )
+    adapter: AdapterSection = AdapterSection()
+
+
 class EncoderKindSection(Section):
     """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
 
@@ -72,6 +84,9 @@ class LmKindSection(Section):
     checkpoint: str | None = Field(None, description="a Qwen2-family checkpoint (folder or hub id); none: from scratch")
     bpe_size: int = Field(8000, ge=300, description="vocabulary of the tokenizer trained where there is no checkpoint")
     max_tokens: int = Field(32, ge=4, description="of a prompt, the marker included")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the products in training; auto: bfloat16 on CUDA, float32 on a CPU; weights are float32"
+    )
     item_stage: StageSection = StageSection(steps=400, batch=128)
     query_stage: StageSection = StageSection(steps=300, batch=128)
 
@@ -127,6 +142,9 @@ class DevSection(Section):
 
     beam_width: int = Field(50, ge=1)
     items: int = Field(50, ge=1, description="recall is taken over this many items")
+    order_within: float = Field(
+        0.3, ge=0, description="weight of an item's BM25 beside log p of its SID, as in evaluation.order_within"
+    )
     max_queries: int = Field(500, ge=1)
 
 
@@ -134,6 +152,7 @@ class GeneratorSection(Section):
     kind: GeneratorKind = "encoder"
     decoder: DecoderSection = DecoderSection()
     sampling: SamplingSection = SamplingSection()
+    evidence: EvidenceSection = EvidenceSection()
     encoder: EncoderKindSection = EncoderKindSection()
     lm: LmKindSection = LmKindSection()
     user: UserSection = UserSection()

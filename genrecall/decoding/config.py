@@ -1,4 +1,5 @@
-"""The generator's folder: config.json with a `genrecall` block, model.safetensors, tokenizer.json or encoder/.
+"""The generator's folder: config.json with a `genrecall` block, model.safetensors, tokenizer.json or encoder/, and
+evidence.safetensors.
 
 Owns the `genrecall` block, the layout of the vocabulary, the fingerprint of a SID space, and the checks that a folder
 fits the codebook it is loaded for.
@@ -17,14 +18,14 @@ import numpy as np
 from genrecall import files
 from genrecall.decoding.user import UserConfig
 from genrecall.errors import UserError
-from genrecall.sid import SidSpace
+from genrecall.sid import SidSpace, by_level
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from genrecall.decoding.heads import Normalizer
 
-CONFIG, WEIGHTS, ENCODER = "config.json", "model.safetensors", "encoder"
+CONFIG, WEIGHTS, ENCODER, EVIDENCE = "config.json", "model.safetensors", "encoder", "evidence.safetensors"
 MARKERS = ("item", "query")
 Marker = Literal["item", "query"]
 
@@ -59,6 +60,42 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """The share of a search's probability that the decoder gets beside the evidence, 0 to 1, by what is known.
+
+    Attributes:
+        new: for a query that training has not seen; familiar: for one that it has; user: for a known user, whatever the
+            query.
+    """
+
+    new: float = 0.0
+    familiar: float = 0.0
+    user: float = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether the decoder is asked at all."""
+        return max(self.new, self.familiar, self.user) > 0
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """The evidence of a generator (`genrecall.decoding.evidence`).
+
+    Attributes:
+        analyzer: the name of the analyzer that the terms are from; language: of its stemmer.
+    """
+
+    analyzer: str
+    language: str
+    gates: Gates = Gates()
+
+    @classmethod
+    def read(cls, block: Mapping[str, Any]) -> EvidenceConfig:
+        return cls(**{**block, "gates": Gates(**block["gates"])})
+
+
+@dataclass(frozen=True)
 class GeneratorConfig:
     """The `genrecall` block of config.json.
 
@@ -72,6 +109,7 @@ class GeneratorConfig:
         space: fingerprint of the SIDs that the prior's node vectors belong to.
         lowercase: whether prompts are lower-cased before they are tokenized (a tokenizer trained on the catalogue).
         user: what it reads of a user; None for a generator trained without users, which ignores them.
+        evidence: None for one of an earlier version, whose decoder answers alone.
     """
 
     kind: str
@@ -83,6 +121,7 @@ class GeneratorConfig:
     space: str
     lowercase: bool = False
     user: UserConfig | None = None
+    evidence: EvidenceConfig | None = None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], path: Path) -> GeneratorConfig:
@@ -90,8 +129,10 @@ class GeneratorConfig:
         try:
             block = dict(config["genrecall"])
             user = UserConfig.read(block["user"]) if block.get("user") else None
-            return cls(**{**block, "level_sizes": tuple(block["level_sizes"]), "user": user})
-        except (KeyError, TypeError) as error:
+            evidence = EvidenceConfig.read(block["evidence"]) if block.get("evidence") else None
+            sizes = by_level(block["level_sizes"])
+            return cls(**{**block, "level_sizes": sizes, "user": user, "evidence": evidence})
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} has no usable 'genrecall' block ({error}): it was not written by genrecall"
             ) from None
@@ -112,6 +153,11 @@ class GeneratorConfig:
         return 0, self.level_sizes[0], self.level_sizes[0] + self.level_sizes[1]
 
     @property
+    def per_sid(self) -> bool:
+        """Whether the folder holds arrays of the SIDs it was published with: a prior's, or evidence."""
+        return self.prior or self.evidence is not None
+
+    @property
     def users_beside_prompt(self) -> bool:
         """Whether users are inputs beside the prompt (`encoder`) rather than tokens in it (`lm`)."""
         return self.kind == "encoder" and self.user is not None
@@ -130,10 +176,10 @@ def check_space(config: GeneratorConfig, space: SidSpace, folder: Path) -> None:
             f"{folder} was trained for level sizes {config.level_sizes}, the codebook has {space.level_sizes}: "
             "load it with the codebook it was published with"
         )
-    if config.prior and config.space != space_fingerprint(space):
+    if config.per_sid and config.space != space_fingerprint(space):
         raise UserError(
-            f"{folder} holds node vectors of other SIDs than the codebook's: a generator with a prior goes with "
-            "the SIDs it was published with"
+            f"{folder} holds vectors or words of other SIDs than the codebook's: load it with the codebook it was "
+            "published with"
         )
 
 
@@ -148,3 +194,16 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{folder} is not a generator: {error.filename or error} is missing") from None
     except (json.JSONDecodeError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged: {error}") from None
+
+
+def read_evidence(folder: Path) -> dict[str, Tensor]:
+    """The tensors of evidence.safetensors, mapped into memory. Raises UserError where it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / EVIDENCE)
+    except FileNotFoundError:
+        raise UserError(f"{folder / EVIDENCE} is missing: publish the bundle again") from None
+    except SafetensorError as error:
+        raise UserError(f"{folder / EVIDENCE} is damaged: {error}") from None

@@ -2,9 +2,12 @@
 
 Owns the names, order and types of the inputs and outputs, for the exporter and for the engines that feed it.
 Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new export:
-  prompts  ids, mask; kind `encoder` with users also recent, profile (`PromptBatch`)
+  prompts  ids, mask; kind `encoder` with users also recent, profile (`PromptBatch`); with evidence
+           also gate, and lexical, the BM25 of every SID, which is added up on the host
   tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
-           vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt
+           vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt;
+           sid_log_items, sid_vectors (`Evidence`) where there is evidence, and above2..3 (`ConstraintTables.above`)
+           where the tree of SIDs is not narrow
   search   beams: 0 .. W-1, whose length alone is read           -> sid int64 [B, W], score float32 [B, W]
   scoring  first, second, parent, sid, leaf (`SidTree`), B = 1    -> score float32 [n]
 """
@@ -12,7 +15,7 @@ Everything that belongs to the list of SIDs comes in as an input, so new SIDs ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +24,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from genrecall.decoding.config import CONFIG, GeneratorConfig, check_space, read_folder
-from genrecall.decoding.generator import Generator
+from genrecall.decoding.evidence import Evidence
+from genrecall.decoding.generator import Generator, load_evidence
+from genrecall.decoding.lexical import Postings
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree, score
+from genrecall.decoding.score import CHUNK, SidTree, mixed_score
 from genrecall.decoding.search import DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.user_prefix import Users
-from genrecall.sid import LEVELS, SidSpace
+from genrecall.sid import LEVELS, SidSpace, by_level
 
 Arrays = dict[str, np.ndarray]
 SEARCH_OUTPUTS, SCORE_OUTPUTS = ("sid", "score"), ("score",)
-PROMPT_INPUTS = ("ids", "mask", "recent", "profile")
+PROMPT_INPUTS = ("ids", "mask", "recent", "profile", "gate", "lexical")
 SID_TREE_INPUTS = ("first", "second", "parent", "sid", "leaf")
 
 
@@ -43,18 +48,29 @@ class ExportModule(nn.Module):
         self.prefix_embedder = generator.prefix_embedder
         self.decoder = generator.decoder
         self.heads = generator.heads
+        self.evidence = generator.evidence
+        config = generator.request_tokenizer.config
+        self.narrow = generator.tables.narrow
+        self.gated = config.evidence is not None and config.evidence.gates.open
 
     def prefix(self, inputs: Mapping[str, Tensor]) -> Prefix:
         users, tokens = None, inputs["ids"]
         if "recent" in inputs:
             users = Users(inputs["profile"], inputs["recent"])
             tokens = inputs["sids"] + torch.tensor(self.heads.offsets)
-        return self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
+        prefix: Prefix = self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
+        if self.evidence is None:
+            return prefix
+        evidence = self.evidence.combine(self.evidence.dense(prefix.text), inputs["lexical"], self.evidence.weights)
+        return replace(prefix, evidence=evidence, gate=inputs["gate"] if self.gated else None)
 
-    @staticmethod
-    def tables(inputs: Mapping[str, Tensor]) -> ConstraintTables:
+    def tables(self, inputs: Mapping[str, Tensor]) -> ConstraintTables:
         code, start, slots = ([inputs[f"{name}{n}"] for n in (1, 2, 3)] for name in ("code", "start", "slots"))
-        return ConstraintTables(tuple(code), tuple(start), tuple(s.shape[0] for s in slots))  # type: ignore[arg-type]
+        width = by_level(s.shape[0] for s in slots)
+        tables = ConstraintTables(by_level(code), by_level(start), width, narrow=self.narrow)
+        if "above2" in inputs:  # where the cached property keeps them: exporters know no binary search
+            vars(tables)["above"] = inputs["above2"], inputs["above3"]
+        return tables
 
 
 class SearchModule(ExportModule):
@@ -76,14 +92,15 @@ class ScoreModule(ExportModule):
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         prefix = self.prefix(inputs)
         tree = SidTree(*(inputs[name] for name in SID_TREE_INPUTS))
-        state = DecodeState.prefill(self.decoder, prefix)
-        return (score(self.heads, self.tables(inputs), state, prefix.text, tree),)
+        state = DecodeState.prefill(self.decoder, prefix) if prefix.asks_decoder else None
+        return (mixed_score(self.heads, self.tables(inputs), state, prefix, tree),)
 
 
 class Positional(nn.Module):
     """A module whose forward takes its tensors one after another, as an exporter wants it.
 
-    names: of the tensors, in order. Those of the prior's nodes stand in for the buffers that the generator came with.
+    names: of the tensors, in order. Those of the prior's nodes and of the evidence stand in for the buffers that the
+    generator came with.
     """
 
     def __init__(self, module: SearchModule | ScoreModule, names: Sequence[str]) -> None:
@@ -93,13 +110,15 @@ class Positional(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs = dict(zip(self.names, tensors, strict=True))
-        nodes = {f"heads.prior.{kind}_{level}": f"{kind}{level + 1}" for kind, level in NODE_ARRAYS}
+        buffers = {f"heads.prior.{kind}_{level}": f"{kind}{level + 1}" for kind, level in NODE_ARRAYS}
+        buffers |= {f"evidence.{buffer}": name for name, buffer in EVIDENCE_ARRAYS.items()}
         return functional_call(
-            self.module, {key: inputs[name] for key, name in nodes.items() if name in inputs}, (inputs,)
+            self.module, {key: inputs[name] for key, name in buffers.items() if name in inputs}, (inputs,)
         )
 
 
 NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
+EVIDENCE_ARRAYS = {"sid_log_items": "log_items", "sid_vectors": "vectors"}
 
 
 @dataclass(frozen=True)
@@ -108,16 +127,20 @@ class ModuleInputs:
 
     Attributes:
         of_codebook: those that change with the list of SIDs alone; an engine keeps them on its device.
+        postings: what a query's words say of every SID, where there is evidence.
     """
 
     request_tokenizer: RequestTokenizer
     tables: ConstraintTables
     of_codebook: Arrays
+    postings: Postings | None = None
 
     @classmethod
     def of(cls, generator: Generator) -> ModuleInputs:
         prior = generator.heads.prior
-        return cls._made(generator.request_tokenizer, generator.tables, prior.state_dict() if prior else {})
+        return cls._made(
+            generator.request_tokenizer, generator.tables, prior.state_dict() if prior else {}, generator.evidence
+        )
 
     @classmethod
     def load(cls, folder: Path, space: SidSpace) -> ModuleInputs:
@@ -126,11 +149,16 @@ class ModuleInputs:
         config = GeneratorConfig.read(parsed, folder / CONFIG)
         check_space(config, space, folder)
         prior = {key.removeprefix("prior."): w for key, w in weights.items() if key.startswith("prior.")}
-        return cls._made(RequestTokenizer.load(folder, config, space), ConstraintTables.build(space), prior)
+        evidence = load_evidence(folder) if config.evidence else None
+        return cls._made(RequestTokenizer.load(folder, config, space), ConstraintTables.build(space), prior, evidence)
 
     @classmethod
     def _made(
-        cls, request_tokenizer: RequestTokenizer, tables: ConstraintTables, prior: Mapping[str, Tensor]
+        cls,
+        request_tokenizer: RequestTokenizer,
+        tables: ConstraintTables,
+        prior: Mapping[str, Tensor],
+        evidence: Evidence | None,
     ) -> ModuleInputs:
         """prior: `vectors_0`, `log_items_0`, ... where there is one."""
         arrays: Arrays = {}
@@ -142,6 +170,13 @@ class ModuleInputs:
             arrays[f"{kind}{level + 1}"] = prior[f"{kind}_{level}"].float().cpu().numpy()
         if request_tokenizer.config.users_beside_prompt:
             arrays["sids"] = tables.sids.cpu().numpy()
+        if evidence is not None:
+            if not tables.narrow:
+                arrays |= {f"above{n}": of.cpu().numpy() for n, of in zip((2, 3), tables.above, strict=True)}
+            buffers = dict(evidence.named_buffers())
+            arrays |= {n: buffers[b].cpu().numpy() for n, b in EVIDENCE_ARRAYS.items() if b in buffers}
+            postings = Postings(*(buffers[name].cpu().numpy() for name in ("start", "sid", "impact")))
+            return cls(request_tokenizer, tables, arrays, postings)
         return cls(request_tokenizer, tables, arrays)
 
     def prompts(self, prompts: Sequence[TokenizedPrompt]) -> Arrays:
@@ -150,6 +185,9 @@ class ModuleInputs:
         arrays = {"ids": batch.ids, "mask": batch.mask}
         if self.request_tokenizer.config.users_beside_prompt:
             arrays |= {"recent": batch.recent, "profile": batch.profile}
+        if self.postings is not None:
+            lexical = np.stack([self.postings.scores(p.terms, len(self.request_tokenizer.space)) for p in prompts])
+            arrays |= {"gate": batch.gate, "lexical": lexical}
         return arrays
 
     def trees(self, rows: np.ndarray) -> list[Arrays]:

@@ -15,13 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrecall.decoding.config import CONFIG, ENCODER, WEIGHTS, GeneratorConfig, check_space, read_folder
+from genrecall.decoding.adapter import QueryAdapter
+from genrecall.decoding.config import (
+    CONFIG,
+    ENCODER,
+    EVIDENCE,
+    WEIGHTS,
+    GeneratorConfig,
+    check_space,
+    read_evidence,
+    read_folder,
+)
 from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.dense_prior import DensePrior
+from genrecall.decoding.evidence import Evidence
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.prefix_embedder import EncoderPrefixEmbedder, TokenPrefixEmbedder
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
-from genrecall.decoding.score import CHUNK, SidTree, score
+from genrecall.decoding.score import CHUNK, SidTree, mixed_score
 from genrecall.decoding.search import MIN_VALID_SCORE, Beams, DecodeState, Prefix, beam_search
 from genrecall.decoding.tables import MASK_BYTES, ConstraintTables, choose
 from genrecall.decoding.text_encoder import TextEncoder
@@ -66,7 +77,8 @@ class GeneratedSids:
 
 
 class Generator:
-    """Tokenizer, prefix embedder, decoder, heads and constraint tables of one codebook. Stateless between calls.
+    """Tokenizer, prefix embedder, decoder, heads, evidence and constraint tables of one codebook. Stateless between
+    calls.
 
     Attributes:
         upload: copies the arrays of a batch to the device; an engine may have a faster way.
@@ -79,7 +91,9 @@ class Generator:
         decoder: Decoder,
         heads: LevelHeads,
         tables: ConstraintTables,
+        evidence: Evidence | None = None,
     ) -> None:
+        self.evidence = evidence
         self.request_tokenizer = request_tokenizer
         self.prefix_embedder = prefix_embedder
         self.decoder = decoder
@@ -152,10 +166,12 @@ class Generator:
             user = _read_user(weights, profiles, shape.hidden_size, dtype, folder) if config.user else None
             encoder = TextEncoder.load(folder / ENCODER, config.max_tokens, device, dtype=dtype)
             prefix_embedder = EncoderPrefixEmbedder(encoder, projection, user, decoder.embed_tokens, prior)
-        for module in (prefix_embedder, decoder, heads):
-            module.to(device).eval().requires_grad_(False)
-        tables = ConstraintTables.build(space, device, choose(space, 0 if config.prior else MASK_BYTES))
-        return cls(request_tokenizer, prefix_embedder, decoder, heads, tables)
+        evidence = load_evidence(folder) if config.evidence else None
+        for module in (prefix_embedder, decoder, heads, evidence):
+            if module is not None:
+                module.to(device).eval().requires_grad_(False)
+        tables = ConstraintTables.build(space, device, choose(space, 0 if config.per_sid else MASK_BYTES))
+        return cls(request_tokenizer, prefix_embedder, decoder, heads, tables, evidence)
 
     def generate(
         self, texts: Sequence[str], k: int, beam_width: int | None = None, users: Sequence[User | None] | None = None
@@ -199,12 +215,12 @@ class Generator:
     def score(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         """float32 [n]: log p of the SIDs of int64 [n] rows of `space.sids`, for one prompt."""
         prefix = self.prefix([prompt])
-        state = DecodeState.prefill(self.decoder, prefix)
+        state = DecodeState.prefill(self.decoder, prefix) if prefix.asks_decoder else None
         out = np.empty(len(rows), dtype=np.float32)
         order = np.argsort(rows, kind="stable")  # neighbours share their beginnings
         for part in np.split(order, range(CHUNK, len(order), CHUNK)) if len(order) else []:
             tree = SidTree.of(self.tables.paths_of(rows[part])).to(self.device)
-            out[part] = score(self.heads, self.tables, state, prefix.text, tree).cpu().numpy()
+            out[part] = mixed_score(self.heads, self.tables, state, prefix, tree).cpu().numpy()
         return out
 
     def prefix(self, prompts: Sequence[TokenizedPrompt]) -> Prefix:
@@ -212,14 +228,21 @@ class Generator:
         if self.user is not None and self.user.related and any(len(p.recent) for p in prompts):
             prompts = self._related(prompts, self.user)
         batch = self.request_tokenizer.batch(prompts)
-        ids, mask, recent, profile = self.upload((batch.ids, batch.mask, batch.recent, batch.profile))
+        ids, mask, recent, profile, terms, gate = self.upload(
+            (batch.ids, batch.mask, batch.recent, batch.profile, batch.terms, batch.gate)
+        )
         users = Users(profile, recent) if any(p.known for p in prompts) else None
         tokens = ids if users is None else self.tokens  # those of all SIDs are large: only where they are read
-        return self.prefix_embedder(ids, mask, users, tokens)
+        prefix = self.prefix_embedder(ids, mask, users, tokens)
+        if self.evidence is None:
+            return prefix
+        return replace(
+            prefix, evidence=self.evidence(prefix.text, terms), gate=gate if any(p.gate for p in prompts) else None
+        )
 
     def _related(self, prompts: Sequence[TokenizedPrompt], user: UserConfig) -> list[TokenizedPrompt]:
         """The prompts with the newest of those recent SIDs that are related to the query."""
-        alone = self.prefix([TokenizedPrompt(p.tokens) for p in prompts])
+        alone = self.prefix([TokenizedPrompt(p.tokens, terms=p.terms) for p in prompts])
         likely = likely_codes(self.decoder, self.heads, self.tables, alone, user.related)
         recent = torch.from_numpy(self.request_tokenizer.batch(prompts).recent).to(self.device)
         kept = select(recent, self.tables.sids, likely, user.recent).cpu().numpy()
@@ -232,6 +255,21 @@ def likely_codes(decoder: Decoder, heads: LevelHeads, tables: ConstraintTables, 
     scores = heads(0, DecodeState.prefill(decoder, prefix).state, tables, root, prefix.text)
     best = scores[:, 0].topk(min(count, scores.shape[-1])).indices
     return tables.codes(0, tables.child(0, root.expand_as(best), best))
+
+
+def load_evidence(folder: Path) -> Evidence:
+    """The evidence in a generator's folder. Raises UserError for a file that is missing, damaged or of other arrays."""
+    own = read_evidence(folder)
+    adapter = {key.removeprefix("adapter."): w.float() for key, w in own.items() if key.startswith("adapter.")}
+    module = QueryAdapter(*reversed(adapter["inner.weight"].shape)) if adapter else None
+    if module is not None:
+        _assign(module, adapter, folder)
+    try:
+        evidence = Evidence(own, module)
+        evidence.weights = nn.Parameter(own["weights"])
+    except KeyError as error:
+        raise UserError(f"{folder / EVIDENCE} lacks {error}: publish the bundle again") from None
+    return evidence
 
 
 def _assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -13,13 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genrecall.decoding.config import ENCODER, GeneratorConfig, Marker, Vocabulary
+from genrecall import files
+from genrecall.decoding.analyzer import NAME, Analyzer
+from genrecall.decoding.config import ENCODER, EVIDENCE, EvidenceConfig, GeneratorConfig, Marker, Vocabulary
+from genrecall.decoding.lexical import Lexicon
 from genrecall.decoding.user import FIELDS, User
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
 _UNKNOWN_PROFILE = np.full(len(FIELDS), -1, dtype=np.int64)
 _NO_SIDS = np.empty(0, dtype=np.int64)
+_NO_TERMS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,15 @@ class TokenizedPrompt:
         tokens: the query's ids, for the decoder (`lm`) or the sentence encoder (`encoder`).
         recent: int64 [h], rows of `SidSpace.sids` that the user was last interested in, newest first.
         profile: int64 [2], positions in `UserConfig.profiles` of gender and age band, -1 where unknown.
+        terms: int64 [t], the query's known words (`Lexicon`), and gate: the decoder's share (`Gates`); read where the
+            generator has evidence.
     """
 
     tokens: Sequence[int]
     recent: np.ndarray = field(default_factory=lambda: _NO_SIDS)
     profile: np.ndarray = field(default_factory=lambda: _UNKNOWN_PROFILE)
+    terms: np.ndarray = field(default_factory=lambda: _NO_TERMS)
+    gate: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -49,12 +57,16 @@ class PromptBatch:
     Attributes:
         ids: int64 [B, S]; mask: bool [B, S], False where padded: on the left for `lm`, on the right for `encoder`.
         recent: int64 [B, H >= 1], -1 where there is none, and profile: int64 [B, 2]; `encoder` alone reads them.
+        terms: int64 [B, T >= 1], padded with the number of a term without SIDs, and gate: float32 [B]; read where the
+            generator has evidence.
     """
 
     ids: np.ndarray
     mask: np.ndarray
     recent: np.ndarray
     profile: np.ndarray
+    terms: np.ndarray
+    gate: np.ndarray
 
 
 class RequestTokenizer:
@@ -63,6 +75,7 @@ class RequestTokenizer:
     Args:
         tokenize: texts -> ids.
         padding: the id that fills the rest of an `encoder` row.
+        lexicon: where the generator has evidence.
     """
 
     def __init__(
@@ -71,8 +84,10 @@ class RequestTokenizer:
         config: GeneratorConfig,
         space: SidSpace,
         padding: int = 0,
+        lexicon: Lexicon | None = None,
     ) -> None:
         self.config = config
+        self.lexicon = lexicon
         self.space = space
         self._tokenize = tokenize
         self._padding = padding
@@ -81,22 +96,29 @@ class RequestTokenizer:
     @classmethod
     def load(cls, folder: Path, config: GeneratorConfig, space: SidSpace) -> RequestTokenizer:
         """Reads tokenizer.json. Raises UserError for a missing file or an unknown kind."""
+        lexicon = load_lexicon(folder, config.evidence) if config.evidence else None
         if config.kind == "lm":
             template = PromptTemplate.load(folder, config.vocabulary, config.max_tokens, config.lowercase)
-            return cls(lambda texts: template.ids(texts, "query"), config, space)
+            return cls(lambda texts: template.ids(texts, "query"), config, space, lexicon=lexicon)
         if config.kind == "encoder":
             tokenizer = encoder_tokenizer(folder / ENCODER, config.max_tokens)
             padding = (tokenizer.padding or {}).get("pad_id", 0)
             tokenizer.no_padding()
-            return cls(lambda texts: [e.ids for e in tokenizer.encode_batch(list(texts))], config, space, padding)
+
+            def tokenize(texts: Sequence[str]) -> list[list[int]]:
+                return [e.ids for e in tokenizer.encode_batch(list(texts))]
+
+            return cls(tokenize, config, space, padding, lexicon)
         raise UserError(f"{folder}: kind {config.kind!r} is unknown: use 'lm' or 'encoder'")
 
     def __call__(self, texts: Sequence[str], users: Sequence[User | None] | None = None) -> list[TokenizedPrompt]:
         """One prompt a text. Users are ignored without stage 3; unknown profile values and SIDs are dropped."""
-        ids = self._tokenize(texts)
-        if users is None or self.config.user is None:
-            return [TokenizedPrompt(tokens) for tokens in ids]
-        return [self._with_user(TokenizedPrompt(tokens), user) for tokens, user in zip(ids, users, strict=True)]
+        prompts = [TokenizedPrompt(tokens) for tokens in self._tokenize(texts)]
+        if users is not None and self.config.user is not None:
+            prompts = [self._with_user(prompt, user) for prompt, user in zip(prompts, users, strict=True)]
+        if self.lexicon is not None:
+            prompts = [self._with_terms(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+        return prompts
 
     def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads of it."""
@@ -112,7 +134,21 @@ class RequestTokenizer:
             ids, mask = pad([[*self._user_tokens(p), *p.tokens] for p in prompts], side="left")
         else:
             ids, mask = pad([p.tokens for p in prompts], self._padding)
-        return PromptBatch(ids, mask, recent, profile)
+        terms, _ = pad([p.terms for p in prompts], self._no_term, least=1)
+        return PromptBatch(ids, mask, recent, profile, terms, np.array([p.gate for p in prompts], np.float32))
+
+    @property
+    def _no_term(self) -> int:
+        return 0 if self.lexicon is None else len(self.lexicon.term)
+
+    def _with_terms(self, prompt: TokenizedPrompt, text: str) -> TokenizedPrompt:
+        assert self.lexicon is not None
+        assert self.config.evidence is not None
+        terms, familiar = self.lexicon(text)
+        gates = self.config.evidence.gates
+        return replace(
+            prompt, terms=terms, gate=gates.user if prompt.known else gates.familiar if familiar else gates.new
+        )
 
     def _with_user(self, prompt: TokenizedPrompt, user: User | None) -> TokenizedPrompt:
         if user is None:
@@ -177,15 +213,32 @@ def user_tokens(recent: np.ndarray, profile: np.ndarray, tokens: np.ndarray, fir
 
 
 def pad(
-    ids: Sequence[Sequence[int]], padding: int = 0, side: Literal["left", "right"] = "right"
+    ids: Sequence[Sequence[int] | np.ndarray],
+    padding: int = 0,
+    side: Literal["left", "right"] = "right",
+    least: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids int64 [B, longest], filled up with `padding` at `side`, and the mask bool of what is no padding."""
+    """Ids int64 [B, longest], filled up with `padding` at `side`, and the mask bool of what is no padding.
+
+    least: columns, even where every row is shorter.
+    """
     lengths = np.array([len(row) for row in ids])
-    column = np.arange(lengths.max())
-    mask = column < lengths[:, None] if side == "right" else column >= lengths.max() - lengths[:, None]
+    columns = max(least, int(lengths.max()))
+    column = np.arange(columns)
+    mask = column < lengths[:, None] if side == "right" else column >= columns - lengths[:, None]
     out = np.full(mask.shape, padding, dtype=np.int64)
     out[mask] = [token for row in ids for token in row]
     return out, mask
+
+
+def load_lexicon(folder: Path, config: EvidenceConfig) -> Lexicon:
+    """The look-up of terms, its arrays mapped into memory. Raises UserError for an analyzer of another version."""
+    if config.analyzer != NAME:
+        raise UserError(
+            f"{folder} was trained with the analyzer {config.analyzer!r}, this version has {NAME!r}: serve it with the "
+            "version that trained it, or train again"
+        )
+    return Lexicon.of(Analyzer(config.language), files.mapped(folder / EVIDENCE, ("term", "start", "query")))
 
 
 def encoder_tokenizer(folder: Path, max_tokens: int) -> Any:

@@ -1,7 +1,7 @@
 """The log-probabilities of given SIDs, teacher-forced: what a reranker asks for.
 
 Owns the forwards behind one prefix. SIDs that share a beginning share its row, and all of them share the prefix; a
-valid SID scores exactly what a beam search that reaches it would score it (`LevelHeads`).
+valid SID scores exactly what a beam search that reaches it would score it (`LevelHeads`, `search.mix`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genrecall.decoding.heads import LevelHeads
-from genrecall.decoding.search import DecodeState
+from genrecall.decoding.search import DecodeState, Prefix, mix
 from genrecall.decoding.tables import ConstraintTables
 
 CHUNK = 256  # SIDs a forward: a row sees every row of its step, which makes the mask quadratic
@@ -49,10 +49,27 @@ class SidTree:
         return SidTree(*(t.to(device) for t in (self.first, self.second, self.parent, self.sid, self.leaf)))
 
 
+def mixed_score(
+    heads: LevelHeads, tables: ConstraintTables, prefilled: DecodeState | None, prefix: Prefix, tree: SidTree
+) -> Tensor:
+    """float32 [n]: log p of each SID of `tree`, by evidence and decoder as the search mixes them.
+
+    Args:
+        prefilled: of `prefix`; None where the decoder is not asked (`asks_decoder`).
+        prefix: of a single prompt (B = 1).
+    """
+    own = None if prefilled is None else score(heads, tables, prefilled, prefix.text, tree)
+    if prefix.evidence is None:
+        assert own is not None
+        return own
+    of_evidence = prefix.evidence[0, tree.sid]
+    return of_evidence if own is None else mix(of_evidence.unsqueeze(0), own.unsqueeze(0), prefix.gate)[0]
+
+
 def score(
     heads: LevelHeads, tables: ConstraintTables, prefilled: DecodeState, text: Tensor | None, tree: SidTree
 ) -> Tensor:
-    """float32 [n]: log p of each SID of `tree`.
+    """float32 [n]: log p of each SID of `tree` by the decoder alone.
 
     Args:
         prefilled: of a single prefix (B = 1).

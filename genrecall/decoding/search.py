@@ -1,6 +1,7 @@
 """Constrained beam search for one SID: three levels, fixed shapes, nothing that makes the host wait for the device.
 
-Owns the search. What a beam may become is in the tables, what it scores in the heads, what it sees in the decoder.
+Owns the search, and how the decoder is mixed with the evidence. What a beam may become is in the tables, what it scores
+in the heads and the evidence, what it sees in the decoder.
 Candidates are masked before the top-k, so every beam kept is a prefix of a valid SID, and a beam as wide as the
 codebook is exact.
 """
@@ -29,11 +30,20 @@ class Prefix:
         embeds: [B, S, hidden].
         mask: bool [B, S], False where a shorter text is padded, on the left.
         text: [B, dim] vectors of the texts, where the generator has an encoder.
+        evidence: float32 [B, n], log-probabilities of all SIDs by the evidence, where there is any.
+        gate: float32 [B], the share of the probability that is the decoder's, beside the evidence; None: all is the
+            evidence's, and the decoder is not asked.
     """
 
     embeds: Tensor
     mask: Tensor
     text: Tensor | None = None
+    evidence: Tensor | None = None
+    gate: Tensor | None = None
+
+    @property
+    def asks_decoder(self) -> bool:
+        return self.evidence is None or self.gate is not None
 
 
 @dataclass(frozen=True)
@@ -109,20 +119,35 @@ def beam_search(
 ) -> Beams:
     """The `width` likeliest SIDs that a beam of that width finds.
 
+    Without evidence, with no end-of-sequence and a fixed length of three, this is Hugging Face's beam search
+    (`num_beams=width`, length penalty without effect), except that beams below the last valid SID come back as invalid
+    rather than as repeats.
+
+    With evidence p(SID) is a mixture, (1 - gate) evidence + gate decoder, and a prefix is ranked by the best leaf below
+    it in the evidence, mixed with the decoder's probability of the prefix. Neither is ever less than a leaf's own
+    share, so what the evidence alone ranks among the first `width` is always found.
+
     limit: int64 scalar on the device. Beams from it on are dropped at every level, so that a search of fixed shapes
     gives in its first `limit` beams what one of that width gives; None: all are kept.
-
-    With no end-of-sequence and a fixed length of three this is Hugging Face's beam search (`num_beams=width`, length
-    penalty without effect), except that beams below the last valid SID come back as invalid rather than as repeats.
     """
+    if prefix.evidence is not None and not prefix.asks_decoder:
+        score, node = top(prefix.evidence.unsqueeze(1), width)
+        return Beams(node, score, score > MIN_VALID_SCORE)
     decoding = DecodeState.prefill(decoder, prefix)
     node = torch.zeros(decoding.state.shape[:2], dtype=torch.int64, device=decoding.state.device)
-    score = torch.zeros(decoding.state.shape[:2], device=decoding.state.device)
+    score = own = torch.zeros(decoding.state.shape[:2], device=decoding.state.device)  # own: of the decoder alone
+    ahead = None if prefix.evidence is None else tables.best_below(prefix.evidence)
     for level in range(LEVELS):
-        step = heads(level, decoding.state, tables, node, prefix.text)
-        score, pick = top(score.unsqueeze(-1) + step, width)
+        step = own.unsqueeze(-1) + heads(level, decoding.state, tables, node, prefix.text)
+        mixed = step
+        if ahead is not None:
+            mixed = mix_children(step, ahead[level], tables, level, node, prefix.gate)
+            alive = (score > MIN_VALID_SCORE).unsqueeze(-1)  # the evidence knows nothing of beams that are none
+            mixed = torch.where(alive, mixed, MASKED)
+        score, pick = top(mixed, width)
         if limit is not None:
             score = torch.where(torch.arange(width, device=score.device) < limit, score, MASKED)
+        own = score if ahead is None else step.flatten(1).gather(1, pick)
         parent = pick // step.shape[-1]
         slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size
         node = tables.child(level, node.gather(1, parent), slot)
@@ -130,6 +155,34 @@ def beam_search(
             token = heads.offsets[level] + tables.codes(level, node)
             decoding = decoding.step(token, parent if level else None)
     return Beams(node, score, score > MIN_VALID_SCORE)
+
+
+def mix_children(
+    decoder: Tensor, ahead: Tensor, tables: ConstraintTables, level: int, parent: Tensor, gate: Tensor | None
+) -> Tensor:
+    """float32 [B, R, C]: log of the mixture for the children of R prefixes, about -1e9 where a slot holds none.
+
+    Args:
+        decoder: [B, R, C], log-probabilities of the decoder.
+        ahead: [B, nodes], those of the evidence, by node of `level`.
+    """
+    child, valid = tables.children(level, parent)
+    evidence = ahead.gather(1, child.flatten(1)).view(child.shape)
+    return torch.where(valid, mix(evidence, decoder, gate), MASKED)
+
+
+def mix(evidence: Tensor, decoder: Tensor, gate: Tensor | None) -> Tensor:
+    """log((1 - gate) e^evidence + gate e^decoder), each [B, ...]; gate: [B], None: 0."""
+    if gate is None:
+        return evidence
+    gate = gate.view(-1, *[1] * (evidence.dim() - 1))
+    one, two = evidence + _log(1 - gate), decoder + _log(gate)
+    most = torch.maximum(one, two)
+    return most + ((one - most).exp() + (two - most).exp()).log()
+
+
+def _log(share: Tensor) -> Tensor:
+    return torch.where(share > 0, share.clamp(min=1e-30).log(), MASKED)
 
 
 def top(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from genrecall.sid import LEVELS, Prefixes, SidSpace, by_level
 Representation = Literal["ranges", "dense", "bitmap"]
 MASK_BYTES = 512 << 20  # what the masks of a served codebook may take in all: enough for five million SIDs
 DENSE_BYTES = 4 << 20  # of a level's rows: dense spares an unpacking, a tenth of a step, for eight times the memory
+NARROW = 12  # slots a SID, padding included, up to which a padded gather is used over a scatter
 WIDE = 0.6  # the widest node's share of a level's codes from which on a mask is faster; at a half they tie
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64).ravel()
 
@@ -57,12 +58,15 @@ class ConstraintTables:
         code, start: int32, as in `genrecall.sid.Prefixes` (an exported graph has them as int64).
         width: of each level, the most children that a node has.
         masks: of each level that is dense or a bitmap; None where ranges say what follows.
+        narrow: whether padding the children of every node to those of the widest takes little memory; `best_below` then
+            does without a scatter, which TensorRT lacks.
     """
 
     code: tuple[Tensor, Tensor, Tensor]
     start: tuple[Tensor, Tensor, Tensor]
     width: tuple[int, int, int]
     masks: tuple[LevelMask | None, LevelMask | None, LevelMask | None] = (None, None, None)
+    narrow: bool = True
 
     @classmethod
     def build(
@@ -86,20 +90,44 @@ class ConstraintTables:
             None if kind == "ranges" else LevelMask.build(prefixes, level, size, packed=kind == "bitmap").to(device)
             for level, (kind, size) in enumerate(zip(representations, space.level_sizes, strict=True))
         )
+        width = by_level(int(np.diff(start).max()) for start in prefixes.start)
+        padded = sum(widest * (len(start) - 1) for widest, start in zip(width[1:], prefixes.start[1:], strict=True))
         return cls(
             by_level(torch.from_numpy(code).to(device) for code in prefixes.code),
             by_level(torch.from_numpy(start).to(device) for start in prefixes.start),
-            by_level(int(np.diff(start).max()) for start in prefixes.start),
+            width,
             by_level(masks),
+            padded <= NARROW * len(space),
         )
 
     @cached_property
     def paths(self) -> Tensor:
         """int64 [n, 3]: of each SID, the node of its prefix in each level."""
-        third = torch.arange(len(self.code[2]), device=self.code[2].device)
-        second = torch.searchsorted(self.start[2].long(), third, right=True) - 1
-        first = torch.searchsorted(self.start[1].long(), second, right=True) - 1
-        return torch.stack((first, second, third), dim=1)
+        to_first, second = self.above
+        return torch.stack((to_first[second], second, torch.arange(len(second), device=second.device)), dim=1)
+
+    @cached_property
+    def above(self) -> tuple[Tensor, Tensor]:
+        """int64 [nodes of level 2] and int64 [n]: the parent, in the level before, of each node of levels 2 and 3."""
+        return self._parents(1), self._parents(2)
+
+    def _parents(self, level: int) -> Tensor:
+        node = torch.arange(self.code[level].shape[0], device=self.code[level].device)
+        return torch.searchsorted(self.start[level].long(), node, right=True) - 1
+
+    def best_below(self, leaves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32 [B, nodes] of each level: the greatest of the values, [B, n], of the SIDs below each node."""
+        second = self._best_child(2, leaves)
+        return self._best_child(1, second), second, leaves
+
+    def _best_child(self, level: int, values: Tensor) -> Tensor:
+        """float32 [B, parents]: of each node of the level before, the greatest of its children's, [B, nodes]."""
+        parents = self.start[level].shape[0] - 1
+        if self.narrow:
+            child, there = self._slots(level, torch.arange(parents, device=values.device))
+            return torch.where(there, values[:, child], MASKED).amax(-1)
+        out = values.new_full((values.shape[0], parents), MASKED)
+        return out.scatter_reduce(1, self.above[level - 1].expand(values.shape[0], -1), values, "amax")
 
     def paths_of(self, sid: np.ndarray) -> np.ndarray:
         """int64 [n, 3]: `paths` of some SIDs, int64 [n], on the host."""

@@ -43,7 +43,11 @@ def unpack_work_item(workload: int, message: wire.WorkItem) -> WorkItem:
         payload = TokenizedItem(tokens, list(message.category))
     else:
         payload = TokenizedPrompt(
-            tokens, np.frombuffer(message.recent, np.int64), np.frombuffer(message.profile, np.int64)
+            tokens,
+            np.frombuffer(message.recent, np.int64),
+            np.frombuffer(message.profile, np.int64),
+            np.frombuffer(message.terms, np.int64),
+            message.gate,
         )
         if workload == wire.SCORE:
             payload = payload, _sids(message.codes, np.int64)
@@ -99,6 +103,8 @@ def _pack_prompt(work_item: WorkItem, prompt: TokenizedPrompt) -> wire.WorkItem:
         tokens=_bytes(prompt.tokens, np.int32),
         recent=_bytes(prompt.recent, np.int64),
         profile=_bytes(prompt.profile, np.int64),
+        terms=_bytes(prompt.terms, np.int64),
+        gate=prompt.gate,
     )
 
 

@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%inference_server/processes/wire.proto\x12\x13genrecall.processes\"\x99\x01\n\x0f\x46rontendMessage\x12\x31\n\x06submit\x18\x01 \x01(\x0b\x32\x1f.genrecall.processes.SubmitCallH\x00\x12\x10\n\x06\x63\x61ncel\x18\x02 \x01(\x04H\x00\x12\x12\n\x08prepared\x18\x03 \x01(\rH\x00\x12\x12\n\x08released\x18\x04 \x01(\rH\x00\x12\x11\n\x07metrics\x18\x05 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x8f\x01\n\rEngineMessage\x12/\n\x05reply\x18\x01 \x01(\x0b\x32\x1e.genrecall.processes.CallReplyH\x00\x12\x31\n\x07prepare\x18\x02 \x01(\x0b\x32\x1e.genrecall.processes.BundleSetH\x00\x12\x12\n\x08\x61\x63tivate\x18\x03 \x01(\rH\x00\x42\x06\n\x04kind\"\xc7\x01\n\nSubmitCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\r\x12/\n\x08workload\x18\x03 \x01(\x0e\x32\x1d.genrecall.processes.Workload\x12\r\n\x05width\x18\x04 \x01(\r\x12\x18\n\x0bremaining_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\nwork_items\x18\x06 \x03(\x0b\x32\x1d.genrecall.processes.WorkItemB\x0e\n\x0c_remaining_s\"z\n\x08WorkItem\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x01(\x0c\x12\x0e\n\x06recent\x18\x04 \x01(\x0c\x12\x0f\n\x07profile\x18\x05 \x01(\x0c\x12\r\n\x05\x63odes\x18\x06 \x01(\x0c\x12\x10\n\x08\x63\x61tegory\x18\x07 \x03(\t\"\x89\x01\n\tCallReply\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x31\n\x06result\x18\x02 \x01(\x0b\x32\x1f.genrecall.processes.CallResultH\x00\x12\x33\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .genrecall.processes.CallFailureH\x00\x42\x06\n\x04kind\"g\n\nCallResult\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.genrecall.processes.WorkResult\x12\x12\n\ncompute_ms\x18\x02 \x01(\x01\x12\x13\n\x0b\x62\x61tch_sizes\x18\x03 \x03(\r\"+\n\nWorkResult\x12\r\n\x05\x63odes\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\"\xcf\x01\n\x0b\x43\x61llFailure\x12\x37\n\x06reason\x18\x01 \x01(\x0e\x32\'.genrecall.processes.CallFailure.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bpushback_ms\x18\x03 \x01(\r\"a\n\x06Reason\x12\t\n\x05\x45RROR\x10\x00\x12\x0e\n\nQUEUE_FULL\x10\x01\x12\x12\n\x0eLIMIT_EXCEEDED\x10\x02\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x03\x12\x11\n\rSHUTTING_DOWN\x10\x04\"V\n\tBundleSet\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\t\x12,\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x1b.genrecall.processes.Engine\"0\n\x06\x45ngine\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t*-\n\x08Workload\x12\n\n\x06SEARCH\x10\x00\x12\t\n\x05SCORE\x10\x01\x12\n\n\x06\x45NCODE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%inference_server/processes/wire.proto\x12\x13genrecall.processes\"\x99\x01\n\x0f\x46rontendMessage\x12\x31\n\x06submit\x18\x01 \x01(\x0b\x32\x1f.genrecall.processes.SubmitCallH\x00\x12\x10\n\x06\x63\x61ncel\x18\x02 \x01(\x04H\x00\x12\x12\n\x08prepared\x18\x03 \x01(\rH\x00\x12\x12\n\x08released\x18\x04 \x01(\rH\x00\x12\x11\n\x07metrics\x18\x05 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x8f\x01\n\rEngineMessage\x12/\n\x05reply\x18\x01 \x01(\x0b\x32\x1e.genrecall.processes.CallReplyH\x00\x12\x31\n\x07prepare\x18\x02 \x01(\x0b\x32\x1e.genrecall.processes.BundleSetH\x00\x12\x12\n\x08\x61\x63tivate\x18\x03 \x01(\rH\x00\x42\x06\n\x04kind\"\xc7\x01\n\nSubmitCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\r\x12/\n\x08workload\x18\x03 \x01(\x0e\x32\x1d.genrecall.processes.Workload\x12\r\n\x05width\x18\x04 \x01(\r\x12\x18\n\x0bremaining_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\nwork_items\x18\x06 \x03(\x0b\x32\x1d.genrecall.processes.WorkItemB\x0e\n\x0c_remaining_s\"\x97\x01\n\x08WorkItem\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x01(\x0c\x12\x0e\n\x06recent\x18\x04 \x01(\x0c\x12\x0f\n\x07profile\x18\x05 \x01(\x0c\x12\r\n\x05\x63odes\x18\x06 \x01(\x0c\x12\x10\n\x08\x63\x61tegory\x18\x07 \x03(\t\x12\r\n\x05terms\x18\x08 \x01(\x0c\x12\x0c\n\x04gate\x18\t \x01(\x02\"\x89\x01\n\tCallReply\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x31\n\x06result\x18\x02 \x01(\x0b\x32\x1f.genrecall.processes.CallResultH\x00\x12\x33\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .genrecall.processes.CallFailureH\x00\x42\x06\n\x04kind\"g\n\nCallResult\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.genrecall.processes.WorkResult\x12\x12\n\ncompute_ms\x18\x02 \x01(\x01\x12\x13\n\x0b\x62\x61tch_sizes\x18\x03 \x03(\r\"+\n\nWorkResult\x12\r\n\x05\x63odes\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\"\xcf\x01\n\x0b\x43\x61llFailure\x12\x37\n\x06reason\x18\x01 \x01(\x0e\x32\'.genrecall.processes.CallFailure.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bpushback_ms\x18\x03 \x01(\r\"a\n\x06Reason\x12\t\n\x05\x45RROR\x10\x00\x12\x0e\n\nQUEUE_FULL\x10\x01\x12\x12\n\x0eLIMIT_EXCEEDED\x10\x02\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x03\x12\x11\n\rSHUTTING_DOWN\x10\x04\"V\n\tBundleSet\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\t\x12,\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x1b.genrecall.processes.Engine\"0\n\x06\x45ngine\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t*-\n\x08Workload\x12\n\n\x06SEARCH\x10\x00\x12\t\n\x05SCORE\x10\x01\x12\n\n\x06\x45NCODE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'inference_server.processes.wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKLOAD']._serialized_start=1328
-  _globals['_WORKLOAD']._serialized_end=1373
+  _globals['_WORKLOAD']._serialized_start=1358
+  _globals['_WORKLOAD']._serialized_end=1403
   _globals['_FRONTENDMESSAGE']._serialized_start=63
   _globals['_FRONTENDMESSAGE']._serialized_end=216
   _globals['_ENGINEMESSAGE']._serialized_start=219
   _globals['_ENGINEMESSAGE']._serialized_end=362
   _globals['_SUBMITCALL']._serialized_start=365
   _globals['_SUBMITCALL']._serialized_end=564
-  _globals['_WORKITEM']._serialized_start=566
-  _globals['_WORKITEM']._serialized_end=688
-  _globals['_CALLREPLY']._serialized_start=691
-  _globals['_CALLREPLY']._serialized_end=828
-  _globals['_CALLRESULT']._serialized_start=830
-  _globals['_CALLRESULT']._serialized_end=933
-  _globals['_WORKRESULT']._serialized_start=935
-  _globals['_WORKRESULT']._serialized_end=978
-  _globals['_CALLFAILURE']._serialized_start=981
-  _globals['_CALLFAILURE']._serialized_end=1188
-  _globals['_CALLFAILURE_REASON']._serialized_start=1091
-  _globals['_CALLFAILURE_REASON']._serialized_end=1188
-  _globals['_BUNDLESET']._serialized_start=1190
-  _globals['_BUNDLESET']._serialized_end=1276
-  _globals['_ENGINE']._serialized_start=1278
-  _globals['_ENGINE']._serialized_end=1326
+  _globals['_WORKITEM']._serialized_start=567
+  _globals['_WORKITEM']._serialized_end=718
+  _globals['_CALLREPLY']._serialized_start=721
+  _globals['_CALLREPLY']._serialized_end=858
+  _globals['_CALLRESULT']._serialized_start=860
+  _globals['_CALLRESULT']._serialized_end=963
+  _globals['_WORKRESULT']._serialized_start=965
+  _globals['_WORKRESULT']._serialized_end=1008
+  _globals['_CALLFAILURE']._serialized_start=1011
+  _globals['_CALLFAILURE']._serialized_end=1218
+  _globals['_CALLFAILURE_REASON']._serialized_start=1121
+  _globals['_CALLFAILURE_REASON']._serialized_end=1218
+  _globals['_BUNDLESET']._serialized_start=1220
+  _globals['_BUNDLESET']._serialized_end=1306
+  _globals['_ENGINE']._serialized_start=1308
+  _globals['_ENGINE']._serialized_end=1356
 # @@protoc_insertion_point(module_scope)

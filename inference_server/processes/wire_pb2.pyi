@@ -57,7 +57,7 @@ class SubmitCall(_message.Message):
     def __init__(self, call: _Optional[int] = ..., engine: _Optional[int] = ..., workload: _Optional[_Union[Workload, str]] = ..., width: _Optional[int] = ..., remaining_s: _Optional[float] = ..., work_items: _Optional[_Iterable[_Union[WorkItem, _Mapping]]] = ...) -> None: ...
 
 class WorkItem(_message.Message):
-    __slots__ = ("length", "cost", "tokens", "recent", "profile", "codes", "category")
+    __slots__ = ("length", "cost", "tokens", "recent", "profile", "codes", "category", "terms", "gate")
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,8 @@ class WorkItem(_message.Message):
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     length: int
     cost: float
     tokens: bytes
@@ -72,7 +74,9 @@ class WorkItem(_message.Message):
     profile: bytes
     codes: bytes
     category: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, length: _Optional[int] = ..., cost: _Optional[float] = ..., tokens: _Optional[bytes] = ..., recent: _Optional[bytes] = ..., profile: _Optional[bytes] = ..., codes: _Optional[bytes] = ..., category: _Optional[_Iterable[str]] = ...) -> None: ...
+    terms: bytes
+    gate: float
+    def __init__(self, length: _Optional[int] = ..., cost: _Optional[float] = ..., tokens: _Optional[bytes] = ..., recent: _Optional[bytes] = ..., profile: _Optional[bytes] = ..., codes: _Optional[bytes] = ..., category: _Optional[_Iterable[str]] = ..., terms: _Optional[bytes] = ..., gate: _Optional[float] = ...) -> None: ...
 
 class CallReply(_message.Message):
     __slots__ = ("call", "result", "failure")

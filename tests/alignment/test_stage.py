@@ -90,6 +90,7 @@ def test_only_related_sids_are_read_where_the_section_says_so(shop: Shop) -> Non
     section = SECTION.model_copy(update={"user": SECTION.user.model_copy(update={"related": 1})})
     shop.train(section.model_copy(update={"alignment": AlignmentSection(steps=0)}))
     generator = shop.load()
+    generator.evidence = None  # the decoder alone reads recent SIDs as tokens
     codes = [generator.generate(["red shoe"], 1, users=[User(recent=CODES[[row]])]).codes[0, 0] for row in (1, 2)]
     assert codes[0][0] == codes[1][0], "both asked for a shoe"
     other = CODES[CODES[:, 0] != codes[0][0]][:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,30 @@ __all__ = ["cache", "encoder", "train"]
 QUERIES = ["red shoe", "blue acme classic lamp for the home", "mug", "green zenith chair", "orbit 🧦 black shoe"]
 
 
+GATES = {"new": 0.3, "familiar": 0.6, "user": 0.5}
+
+
 def publish(kind: str, train: Train, folder: Path, layers: int = 1) -> Bundle:
-    """A bundle of the shop whose generator was trained on texts, then on requests of users."""
+    """A bundle of the shop whose generator was trained on texts, then on requests of users.
+
+    Its gates stand open: evidence and decoder are mixed, by other shares for other queries.
+    """
     decoder = TINY.decoder.model_copy(update={"layers": layers})
     section = TINY.model_copy(update={"kind": kind, "decoder": decoder})
     train(folder, section, requests=(requests(200), requests(40, 1)))
+    set_gates(folder / "generator", GATES)
     items, codes, space = catalogue()
     contents = bundle.Contents(items["item_id"].to_pylist(), codes, space.level_sizes, kind)
     return bundle.publish(
         folder / "bundles", "v1", contents, lambda target: (folder / "generator").rename(target / "generator") and None
     )
+
+
+def set_gates(folder: Path, gates: dict[str, float]) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["genrecall"]["evidence"]["gates"] = gates
+    path.write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from genrecall.sid import SidSpace
 from tests.cli.test_examples import EXAMPLES
 from tests.engines.conftest import QUERIES
 from trainer.export.attach import attach_onnx, attach_tensorrt
+from trainer.export.onnx import write
 from trainer.export.tensorrt import Profile, parse
 
 
@@ -47,12 +48,18 @@ def test_both_graphs_share_one_file_of_weights(lm_bundle: Bundle) -> None:
     assert sizes["weights.bin"] < 2.2 * generator, "matrices once, apart from transposed copies"
 
 
-def test_new_sids_need_no_new_graph(lm_bundle: Bundle) -> None:
+def test_new_sids_need_no_new_graph(lm_bundle: Bundle, tmp_path: Path) -> None:
     """Half of the codebook: the tables are inputs, so the search keeps to what they say."""
-    generator = Generator.load(lm_bundle.generator_dir, lm_bundle.space)
+    folder = tmp_path / "generator"
+    shutil.copytree(lm_bundle.generator_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["genrecall"]["evidence"] = None  # evidence goes with the SIDs that it was made for
+    (folder / "config.json").write_text(json.dumps(config))
+    generator = Generator.load(folder, lm_bundle.space)
+    write(generator, tmp_path, ["search.onnx"])
     half = SidSpace.of(lm_bundle.space.sids[::2], lm_bundle.level_sizes)
-    inputs = ModuleInputs.load(lm_bundle.generator_dir, half)
-    session = onnxruntime.InferenceSession(lm_bundle.path / "onnx/float32/search.onnx")
+    inputs = ModuleInputs.load(folder, half)
+    session = onnxruntime.InferenceSession(tmp_path / "search.onnx")
     arrays = inputs.prompts(inputs.request_tokenizer(QUERIES)) | inputs.of_codebook
     sid, scores = session.run(None, {**arrays, "beams": np.arange(len(half))})
     parts = generator.prefix_embedder, generator.decoder, generator.heads

@@ -43,7 +43,7 @@ def test_a_trained_lm_answers_as_hugging_face_does(trained_lm: Trained) -> None:
         model, space, torch.from_numpy(ids), torch.from_numpy(mask), 20, first=config.offsets
     )
     generator = Generator.load(folder, space)
-    generator.heads.normalizer = "vocabulary"
+    generator.heads.normalizer, generator.evidence = "vocabulary", None  # the decoder alone, scored as they do
     ours = generator.generate(QUERIES, k=20)
     np.testing.assert_allclose(ours.scores, scores, atol=1e-4)
     assert (ours.codes == codes).all()
@@ -159,5 +159,5 @@ def test_another_codebook_is_refused(trained_encoder: Trained) -> None:
     _, codes, _ = catalogue()
     with pytest.raises(UserError, match="was trained for level sizes"):
         Generator.load(trained_encoder[0], SidSpace.of(codes, (4, 4, 9)))
-    with pytest.raises(UserError, match="node vectors of other SIDs"):
+    with pytest.raises(UserError, match="holds vectors or words of other SIDs"):
         Generator.load(trained_encoder[0], SidSpace.of(codes[1:], (4, 4, 3)))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genrecall.config.encoder import EncoderSection
+from genrecall.config.generator import EvidenceSection
 from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.errors import UserError
@@ -62,13 +63,29 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
         state[names.get(old, "") + key.removeprefix(old)] = value.float()
     model.load_state_dict(state)
 
-    answer = Generator.load(folder, space).generate(["red shoe"], k=48)
+    generator = Generator.load(folder, space)
+    generator.evidence = None  # the decoder alone
+    answer = generator.generate(["red shoe"], k=48)
     assert np.exp(answer.scores).sum() == pytest.approx(1.0, abs=1e-4)
     text = torch.from_numpy(embed(["red shoe"], encoder, cache, progress=False))
     with torch.no_grad():
         for codes, score in zip(answer.codes[0, :5], answer.scores[0, :5], strict=True):
             sid = torch.from_numpy(space.index_of(codes)).reshape(1, 1)
             assert -model(sid, text=text)["loss"].item() == pytest.approx(score, abs=1e-4)
+
+
+def test_products_in_bfloat16_learn_nearly_the_same_and_leave_weights_in_float32(train: Train, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        lm = TINY.lm.model_copy(update={"precision": precision})
+        metrics = train(tmp_path / precision, TINY.model_copy(update={"kind": "lm", "lm": lm}))
+        losses[precision] = metrics["stages"]["query"]["loss"]
+        weights = load_file(tmp_path / precision / "generator" / "model.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert losses["float32"] != losses["bfloat16"], "nothing was rounded"
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
 
 
 def test_a_shop_without_judgments_trains_on_synthetic_queries_and_says_so(train: Train, tmp_path: Path) -> None:
@@ -101,11 +118,12 @@ def test_tables_that_do_not_fit_are_refused(train: Train, tmp_path: Path) -> Non
         train(tmp_path, codes=np.concatenate([codes[:47], [[9, 9, 9]]]).astype(np.int32))
 
 
-def test_a_generator_without_the_prior_serves_any_list_of_sids(train: Train, tmp_path: Path) -> None:
+def test_a_generator_without_prior_and_evidence_serves_any_list_of_sids(train: Train, tmp_path: Path) -> None:
     """Nothing in it belongs to the SIDs themselves, so a catalogue that lost items keeps its generator."""
     stage = TINY.encoder.stage.model_copy(update={"steps": 3})
     encoder = TINY.encoder.model_copy(update={"stage": stage, "prior": False})
-    assert not train(tmp_path, TINY.model_copy(update={"encoder": encoder}))["prior"]
+    section = TINY.model_copy(update={"encoder": encoder, "evidence": EvidenceSection(enabled=False)})
+    assert not train(tmp_path, section)["prior"]
     _, codes, space = catalogue()
     fewer = SidSpace.of(codes[::2], space.level_sizes)
     answer = Generator.load(tmp_path / "generator", fewer).generate(["red shoe"], k=30)

@@ -98,7 +98,7 @@ def _export(module: SearchModule | ScoreModule, arrays: Mapping[str, np.ndarray]
 
 def _dynamic(name: str) -> dict[int, Any] | None:
     """Which dimensions vary. `start1` always has the root alone."""
-    two = ("ids", "mask", "recent")
+    two = ("ids", "mask", "recent", "lexical")
     return None if name == "start1" else {d: torch.export.Dim.DYNAMIC for d in range(2 if name in two else 1)}
 
 

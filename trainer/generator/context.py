@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import torch
 
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import GeneratorSection
+from genrecall.decoding.analyzer import Analyzer
 from genrecall.decoding.config import space_fingerprint
+from genrecall.decoding.lexical import hash_terms
 from genrecall.decoding.user import UserConfig
+from genrecall.devices import find_device
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
 from trainer.generator.examples import Examples, JudgedQueries, examples_of, judged_items, shares_of
+from trainer.generator.lexical import Bm25, Words
 from trainer.generator.requests import Requests, profiles_of
 
 Pool = tuple[str, list[str]]  # name and texts of a set of texts that a stage draws from
@@ -53,6 +58,7 @@ class TrainingSettings:
 
     Attributes:
         cache_dir: of the text vectors.
+        device: as `run.device`.
         tensorboard: the folder that curves are logged to as well; None: nowhere.
     """
 
@@ -62,6 +68,7 @@ class TrainingSettings:
     cache_dir: Path
     progress: bool = True
     tensorboard: Path | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class TrainingContext:
 
     Attributes:
         rows: int64 [items], the row in `space.sids` of each item's SID; item_vectors: float32 [items, dim].
-        held_out: dev queries; empty where there are none.
+        held_out: dev queries; empty where there are none. known: int64 items, of each, that training has for the same
+            text: they are taken out of its list before it is measured.
         requests, held_out_requests: logged ones to learn from and to evaluate on, each with a click or purchase; None
             where there are no logs.
         profiles: the values of users' fields that occur.
@@ -82,6 +90,7 @@ class TrainingContext:
     item_vectors: np.ndarray
     examples: Examples
     held_out: JudgedQueries
+    known: list[np.ndarray]
     requests: Requests | None = None
     held_out_requests: Requests | None = None
     profiles: tuple[str, ...] = ()
@@ -108,13 +117,18 @@ class TrainingContext:
             rng = np.random.default_rng(settings.seed)
             sample = rng.permutation(np.flatnonzero(dev.positives))[: section.dev.max_queries]
             requests, held_out = logged if logged.positives.any() else None, dev.take(np.sort(sample))
+        examples = examples_of(items, rows, data.train, data.queries, section.sampling, settings.seed)
+        judged = judged_items(data.dev, items, data.queries, section.dev.max_queries)
         return cls(
             settings=settings,
             space=data.space,
             rows=rows,
             item_vectors=data.item_vectors,
-            examples=examples_of(items, rows, data.train, data.queries, section.sampling, settings.seed),
-            held_out=judged_items(data.dev, items, data.queries, section.dev.max_queries),
+            examples=examples,
+            held_out=judged,
+            known=[
+                np.setdiff1d(examples.items_of(text), judged.items_of(query)) for query, text in enumerate(judged.texts)
+            ],
             requests=requests,
             held_out_requests=held_out,
             profiles=profiles,
@@ -139,13 +153,14 @@ class TrainingContext:
         """
         s = self.section
         digest = hashlib.sha256(
-            f"{s.kind} {s.decoder!r} {s.sampling!r} {s.dev!r} {self.settings.encoder!r} {self.settings.seed} "
+            f"{s.kind} {s.decoder!r} {s.sampling!r} {s.evidence!r} {s.dev!r} "
+            f"{self.settings.encoder!r} {self.settings.seed} "
             f"{space_fingerprint(self.space)} {self.user is not None} {self.profiles}".encode()
         )
         for texts in (self.examples.texts, self.held_out.texts):
             digest.update("\n".join(texts).encode("utf-8", "surrogatepass"))
         e, h = self.examples, self.held_out
-        arrays = [self.rows, self.item_vectors, e.start, e.sid, e.weight, h.start, h.item, h.grade]
+        arrays = [self.rows, self.item_vectors, e.start, e.item, e.weight, h.start, h.item, h.grade]
         for requests in (self.requests, self.held_out_requests):
             if requests is not None:
                 digest.update("\n".join(requests.texts).encode("utf-8", "surrogatepass"))
@@ -169,8 +184,26 @@ class TrainingContext:
             pools.append(("held_out_requests", self.held_out_requests.texts))
         return pools
 
-    def dev(self, judged: JudgedQueries) -> DevQueries:
-        return DevQueries(judged, self.rows, len(self.space), self.section.dev)
+    def dev(self, judged: JudgedQueries, known: list[np.ndarray] | None = None) -> DevQueries:
+        """known: items to be taken out of the list of each query."""
+        return DevQueries(judged, self.rows, len(self.space), self.section.dev, self.item_scores, known)
+
+    @cached_property
+    def analyzer(self) -> Analyzer:
+        return Analyzer(self.section.evidence.language)
+
+    @cached_property
+    def item_words(self) -> Words:
+        return Words.of(self.analyzer, self.examples.texts[self.examples.groups["title"][0] :])
+
+    @cached_property
+    def item_bm25(self) -> Bm25:
+        item, term = self.item_words.take(np.arange(len(self.rows)))
+        return Bm25.of(term, item, np.ones(len(term)), len(self.rows))
+
+    def item_scores(self, text: str) -> np.ndarray:
+        """float32 [items]: BM25 of a query, which orders the items of a SID."""
+        return self.item_bm25.scores(hash_terms(self.analyzer(text)), len(self.rows))
 
     def summary(self) -> dict[str, Any]:
         """What it is trained on, for the metrics: `queries` is "synthetic" for a shop without judgments."""
@@ -186,6 +219,9 @@ class TrainingContext:
         }
 
 
-def training_device() -> torch.device:
-    """Where Trainer will put the model."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def training_device(settings: TrainingSettings) -> torch.device:
+    """Where Trainer will put the model: of several CUDA devices, the one that is current from now on."""
+    device = find_device(settings.device, "run.device")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+    return device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,36 +33,60 @@ class DevQueries:
     Args:
         judged: the queries and the relevant items of each.
         rows: int64 [items], the SidSpace row of each item; sids: how many SIDs there are.
-        section: width of the beam, and how many items the recall is taken over.
+        section: width of the beam, how many items the recall is taken over, and how they are ordered within a SID.
+        item_scores: of a query, float [items]; orders the items within their SIDs.
+        known: int64 items that are taken out of the list of each query; None: none.
     """
 
-    def __init__(self, judged: JudgedQueries, rows: np.ndarray, sids: int, section: DevSection) -> None:
+    def __init__(
+        self,
+        judged: JudgedQueries,
+        rows: np.ndarray,
+        sids: int,
+        section: DevSection,
+        item_scores: Callable[[str], np.ndarray],
+        known: list[np.ndarray] | None = None,
+    ) -> None:
         self.judged = judged
         self.items = SidItems.of(rows, sids)
-        self.width = min(section.beam_width, sids)
-        self.limit = section.items
+        self.sids = sids
+        self.section = section
+        self.item_scores = item_scores
+        self.known = known
 
-    def recall(self, sid: np.ndarray, scores: np.ndarray, valid: np.ndarray) -> float:
-        """Mean graded recall of items; sid int64, scores float32 and valid bool [queries, W]."""
-        each = []
-        for row, (first, end) in enumerate(pairwise(self.judged.start)):
-            keep = valid[row]
-            ranked, _ = self.items.rank(sid[row, keep], scores[row, keep], self.limit)
-            each.append(graded_recall(ranked, self.judged.item[first:end], self.judged.grade[first:end]))
-        return float(np.mean(each))
+    def recalls(self, sid: np.ndarray, scores: np.ndarray, valid: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """float [n]: graded recall of some queries, int64 [n]; sid int64, scores float32 and valid bool [n, W]."""
+        return np.array(
+            [self._recall(q, sid[n, valid[n]], scores[n, valid[n]]) for n, q in enumerate(queries.tolist())]
+        )
+
+    def _recall(self, query: int, sid: np.ndarray, scores: np.ndarray) -> float:
+        own = slice(self.judged.start[query], self.judged.start[query + 1])
+        known = np.empty(0, dtype=np.int64) if self.known is None else self.known[query]
+        of_items = self.item_scores(self.judged.texts[query])
+        weight, limit = self.section.order_within, self.section.items
+        ranked, _ = self.items.rank(sid, scores, limit + len(known), lambda items: weight * of_items[items])
+        ranked = ranked[~np.isin(ranked, known)][:limit] if len(known) else ranked
+        return graded_recall(ranked, self.judged.item[own], self.judged.grade[own])
 
     @torch.no_grad()
     def evaluate(self, policy: Policy, prefix: Callable[[np.ndarray], Prefix]) -> dict[str, float]:
         """{"recall"} of the weights as they are; `prefix` makes that of the queries of given rows (int64)."""
-        decoder = lean_copy(policy.backbone)
-        parts = []
-        for at in range(0, len(self.judged.texts), BATCH):
-            rows = np.arange(at, min(at + BATCH, len(self.judged.texts)))
-            parts.append(beam_search(decoder, policy.heads, policy.tables, prefix(rows), self.width))
-        sid, scores, valid = (
-            torch.cat([getattr(p, name) for p in parts]).cpu().numpy() for name in ("sid", "scores", "valid")
-        )
-        return {"recall": self.recall(sid, scores, valid)}
+        queries = np.arange(len(self.judged.texts))
+        return {"recall": float(self.search(policy, prefix, queries, self.section.beam_width).mean())}
+
+    @torch.no_grad()
+    def search(
+        self, policy: Policy, prefix: Callable[[np.ndarray], Prefix], queries: np.ndarray, width: int
+    ) -> np.ndarray:
+        """float [n]: the recall of some queries, int64 [n], by a beam of that width."""
+        decoder, parts = lean_copy(policy.backbone), []
+        for at in range(0, len(queries), BATCH):
+            rows = queries[at : at + BATCH]
+            beams = beam_search(decoder, policy.heads, policy.tables, prefix(rows), min(width, self.sids))
+            sid, scores, valid = (t.cpu().numpy() for t in (beams.sid, beams.scores, beams.valid))
+            parts.append(self.recalls(sid, scores, valid, rows))
+        return np.concatenate(parts)
 
 
 def lean_copy(backbone: Qwen2Model) -> Decoder:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genrecall.decoding.config import ENCODER, GeneratorConfig, space_fingerprint
+from genrecall.decoding.config import ENCODER, EvidenceConfig, GeneratorConfig, space_fingerprint
 from genrecall.decoding.dense_prior import DensePrior, node_means
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.decoding.text_encoder import TextEncoder
@@ -30,7 +30,7 @@ from trainer.generator.stages import Learner, TextStage
 def encoder_learner(context: TrainingContext) -> Learner:
     """The model at its start, drawn from torch's global random numbers."""
     section, decoder, encoder = context.section.encoder, context.section.decoder, context.settings.encoder
-    device, space, dim = training_device(), context.space, context.item_vectors.shape[1]
+    device, space, dim = training_device(context.settings), context.space, context.item_vectors.shape[1]
     config = decoder_config(decoder, sum(space.level_sizes), tied=False)
     prior = make_prior(context, config.hidden_size) if section.prior else None
     # a user's SIDs have vectors where there is a prior to hold them
@@ -39,7 +39,7 @@ def encoder_learner(context: TrainingContext) -> Learner:
     tables = ConstraintTables.build(space, device)
     model = EncoderModel(config, dim, space.level_sizes, tables, prior, decoder.dropout, user).to(device)
 
-    def save(folder: Path) -> None:
+    def save(folder: Path, evidence: EvidenceConfig | None) -> None:
         generator = GeneratorConfig(
             kind="encoder",
             level_sizes=space.level_sizes,
@@ -49,16 +49,19 @@ def encoder_learner(context: TrainingContext) -> Learner:
             max_tokens=encoder.max_tokens,
             space=space_fingerprint(space),
             user=context.user,
+            evidence=evidence,
         )
         model.save(folder, generator)
         frozen = TextEncoder.load(encoder.checkpoint, encoder.max_tokens)
         frozen.save(folder / ENCODER, dtype=getattr(torch, section.store))
 
+    inputs = VectorInputs(context)
     mixed = TextStage("mixed", "generator.encoder.stage", 2, section.stage, context.query_shares())
     return Learner(
         context=context,
         model=model,
-        inputs=VectorInputs(context),
+        inputs=inputs,
+        vectors=inputs.vectors,
         text_stages=(mixed,),
         save=save,
         depends_on=(section.prior,),
@@ -75,7 +78,11 @@ class VectorInputs:
         self.vectors = {}
         for name, texts in context.pools():
             missing, known = (texts[:first], [context.item_vectors]) if name == "examples" else (texts, [])
-            made = [embed(missing, settings.encoder, settings.cache_dir, settings.progress)] if missing else []
+            made = (
+                [embed(missing, settings.encoder, settings.cache_dir, settings.progress, settings.device)]
+                if missing
+                else []
+            )
             if parts := [*made, *known]:
                 self.vectors[name] = torch.from_numpy(np.concatenate(parts))
 

@@ -7,6 +7,7 @@ drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +25,38 @@ class Examples:
         texts: T texts; queries, real or synthetic, and the items' own texts.
         groups: name -> (first text, one past the last): "real", "synthetic", "title".
         start: int64 [T + 1], the targets of text t are rows start[t] to start[t + 1] of `sid`.
-        sid: int64 [targets], rows of the SidSpace.
+        item: int64 [targets], rows of the catalogue; sid: int64 [targets], rows of the SidSpace.
         weight: float64 [targets], > 0; how often a target is drawn.
     """
 
     texts: list[str]
     groups: dict[str, tuple[int, int]]
     start: np.ndarray
+    item: np.ndarray
     sid: np.ndarray
     weight: np.ndarray
+
+    def chosen(self, group: str) -> tuple[np.ndarray, np.ndarray]:
+        """(text int64 [p], item int64 [p]): what the texts of a group are for.
+
+        Of a graded query, the items that have at least half of its best grade.
+        """
+        first, end = self.groups[group]
+        text = np.repeat(np.arange(first, end), np.diff(self.start[first : end + 1]))
+        own = slice(self.start[first], self.start[end])
+        best = np.zeros(end - first)
+        np.maximum.at(best, text - first, self.weight[own])
+        keep = self.weight[own] >= 0.5 * best[text - first]
+        return text[keep], self.item[own][keep]
+
+    def items_of(self, text: str) -> np.ndarray:
+        """int64: the items of the real query of that text; none where there is no such query."""
+        return self._items_of_real.get(text, np.empty(0, dtype=np.int64))
+
+    @cached_property
+    def _items_of_real(self) -> dict[str, np.ndarray]:
+        first, end = self.groups["real"]
+        return {self.texts[t]: self.item[self.start[t] : self.start[t + 1]] for t in range(first, end)}
 
     def size(self, group: str) -> int:
         first, end = self.groups[group]
@@ -54,6 +78,9 @@ class JudgedQueries:
     item: np.ndarray
     grade: np.ndarray
 
+    def items_of(self, query: int) -> np.ndarray:
+        return self.item[self.start[query] : self.start[query + 1]]
+
 
 def examples_of(
     items: pa.Table, rows: np.ndarray, judged: pa.Table, queries: pa.Table, section: SamplingSection, seed: int
@@ -69,13 +96,15 @@ def examples_of(
     titles = item_text(items)
     texts = [*real.texts, *made, *titles]
     ends = np.cumsum([len(real.texts), len(made), len(titles)]).tolist()
-    single = np.concatenate([rows[made_from], rows])
+    item = np.concatenate([real.item, made_from, np.arange(len(rows))])
+    single = len(made_from) + len(rows)
     return Examples(
         texts,
         {"real": (0, ends[0]), "synthetic": (ends[0], ends[1]), "title": (ends[1], ends[2])},
-        np.concatenate([real.start, real.start[-1] + 1 + np.arange(len(single))]),
-        np.concatenate([rows[real.item], single]),
-        np.concatenate([real.grade, np.ones(len(single))]),
+        np.concatenate([real.start, real.start[-1] + 1 + np.arange(single)]),
+        item,
+        rows[item],
+        np.concatenate([real.grade, np.ones(single)]),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from genrecall.config.generator import StageSection
+from genrecall.decoding.config import EvidenceConfig
 from genrecall.decoding.generator import likely_codes
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.user_prefix import select
@@ -58,16 +59,20 @@ class Learner:
 
     Attributes:
         model: a `torch.nn.Module` with `policy` (`Policy`) and `prefix(**inputs)` (`Prefix`).
+        vectors: float32 [n, dim] of the texts of each pool, where the kind has an encoder.
         depends_on: settings of the kind, beside the stages' own, that the weights depend on.
-        save: writes the generator's folder.
+        save: writes the generator's folder, given the settings of its evidence.
+        bfloat16: whether products are computed in it; weights and sums stay float32.
     """
 
     context: TrainingContext
     model: Any
     inputs: PrefixInputs
     text_stages: tuple[TextStage, ...]
-    save: Callable[[Path], None]
+    save: Callable[[Path, EvidenceConfig | None], None]
+    vectors: dict[str, torch.Tensor] | None = None
     depends_on: tuple[object, ...] = ()
+    bfloat16: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def prefix(self, batch: Batch) -> Prefix:
@@ -78,6 +83,7 @@ class Learner:
     def run(self, stage: TrainingStage, work: Path) -> dict[str, Any]:
         """Train the model through `stage`; the metrics."""
         settings = self.context.settings
+        stage = replace(stage, bfloat16=self.bfloat16)
         return run_stage(self.model, stage, work, settings.seed, settings.progress, settings.tensorboard)
 
 
@@ -128,7 +134,7 @@ def evaluate_queries(learner: Learner) -> Evaluate | None:
     context = learner.context
     if not context.held_out.texts:
         return None
-    dev = context.dev(context.held_out)
+    dev = context.dev(context.held_out, context.known)
     return lambda: dev.evaluate(learner.model.policy, lambda rows: learner.prefix(learner.inputs("held_out", rows)))
 
 

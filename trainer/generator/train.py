@@ -1,18 +1,23 @@
 """Queries -> SIDs: the training of a generator, from tables to its folder in the bundle.
 
 The page that reads as the recipe; the parts are next door: `examples` and `requests` (what is learned from),
-`encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how), `dev` (how it is evaluated).
+`evidence` (what needs next to no training), `encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how),
+`gates` (how much of it is used beside the evidence), `dev` (how it is evaluated).
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from genrecall import files
+from genrecall.decoding.config import EVIDENCE
 from trainer.generator.context import TrainingContext, TrainingData, TrainingSettings
+from trainer.generator.evidence import TrainedEvidence, train_evidence
+from trainer.generator.gates import fit_gates
 from trainer.generator.stages import Learner, text_stage, user_stage
 
 
@@ -35,12 +40,29 @@ def train_generator(data: TrainingData, settings: TrainingSettings, out: Path, w
     torch.manual_seed(settings.seed)
     with files.new_folder(out, replace=True) as folder:
         learner = learner_of(context)
+        evidence = make_evidence(learner, work)
         stages = run_stages(learner, work)
-        learner.save(folder)
+        metrics = {}
+        if evidence is None:
+            learner.save(folder, None)
+        else:
+            gates, fitted = fit_gates(learner, evidence)
+            learner.save(folder, evidence.config(gates))
+            evidence.save(folder / EVIDENCE)
+            metrics["evidence"] = {**evidence.metrics, "gates": {**asdict(gates), "fitted": fitted}}
         for file in folder.rglob("*"):  # safetensors writes for the owner alone; a server may be another user
             file.chmod(file.stat().st_mode | 0o044)
     parameters = sum(p.numel() for p in learner.model.parameters())
-    return {**context.summary(), **learner.metrics, "parameters": parameters, "stages": stages}
+    return {**context.summary(), **learner.metrics, **metrics, "parameters": parameters, "stages": stages}
+
+
+def make_evidence(learner: Learner, work: Path) -> TrainedEvidence | None:
+    """None where the configuration leaves it out."""
+    context = learner.context
+    if not context.section.evidence.enabled:
+        return None
+    (key,) = context.keys("evidence")
+    return train_evidence(context, learner.vectors, work / f"evidence-{key}")
 
 
 def run_stages(learner: Learner, work: Path) -> dict[str, dict[str, Any]]:

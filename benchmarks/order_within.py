@@ -24,7 +24,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def _node(client: OpenSearch, metric: str) -> dict[str, Any]:
     return found
 
 
-def table(rows: list[Mapping[str, Any]]) -> Table:
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     title = "ms: median of the node's processor time; median (p10 to p90) of the wait"
     shown = Table("side", *(f"k = {row['k']}" for row in rows), title=title)
     for name in rows[0]["wait_ms"]:

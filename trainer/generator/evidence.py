@@ -31,7 +31,7 @@ from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.adapter import Positives, train_adapter
 from trainer.generator.context import TrainingContext
 from trainer.generator.examples import JudgedQueries
-from trainer.generator.lexical import Words, sid_postings
+from trainer.generator.lexical import Words, sid_bm25
 
 WIDTH = 200  # SIDs that the dev recall of the evidence is taken over
 BATCH = 64  # dev queries scored at once
@@ -111,7 +111,7 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
     first, end = examples.groups["real"]
     words = Words.of(context.analyzer, examples.texts[first:end])
     text, item = examples.chosen("real")
-    words_of_sids = sid_postings(
+    words_of_sids = sid_bm25(
         context.item_words,
         rows,
         words,
@@ -119,7 +119,9 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
         context.section.evidence.query_weight,
         len(context.space),
     )
-    query = np.unique(np.concatenate([np.empty(0, np.int64), *(hash_query(words[n]) for n in range(end - first))]))
+    query = np.unique(
+        np.concatenate([np.empty(0, np.int64), *(hash_query(np.sort(words[n])) for n in range(end - first))])
+    )
     items = np.bincount(rows, minlength=len(context.space)).astype(np.float32)
     arrays = {
         "term": words_of_sids.term,

@@ -22,14 +22,19 @@ from genrecall.config.encoder import EncoderSection
 from genrecall.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from genrecall.decoding.text_encoder import TextEncoder
 
 CHUNK = 2048  # texts encoded between two writes
 
 
-def embed(texts: Sequence[str], section: EncoderSection, cache_dir: Path, progress: bool = True) -> np.ndarray:
+def embed(
+    texts: Sequence[str], section: EncoderSection, cache_dir: Path, progress: bool = True, device: str = "auto"
+) -> np.ndarray:
     """float32 [n, dim], unit norm, in the order of `texts`. Loads torch only when a text is not in the cache.
 
+    device: as `run.device`; the cache does not tell vectors of one from those of another, which differ by rounding.
     Raises UserError for a checkpoint that cannot be read or a damaged cache file.
     """
     if not texts:
@@ -40,13 +45,13 @@ def embed(texts: Sequence[str], section: EncoderSection, cache_dir: Path, progre
     known = _read(folder, text_of)
     missing = [key for key in text_of if key not in known]
     if missing:
-        for chunk, vectors in _encode(missing, text_of, section, progress):
+        for chunk, vectors in _encode(missing, text_of, section, progress, device):
             _write(folder, chunk, vectors)
             known.update(zip(chunk, vectors, strict=True))
     return np.stack([known[key] for key in keys])
 
 
-def load_encoder(section: EncoderSection, device: str = "cpu") -> TextEncoder:
+def load_encoder(section: EncoderSection, device: str | torch.device = "cpu") -> TextEncoder:
     """The encoder whose vectors `embed` returns, in its precision. Raises UserError for what cannot be read."""
     import torch
 
@@ -60,17 +65,18 @@ def _folder(section: EncoderSection, cache_dir: Path) -> Path:
 
 
 def _encode(
-    keys: Sequence[bytes], texts: dict[bytes, str], section: EncoderSection, progress: bool
+    keys: Sequence[bytes], texts: dict[bytes, str], section: EncoderSection, progress: bool, device: str
 ) -> Iterator[tuple[list[bytes], np.ndarray]]:
     """Encode the texts of `keys`, `CHUNK` at a time."""
+    from genrecall.devices import find_device
     from genrecall.progress import Bars
 
-    encoder = load_encoder(section)
+    encoder = load_encoder(section, find_device(device, "run.device"))
     with Bars(progress) as bar:
         task = bar.add_task(f"embedding {len(keys):,} texts", total=len(keys))
         for start in range(0, len(keys), CHUNK):
             chunk = list(keys[start : start + CHUNK])
-            yield chunk, encoder.encode([texts[key] for key in chunk], section.batch_tokens).numpy()
+            yield chunk, encoder.encode([texts[key] for key in chunk], section.batch_tokens).cpu().numpy()
             bar.advance(task, len(chunk))
 
 

@@ -74,7 +74,7 @@ def load(config: Config, bundle: Bundle, switch: bool = False, progress: Progres
         meta=IndexMeta.of(bundle, config.encoder),
         items=items,
         terms=terms_of(bundle.items(), bundle.codebook),
-        vectors=embed(item_text(items), config.encoder, config.run.cache_dir),
+        vectors=embed(item_text(items), config.encoder, config.run.cache_dir, device=config.run.device),
         fingerprints={"items": sha256_of(bytes(batch.serialize()) for batch in items.to_batches(65_536))},
     )
     with explain_errors(section):
@@ -134,7 +134,7 @@ def sync(
         source = SyncInput(
             meta=IndexMeta.of(bundle, config.encoder),
             items=items,
-            embed=lambda rows: embed([texts[row] for row in rows], config.encoder, run.cache_dir, progress=False),
+            embed=lambda rows: embed([texts[row] for row in rows], config.encoder, run.cache_dir, False, run.device),
             sids=sids,
         )
         return syncing.sync(_job_client(section), section, source, sync_rejects(config), progress)

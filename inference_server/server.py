@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from inference_server.bundles.loaded import LoadedBundles, load_bundles
 from inference_server.bundles.reload import Reloader
 from inference_server.health import HealthService
 from inference_server.service import GenerativeRecall
-from inference_server.startup import ReadyInfo, raise_file_limit, set_torch_threads
+from inference_server.startup import ReadyInfo, first_of, raise_file_limit, set_torch_threads
 from inference_server.telemetry.logs import event
 from inference_server.telemetry.metrics import Metrics, serve_metrics
 from inference_server.tls import credentials
@@ -49,6 +50,8 @@ OPTIONS = (
 def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[ReadyInfo], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
+    Ends with exit code 1 where the device is lost, so that whoever runs the server starts it again.
+
     Args:
         root: the folder of bundles; new ones are served after SIGHUP, or `section.reload_interval_s` at most.
         codebooks: those to serve, the first answering calls that name none; empty: the newest `section.max_loaded`.
@@ -57,7 +60,9 @@ def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready
     raise_file_limit()
     set_torch_threads(section.threads)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a request to look for bundles, which it does at this moment
-    asyncio.run(_run(root, codebooks, load_bundles(root, codebooks, section), section, on_ready))
+    loaded = load_bundles(root, codebooks, section)
+    if asyncio.run(_run(root, codebooks, loaded, section, on_ready)):
+        sys.exit(1)
 
 
 async def _run(
@@ -66,7 +71,8 @@ async def _run(
     loaded: LoadedBundles,
     section: ServerSection,
     on_ready: Callable[[ReadyInfo], None],
-) -> None:
+) -> bool:
+    """Whether the device was lost."""
     stopping, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,9 +82,12 @@ async def _run(
     running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
     reloading = asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))
     on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
-    await stopping.wait()
+    await first_of(stopping, executor.device_lost)
+    if executor.device_lost.is_set():
+        event(log, logging.ERROR, "device lost", remedy="start the server again")
     reloading.cancel()
     await stop(running)
+    return executor.device_lost.is_set()
 
 
 @dataclass(frozen=True)

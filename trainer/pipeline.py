@@ -76,7 +76,7 @@ class TrainingRun:
         )
 
     def embed(self, texts: list[str], progress: bool) -> np.ndarray:
-        return embed(texts, self.config.encoder, self.config.run.cache_dir, progress)
+        return embed(texts, self.config.encoder, self.config.run.cache_dir, progress, self.config.run.device)
 
 
 def train(
@@ -143,7 +143,8 @@ def quantize(run: TrainingRun, kind: QuantizerKind) -> Fitted:
     done = run.folder / kind / bundle.QUANTIZER
     if not done.exists():
         categories, config = run.dataset.items["category"].to_pylist(), run.config
-        fitted = fit(kind, run.vectors, categories, run.pairs, config.quantizer, config.run.seed, run.progress)
+        given = run.vectors, categories, run.pairs, config.quantizer, config.run.seed, run.progress
+        fitted = fit(kind, *given, device=config.run.device)
         codes_report(fitted.report).write(run.folder / kind / "codes")
         fitted.save(done)
     return Fitted.load(done)
@@ -170,6 +171,7 @@ def generate(run: TrainingRun, fitted: Fitted) -> dict[str, Any]:
             seed=config.run.seed,
             cache_dir=config.run.cache_dir,
             progress=run.progress,
+            device=config.run.device,
             tensorboard=folder / "tensorboard" if config.run.tensorboard else None,
         )
         files.write_json(done, train_generator(data, settings, folder / bundle.GENERATOR, folder / "checkpoints"))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.wheels                      where there is a network: what it lacks, into .cache/gpu
     python -m benchmarks.gpu --seconds 480               on the machine: every part, most important first
-    python -m benchmarks.gpu --part serving --part gaps  some parts; those that are done are left out, unless --again
+    python -m benchmarks.gpu --part serving               some parts; those that are done are left out, unless --again
     python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in about a minute
 
 Each part runs in a process of its own: what fails, hangs or breaks the device ends that part alone. Results are written
@@ -38,7 +38,12 @@ PARTS = (
     Part("parity", "Parity: captured, eager, Hugging Face", 60),
     Part("serving", "gRPC under open-loop load", 110),
     Part("encoder", "The demo's kind of generator", 60),
-    Part("profile", "Where one search spends its time", 30),
+    Part("kernels", "Where one search spends its time", 30),
+    Part("training", "Training", 75),
+    Part("vectors", "Embedding and quantizer", 75),
+    Part("faults", "Memory over many calls, reload under load, device errors", 90),
+    Part("fused", "torch.compile against hand capture", 150),
+    Part("scratch", "A language model trained from scratch", 200),
 )
 LEAST_S = 15  # a part is not begun with less
 KILLED_S = 3  # between SIGTERM and SIGKILL

@@ -92,6 +92,9 @@ class LmKindSection(Section):
     checkpoint: str | None = Field(None, description="a Qwen2-family checkpoint (folder or hub id); none: from scratch")
     bpe_size: int = Field(8000, ge=300, description="vocabulary of the tokenizer trained where there is no checkpoint")
     max_tokens: int = Field(32, ge=4, description="of a prompt, the marker included")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the products in training; auto: bfloat16 on CUDA, float32 on a CPU; weights are float32"
+    )
     item_stage: StageSection = StageSection(steps=400, batch=128)
     query_stage: StageSection = StageSection(batch=128)
 

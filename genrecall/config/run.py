@@ -13,6 +13,10 @@ class RunSection(Section):
         "auto", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="name to publish under; auto: the next free v<n>"
     )
     seed: int = Field(13, ge=0)
+    device: str = Field(
+        "auto",
+        description="of training, embedding and quantizer: auto (CUDA where there is some), cpu, cuda or cuda:N",
+    )
     tensorboard: bool = Field(False, description="log training curves for `tensorboard --logdir` runs_dir/name as well")
     runs_dir: Path = Path("runs")
     bundles_dir: Path = Path("bundles")

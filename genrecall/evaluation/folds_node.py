@@ -15,7 +15,7 @@ from genrecall.evaluation.channels_offline import Vectors
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.folds import notes
 from genrecall.evaluation.protocol import FoldChannels
-from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, HYBRID, KNN
+from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, GENERATIVE_TEXT, HYBRID, KNN
 from genrecall.evaluation.runs import Channel
 from genrecall.evaluation.server_process import inference_server
 from genrecall.opensearch import connect, explain_errors
@@ -40,7 +40,7 @@ def open_node(collection: Collection, split: Split, bundle: Bundle) -> Iterator[
 
     The cluster setting `genrecall.endpoint` points to the fold's server meanwhile: evaluate on a cluster of your own.
     """
-    config, dataset = collection.config, collection.dataset
+    config, dataset, order = collection.config, collection.dataset, collection.config.evaluation.order_within
     section = config.opensearch.model_copy(update={"index": f"{config.opensearch.index}-evaluation"})
     folder = config.run.dir / "evaluation"
     served = config.model_copy(update={"run": config.run.model_copy(update={"bundles_dir": bundle.path.parent})})
@@ -53,8 +53,16 @@ def open_node(collection: Collection, split: Split, bundle: Bundle) -> Iterator[
     def knn(text: str, vector: np.ndarray, depth: int) -> search.Clause:
         return search.knn(vector, depth)
 
+    def ordered(text: str, order_within: search.Clause) -> search.Clause:
+        sids = config.evaluation.sids
+        return search.generative(text, k=sids, timeout=TIMEOUT, on_failure="fail", order_within=order_within)
+
     def generative(text: str, vector: np.ndarray, depth: int) -> search.Clause:
-        return search.generative(text, k=config.evaluation.sids, timeout=TIMEOUT, on_failure="fail")
+        weights = (order.weight, order.weight * order.vector_weight)
+        return ordered(text, search.order_by_text_and_vector(text, vector, section, *weights))
+
+    def generative_text(text: str, vector: np.ndarray, depth: int) -> search.Clause:
+        return ordered(text, search.order_by_text(text, section, order.weight))
 
     def hybrid(text: str, vector: np.ndarray, depth: int) -> search.Clause:
         return search.hybrid([of(text, vector, depth) for of in (bm25, knn, generative)], depth=depth)
@@ -90,8 +98,9 @@ def open_node(collection: Collection, split: Split, bundle: Bundle) -> Iterator[
             BM25: channel(bm25),
             KNN: channel(knn),
             ADAPTED: channel(knn, adapted),
-            GENERATIVE: channel(generative),
-            HYBRID: channel(hybrid, pipeline=section.fusion.rrf),
+            GENERATIVE: channel(generative, adapted),
+            GENERATIVE_TEXT: channel(generative_text),
+            HYBRID: channel(hybrid, adapted, pipeline=section.fusion.rrf),
         }
         try:
             yield FoldChannels(channels | collection.controls(split, adapted), notes(bundle))

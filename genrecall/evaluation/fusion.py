@@ -148,6 +148,14 @@ def union(lists: Sequence[np.ndarray], budget: int) -> np.ndarray:
     return np.where(beside.first([of.shape[1] for of in cut]), beside.items, -1)
 
 
+def unions(lists: Sequence[np.ndarray], budgets: Sequence[int], evaluator: Evaluator) -> list[tuple[np.ndarray, ...]]:
+    """(relevant items found, distinct candidates), int64 [queries] each, of the `union` at each budget."""
+    beside = SideBySide.of(lists)
+    relevant = evaluator.relevant_at(evaluator.gains(beside.items))
+    candidates = (beside.first(shares(budget, len(lists))) for budget in budgets)
+    return [((relevant & of).sum(axis=1), of.sum(axis=1)) for of in candidates]
+
+
 def recall(candidates: np.ndarray, evaluator: Evaluator) -> np.ndarray:
     """float64 [queries] share of each judged query's relevant items among its candidates."""
     return evaluator.found(candidates) / evaluator.wanted

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike
 
 from genrecall.evaluation.runs import Run
 
@@ -64,10 +65,10 @@ class Evaluator:
         self.deepest = max(cutoff for _, cutoff in self.measures.values())
         self._least = max(1, round(relevant * GRADE_SCALE))
         self._item: dict[str, int] = {}
-        judged = [[self._number(item) for item in grades[q]] for q in self.query_ids]
-        gains = [[round(g * GRADE_SCALE) for g in grades[q].values()] for q in self.query_ids]
-        self._judged, self._gains = padded(judged), padded(gains)
-        self.wanted = (self._gains >= self._least).sum(axis=1).astype(float)
+        lengths = np.array([len(grades[q]) for q in self.query_ids], dtype=np.int64)
+        self._judged = padded([self._number(item) for q in self.query_ids for item in grades[q]], lengths)
+        self._gains = padded([round(g * GRADE_SCALE) for q in self.query_ids for g in grades[q].values()], lengths)
+        self.wanted = self.relevant_at(self._gains).sum(axis=1).astype(float)
 
     def lists(self, run: Run) -> np.ndarray:
         """int32 [queries, longest]: the items of each judged query as numbers, best first, -1 after the last.
@@ -76,7 +77,10 @@ class Evaluator:
         """
         if missing := [q for q in self.query_ids if q not in run]:
             raise ValueError(f"the run has no ranking for query {missing[0]!r} and {len(missing) - 1} more")
-        return padded([[self._number(item) for item in run[q].item_ids.tolist()] for q in self.query_ids])
+        listed = [run[q].item_ids for q in self.query_ids]
+        encoded = pa.array(np.concatenate([np.empty(0, dtype=object), *listed]), pa.string()).dictionary_encode()
+        numbers = np.array([self._number(item) for item in encoded.dictionary.to_pylist()], dtype=np.int32)
+        return padded(numbers[encoded.indices.to_numpy()], np.array(list(map(len, listed)), dtype=np.int64))
 
     def gains(self, lists: np.ndarray) -> np.ndarray:
         """int32 of the same shape: the grade of each item for its query, times `GRADE_SCALE`; 0 where not judged."""
@@ -85,7 +89,7 @@ class Evaluator:
 
     def measure(self, gains: np.ndarray) -> dict[str, np.ndarray]:
         """measure -> float64 [queries], of lists whose items have these gains, int32 [queries, places]."""
-        relevant = gains >= self._least
+        relevant = self.relevant_at(gains)
         out = {}
         for name, (kind, cutoff) in self.measures.items():
             if kind == "nDCG":
@@ -96,9 +100,13 @@ class Evaluator:
                 out[name] = relevant[:, :cutoff].any(axis=1).astype(float)
         return out
 
+    def relevant_at(self, gains: np.ndarray) -> np.ndarray:
+        """bool of the same shape: where an item is relevant."""
+        return gains >= self._least
+
     def found(self, lists: np.ndarray) -> np.ndarray:
         """float64 [queries]: relevant items in the whole of each list."""
-        return (self.gains(lists) >= self._least).sum(axis=1).astype(float)
+        return self.relevant_at(self.gains(lists)).sum(axis=1).astype(float)
 
     def values(self, run: Run) -> dict[str, np.ndarray]:
         """measure -> float64 [queries]. The order of a ranking decides; ties in its scores do not reopen it."""
@@ -113,11 +121,10 @@ class Evaluator:
         return self._item.setdefault(item_id, len(self._item))
 
 
-def padded(rows: list[list[int]]) -> np.ndarray:
-    """int32 [rows, longest], -1 after the end of each."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    out = np.full((len(rows), max(lengths, default=0)), -1, dtype=np.int32)
-    out[np.arange(out.shape[1]) < lengths[:, None]] = [number for row in rows for number in row]
+def padded(numbers: ArrayLike, lengths: np.ndarray) -> np.ndarray:
+    """int32 [rows, longest]: `numbers` cut into rows of these lengths (int64), -1 after the end of each."""
+    out = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)
+    out[np.arange(out.shape[1]) < lengths[:, None]] = numbers
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from genrecall.config.evaluation import EvaluationSection
-from genrecall.evaluation.fusion import Weights, recall, rrf, tune, union, unique
+from genrecall.evaluation.fusion import Weights, rrf, tune, unions, unique
 from genrecall.evaluation.metrics import Evaluator, Interval, Resamples
 from genrecall.evaluation.protocol import FoldRuns
 from genrecall.evaluation.runs import Run
@@ -73,7 +73,7 @@ def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
     pairs = [(name, base) for name in alone]
     pairs += [(GENERATIVE, LINEAR), (GENERATIVE_TEXT, LINEAR), (GENERATIVE, join((BM25, ROCCHIO), "equal"))]
     pairs += [(GENERATIVE, KNN), (GENERATIVE, ADAPTED), (ADAPTED, KNN), (ROCCHIO, ADAPTED)]
-    pairs += [(HYBRID, join(fusion, "equal")) for fusion in ((BM25, KNN), (BM25, KNN, GENERATIVE))]
+    pairs += [(HYBRID, join(fusion, "equal")) for fusion in (BASE, (*BASE, GENERATIVE))]
     for weighting in ("equal", "tuned"):
         for fusion in FUSIONS:
             if len(fusion) == 3:
@@ -114,6 +114,7 @@ def analyse(
     lists |= _fused(folds, lists, fusions, weights, evaluator, section)
     values = {name: evaluator.measure(evaluator.gains(of)) for name, of in lists.items()}
     resamples = Resamples(len(evaluator.query_ids), section.resamples, seed)
+    union_of, curves = _unions(whole, evaluator, section.budget, resamples)
     return {
         "regime": regime,
         "folds": len(folds),
@@ -123,8 +124,8 @@ def analyse(
         "weights": weights,
         "systems": _systems(lists, values, resamples),
         "differences": _differences(claims(channels), values, resamples),
-        "union": _unions(whole, evaluator, section.budget, resamples),
-        "curve": _curves(whole, evaluator),
+        "union": union_of,
+        "curve": curves,
         "unique": _uniques(lists, evaluator, channels, section.depth, resamples),
         "notes": {fold.split.name: fold.notes for fold in folds},
         "examples": _examples(lists, values, evaluator, dataset, section.examples),
@@ -212,19 +213,23 @@ def _rounded(interval: Interval) -> dict[str, float]:
     return {name: round(value, 5) for name, value in interval._asdict().items()}
 
 
-def _unions(lists: Mapping[str, np.ndarray], evaluator: Evaluator, budget: int, resamples: Resamples) -> dict[str, Any]:
-    """Recall of what the ranker would get of channels sharing the budget, and the differences between them."""
+def _unions(
+    lists: Mapping[str, np.ndarray], evaluator: Evaluator, budget: int, resamples: Resamples
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Recall of what the ranker would get of channels sharing the budget, with the differences between them; and by
+    budget, as far as the lists reach.
+    """
     combinations = [c for c in UNIONS if set(c) <= set(lists)]
     rows: dict[str, dict[str, Any]] = {}
-    values = {}
+    values, curves = {}, {}
     for combination in combinations:
-        candidates = union([lists[name] for name in combination], budget)
-        found = evaluator.found(candidates)
+        name, own = join(combination), [lists[channel] for channel in combination]
+        reached = [b for b in BUDGETS if b <= min(of.shape[1] for of in own) * len(own)]
+        (found, distinct), *others = unions(own, [budget, *reached], evaluator)
         values[combination] = found / evaluator.wanted
-        rows[join(combination)] = {
-            "found": int(found.sum()),
-            "distinct": round(float((candidates >= 0).sum(axis=1).mean()), 1),
-        }
+        rows[name] = {"found": int(found.sum()), "distinct": round(float(distinct.mean()), 1)}
+        recalls = (float((at / evaluator.wanted).mean()) for at, _ in others)
+        curves[name] = {str(b): round(recall, 5) for b, recall in zip(reached, recalls, strict=True)}
     means = resamples.means(np.stack(list(values.values()), axis=1))
     rows = {name: row | _rounded(of) for (name, row), of in zip(rows.items(), means, strict=True)}
     differences = [
@@ -232,20 +237,7 @@ def _unions(lists: Mapping[str, np.ndarray], evaluator: Evaluator, budget: int, 
         | _rounded(resamples.means((values[one] - values[other])[:, None])[0])
         for one, other in union_claims(combinations)
     ]
-    return {"budget": budget, "systems": rows, "differences": differences}
-
-
-def _curves(lists: Mapping[str, np.ndarray], evaluator: Evaluator) -> dict[str, Any]:
-    """Union recall by budget, as far as the lists reach."""
-    return {
-        join(c): {
-            str(budget): round(float(recall(union([lists[name] for name in c], budget), evaluator).mean()), 5)
-            for budget in BUDGETS
-            if budget <= min(lists[name].shape[1] for name in c) * len(c)
-        }
-        for c in UNIONS
-        if set(c) <= set(lists)
-    }
+    return {"budget": budget, "systems": rows, "differences": differences}, curves
 
 
 def _uniques(

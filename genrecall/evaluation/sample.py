@@ -28,7 +28,7 @@ def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
 
     section = settings.opensearch
     text = text or unseen_query(settings)
-    vector = embed([text], settings.encoder, settings.run.cache_dir, progress=False)[0]
+    vector = embed([text], settings.encoder, settings.run.cache_dir, False, settings.run.device)[0]
     client = connect(section)
     with Client(endpoint) as server:
         reply = server.generate([text], k=K)

@@ -75,6 +75,7 @@ def added(regime: Mapping[str, Any], measures: Iterable[str]) -> list[dict[str, 
 
 ASKED = (  # of the verdict: system, what it is compared with, and how that is said
     (f"{plots.BASE}+generative:equal", f"{plots.BASE}:equal", "as a third list beside BM25 + tuned k-NN"),
+    (f"{plots.BASE}+generative:equal", f"{plots.BASE}+placebo:equal", "as a third list against a placebo as the third"),
     ("generative", f"{plots.BASE}:equal", "alone against BM25 + tuned k-NN"),
     ("generative", "linear", "alone against the linear control without SIDs"),
     ("bm25+rocchio+generative:equal", "bm25+rocchio:equal", "as a third list beside BM25 + Rocchio k-NN"),
@@ -84,7 +85,7 @@ ASKED = (  # of the verdict: system, what it is compared with, and how that is s
 def verdict(evaluation: Mapping[str, Any]) -> list[str]:
     """Who wins, by how much, how sure: a sentence a regime, each figure with its interval.
 
-    The winner is told by the first two figures, against the baseline: somebody wins only where an interval excludes
+    The winner is told by the figures against the baseline: somebody wins only where an interval excludes
     zero, and where one does on either side it depends.
     """
     lines = []
@@ -92,10 +93,10 @@ def verdict(evaluation: Mapping[str, Any]) -> list[str]:
         row_of = _row_of(regime)
         found = [(row_of[one, other], other, how) for one, other, how in ASKED if (one, other) in row_of]
         if found:
-            against = [row for row, other, _ in found if other == f"{plots.BASE}:equal"]
+            baseline = [row for row, other, _ in found if other == f"{plots.BASE}:equal"]
             figures = "; ".join(f"{points(row)} {how}" for row, _, how in found)
             lines.append(
-                f"On {QUERIES.get(name, f'{name} queries')} {_winner(against)}, in points of {plots.MEASURE} [95% "
+                f"On {QUERIES.get(name, f'{name} queries')} {_winner(baseline)}, in points of {plots.MEASURE} [95% "
                 f"interval]: {figures}{simulated(evaluation)}"
             )
     return lines

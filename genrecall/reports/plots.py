@@ -28,8 +28,10 @@ BASE = "bm25+adapted"  # the system to beat, fused by RRF
 MAIN = (  # system and what it is compared with, in the order of the first table
     (f"{BASE}:equal", ""),
     ("generative", f"{BASE}:equal"),
+    ("generative", "linear"),
     ("generative_text", f"{BASE}:equal"),
     (f"{BASE}+generative:equal", f"{BASE}:equal"),
+    (f"{BASE}+generative:equal", f"{BASE}+placebo:equal"),
     (f"{BASE}+generative_text:equal", f"{BASE}:equal"),
     (f"{BASE}+generative:tuned", f"{BASE}:tuned"),
     ("linear", f"{BASE}:equal"),

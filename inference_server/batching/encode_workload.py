@@ -80,16 +80,14 @@ class EncodeWorkload(ItemTokenizer):
     @classmethod
     def load(cls, bundle: Bundle, device: str = "auto") -> EncodeWorkload:
         """Raises EncoderNotAvailable for a bundle published without its encoder, UserError for damaged files."""
-        import torch
-
         from genrecall.assignment import Assigner
+        from genrecall.devices import find_device
         from genrecall.embeddings import load_encoder
 
         section = _encoder_section(bundle)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        where = find_device(device, "server.device")
         tokenizer = encoder_tokenizer(Path(section.checkpoint), section.max_tokens)
-        return cls(tokenizer, load_encoder(section, device), Assigner.load(bundle.quantizer_path))
+        return cls(tokenizer, load_encoder(section, where), Assigner.load(bundle.quantizer_path))
 
     def run(self, payloads: list[TokenizedItem]) -> list[np.ndarray]:
         vectors = self._encoder.encode_tokens([tokens.ids for tokens in payloads]).cpu().numpy()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from inference_server.batching.batcher import Batch, Batcher, BatchSettings, QueueEntry, QueueFull
+from inference_server.engines.base import DeviceLost
 
 R = TypeVar("R")
 
@@ -101,7 +102,11 @@ _REASONS: dict[type[BaseException], str] = {
 
 
 class Scheduler:
-    """Runs the work items of many calls in shared batches. Created, used and closed on one event loop."""
+    """Runs the work items of many calls in shared batches. Created, used and closed on one event loop.
+
+    Attributes:
+        device_lost: set once a batch failed so that no later one can succeed in this process (`DeviceLost`).
+    """
 
     def __init__(
         self,
@@ -115,6 +120,7 @@ class Scheduler:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._occupied = 0  # a running batch, functions between batches: no batch may start meanwhile
         self._stopped = False
+        self.device_lost = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._step_scheduled = False
@@ -250,6 +256,8 @@ class Scheduler:
 
     def _finish(self, batch: Batch, running: asyncio.Future[_BatchOutcome]) -> None:
         outcome = running.result()
+        if isinstance(outcome.failure, DeviceLost):
+            self.device_lost.set()
         self._occupied -= 1
         self._batcher.done(batch, outcome.seconds if outcome.failure is None else None)
         for call in {entry.call for entry in batch.entries}:

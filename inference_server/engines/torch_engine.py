@@ -10,8 +10,10 @@ import torch
 
 from genrecall.bundle import Bundle
 from genrecall.decoding import GeneratedSids, Generator
+from genrecall.decoding.decoder import Decoder
 from genrecall.decoding.float8 import check_float8, to_float8
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.devices import find_device
 from genrecall.errors import UserError
 from inference_server.engines.base import DeviceLost, Engine
 from inference_server.engines.cuda_graphs import BATCHES, LENGTHS, Capture, CapturedSearch, rounded
@@ -38,7 +40,7 @@ class TorchEngine(Engine):
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", compiled: bool = False) -> None:
         if dtype not in DTYPES:
             raise UserError(f"server.dtype is {dtype!r}, but torch serves {', '.join(DTYPES)}")
-        where = find_device(device)
+        where = find_device(device, "server.device")
         if dtype == "float8":
             check_float8(where)
         generator = Generator.load(bundle.generator_dir, bundle.space, where, DTYPES[dtype])
@@ -83,9 +85,7 @@ class StaticSearch:
         if float8:
             to_float8(generator.decoder)
         if compiled:
-            torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-            for layer in generator.decoder.layers:
-                layer.compile(dynamic=False, fullgraph=True)
+            compile_layers(generator.decoder)
         self._generator = generator
         self._transfer = Transfer(generator.device)
         self.captured = CapturedSearch(generator, capture)
@@ -100,13 +100,11 @@ class StaticSearch:
         return GeneratedSids.of(self._generator.space, sid, scores, width)
 
 
-def find_device(device: str) -> torch.device:
-    """The device of `server.device`; auto is CUDA where there is one. UserError for what torch does not see."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"server.device is {device!r}, but torch sees no CUDA device: use 'cpu' or 'auto'")
-    return torch.device(device)
+def compile_layers(decoder: Decoder, backend: str = "inductor") -> None:
+    """Compile the layers in place, at their first call with each shape; all layers share what is compiled."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    for layer in decoder.layers:
+        layer.compile(dynamic=False, fullgraph=True, backend=backend)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from inference_server.bundles.loaded import load_bundles
 from inference_server.bundles.reload import Reloader
 from inference_server.processes.child import ChildConfig, report_ready, run, stop_event
 from inference_server.processes.shared_executor import SharedExecutor
-from inference_server.startup import set_torch_threads
+from inference_server.startup import first_of, set_torch_threads
 from inference_server.telemetry.metrics import Metrics, serve_metrics
 
 
@@ -29,10 +29,10 @@ async def engine(config: ChildConfig) -> int:
         async with await executor.listen(config.socket):
             reloading = asyncio.create_task(Reloader(config.root, config.codebooks, executor).watch(reload))
             report_ready(metrics_port=metrics_port, codebooks=loaded.names)
-            await stopping.wait()
+            await first_of(stopping, executor.device_lost)
             reloading.cancel()
             await executor.close()
-    return 0
+    return int(executor.device_lost.is_set())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.evaluation.fusion import recall, rrf, shares, top_columns, tune, union, unique
-from genrecall.evaluation.metrics import Evaluator, padded
+from genrecall.evaluation.fusion import recall, rrf, shares, top_columns, tune, union, unions, unique
+from genrecall.evaluation.metrics import Evaluator
 from genrecall.evaluation.runs import Run, ranking
 from genrecall.records import JUDGMENTS
 from tests.evaluation import reference
@@ -14,10 +14,15 @@ from tests.evaluation.shop import judgments, run_of
 LISTS = st.lists(st.integers(0, 9), unique=True, max_size=10)
 
 
+def row(items: list[int]) -> np.ndarray:
+    """The list of one query."""
+    return np.array([items], dtype=np.int32)
+
+
 def fused(lists: dict[str, list[int]], weights: dict[str, float], depth: int = 20) -> list[int]:
     """RRF of one query's lists."""
-    (row,) = rrf({name: padded([of]) for name, of in lists.items()}, weights, 60, depth)
-    return [item for item in row.tolist() if item >= 0]
+    (found,) = rrf({name: row(of) for name, of in lists.items()}, weights, 60, depth)
+    return [item for item in found.tolist() if item >= 0]
 
 
 def test_rrf_by_hand() -> None:
@@ -90,8 +95,8 @@ def test_unions_of_one_two_and_three_channels_cost_the_same() -> None:
 def test_a_union_holds_each_item_once_within_its_budget(
     one: list[int], two: list[int], three: list[int], budget: int
 ) -> None:
-    (row,) = union([padded([items]) for items in (one, two, three)], budget)
-    candidates = row[row >= 0].tolist()
+    (found,) = union([row(items) for items in (one, two, three)], budget)
+    candidates = found[found >= 0].tolist()
     assert len(set(candidates)) == len(candidates) <= budget
 
 
@@ -143,15 +148,19 @@ def test_fusion_is_that_of_the_plain_reference(seed: int) -> None:
     for point in ((1.0, 1.0, 1.0), (0.3, 0.0, 1.0), (0.0, 0.1, 1.0), (1.0, 0.5, 0.5)):
         weights = dict(zip(runs, point, strict=True))
         expected = reference.rrf(runs, weights, 60, 60)
-        for query, row in zip(evaluator.query_ids, rrf(lists, weights, 60, 60), strict=True):
-            assert evaluator.item_ids(row) == expected[query].item_ids.tolist()
+        for query, found in zip(evaluator.query_ids, rrf(lists, weights, 60, 60), strict=True):
+            assert evaluator.item_ids(found) == expected[query].item_ids.tolist()
     grid = [0.0, 0.1, 0.3, 0.5, 1.0]
     tuned = tune(lists, evaluator, grid, 60)
     assert tuned == reference.tune(runs, judged, evaluator.query_ids, 0.1, MEASURED, grid, 60)
     for budget in (7, 30, 150):
         found = union(list(lists.values()), budget)
-        for query, row in zip(evaluator.query_ids, found, strict=True):
-            assert set(evaluator.item_ids(row)) == reference.union(list(runs.values()), budget)[query]
+        (relevant, distinct), *_ = unions(list(lists.values()), [budget], evaluator)
+        assert relevant.tolist() == evaluator.found(found).tolist()
+        assert distinct.tolist() == (found >= 0).sum(axis=1).tolist()
+        expected_union = reference.union(list(runs.values()), budget)
+        for query, candidates in zip(evaluator.query_ids, found, strict=True):
+            assert set(evaluator.item_ids(candidates)) == expected_union[query]
 
 
 def test_lists_longer_than_a_block_of_queries_are_fused_alike() -> None:
@@ -159,6 +168,6 @@ def test_lists_longer_than_a_block_of_queries_are_fused_alike() -> None:
     evaluator = Evaluator(judged, 0.01)
     lists = {name: evaluator.lists(run) for name, run in runs.items()}
     whole = rrf(lists, dict.fromkeys(lists, 1.0), 60, 40)
-    for row in (0, 127, 128, len(whole) - 1):
-        alone = rrf({name: of[[row]] for name, of in lists.items()}, dict.fromkeys(lists, 1.0), 60, 40)
-        np.testing.assert_array_equal(alone[0], whole[row])
+    for n in (0, 127, 128, len(whole) - 1):
+        alone = rrf({name: of[[n]] for name, of in lists.items()}, dict.fromkeys(lists, 1.0), 60, 40)
+        np.testing.assert_array_equal(alone[0], whole[n])

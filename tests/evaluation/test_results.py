@@ -184,6 +184,8 @@ def test_the_verdict_is_a_sentence_a_regime_with_an_interval_for_each_figure() -
         third, alone = rows["bm25+adapted+generative:equal", "bm25+adapted:equal"], rows["generative", "linear"]
         assert f"{points(third)} as a third list beside BM25 + tuned k-NN; " in line
         assert f"{points(alone)} alone against the linear control" in line
+        placebo = rows["bm25+adapted+generative:equal", "bm25+adapted+placebo:equal"]
+        assert f"{points(placebo)} as a third list against a placebo" in line
         assert "beside BM25 + Rocchio k-NN" in line
     assert not any("simulated" in line for line in verdict(evaluation(simulated=False)))
 
@@ -220,7 +222,7 @@ def test_the_first_page_is_the_verdict_and_the_main_tables() -> None:
         )
         assert str(clear_points(row)) in first
     assert first.count("**BM25 + tuned k-NN, equal weights: the baseline**") == 2
-    assert first.count("| BM25 + tuned k-NN + placebo k-NN, equal weights |") == 2
+    assert first.count("\n| BM25 + tuned k-NN + placebo k-NN, equal weights |") == 2
 
 
 def test_controls_beside_a_node_are_marked_as_computed_offline() -> None:

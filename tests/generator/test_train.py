@@ -74,6 +74,20 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
             assert -model(sid, text=text)["loss"].item() == pytest.approx(score, abs=1e-4)
 
 
+def test_products_in_bfloat16_learn_nearly_the_same_and_leave_weights_in_float32(train: Train, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        lm = TINY.lm.model_copy(update={"precision": precision})
+        metrics = train(tmp_path / precision, TINY.model_copy(update={"kind": "lm", "lm": lm}))
+        losses[precision] = metrics["stages"]["query"]["loss"]
+        weights = load_file(tmp_path / precision / "generator" / "model.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert losses["float32"] != losses["bfloat16"], "nothing was rounded"
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
+
+
 def test_a_shop_without_judgments_trains_on_synthetic_queries_and_says_so(train: Train, tmp_path: Path) -> None:
     none = logs()[1].slice(0, 0)
     stage = TINY.encoder.stage.model_copy(update={"steps": 3})

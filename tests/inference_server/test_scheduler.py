@@ -8,6 +8,7 @@ import pytest
 
 from inference_server.batching.batcher import BatchSettings, QueueFull
 from inference_server.batching.scheduler import DeadlineExceeded, Scheduler, ShuttingDown, WorkItem
+from inference_server.engines.base import DeviceLost
 
 
 class Doubler:
@@ -428,5 +429,20 @@ def test_hundreds_of_calls_that_come_and_go_each_get_their_own_answer():
             else:
                 assert n % 3 == 0
         assert max(map(len, workload.batches)) <= 7
+
+    run(main)
+
+
+def test_a_lost_device_is_noticed_and_an_ordinary_failure_is_none():
+    async def main():
+        def fail(payloads):
+            raise DeviceLost("gone") if payloads == [2] else RuntimeError("no")
+
+        async with scheduler() as made:
+            for number, error in ((1, RuntimeError), (2, DeviceLost)):
+                assert not made.device_lost.is_set()
+                with pytest.raises(error):
+                    await made.submit(Doubler(fail), work_items(number))
+            assert made.device_lost.is_set()
 
     run(main)

@@ -19,6 +19,7 @@ from genrecall.decoding.analyzer import Analyzer
 from genrecall.decoding.config import space_fingerprint
 from genrecall.decoding.lexical import hash_terms
 from genrecall.decoding.user import UserConfig
+from genrecall.devices import find_device
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 from trainer.generator.dev import DevQueries
@@ -57,6 +58,7 @@ class TrainingSettings:
 
     Attributes:
         cache_dir: of the text vectors.
+        device: as `run.device`.
         tensorboard: the folder that curves are logged to as well; None: nowhere.
     """
 
@@ -66,6 +68,7 @@ class TrainingSettings:
     cache_dir: Path
     progress: bool = True
     tensorboard: Path | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,9 @@ class TrainingContext:
         }
 
 
-def training_device() -> torch.device:
-    """Where Trainer will put the model."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def training_device(settings: TrainingSettings) -> torch.device:
+    """Where Trainer will put the model: of several CUDA devices, the one that is current from now on."""
+    device = find_device(settings.device, "run.device")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+    return device

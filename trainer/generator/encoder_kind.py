@@ -30,7 +30,7 @@ from trainer.generator.stages import Learner, TextStage
 def encoder_learner(context: TrainingContext) -> Learner:
     """The model at its start, drawn from torch's global random numbers."""
     section, decoder, encoder = context.section.encoder, context.section.decoder, context.settings.encoder
-    device, space, dim = training_device(), context.space, context.item_vectors.shape[1]
+    device, space, dim = training_device(context.settings), context.space, context.item_vectors.shape[1]
     config = decoder_config(decoder, sum(space.level_sizes), tied=False)
     prior = make_prior(context, config.hidden_size) if section.prior else None
     # a user's SIDs have vectors where there is a prior to hold them
@@ -78,7 +78,11 @@ class VectorInputs:
         self.vectors = {}
         for name, texts in context.pools():
             missing, known = (texts[:first], [context.item_vectors]) if name == "examples" else (texts, [])
-            made = [embed(missing, settings.encoder, settings.cache_dir, settings.progress)] if missing else []
+            made = (
+                [embed(missing, settings.encoder, settings.cache_dir, settings.progress, settings.device)]
+                if missing
+                else []
+            )
             if parts := [*made, *known]:
                 self.vectors[name] = torch.from_numpy(np.concatenate(parts))
 

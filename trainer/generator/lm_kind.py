@@ -30,7 +30,8 @@ from trainer.generator.stages import Learner, TextStage
 def lm_learner(context: TrainingContext) -> Learner:
     """The model at its start: a checkpoint's weights, and those drawn from torch's global random numbers."""
     section, decoder, space = context.section.lm, context.section.decoder, context.space
-    tables = ConstraintTables.build(space, training_device())
+    device = training_device(context.settings)
+    tables = ConstraintTables.build(space, device)
     profiles = len(context.user.profiles) if context.user else 0
     if section.checkpoint is None:
         titles = context.examples.texts[context.examples.groups["title"][0] :]
@@ -41,7 +42,8 @@ def lm_learner(context: TrainingContext) -> Learner:
         model, tokenizer = load_checkpoint(resolve(section.checkpoint))
         vocabulary = Vocabulary(len(tokenizer), space.level_sizes, profiles)
     model.prepare(vocabulary, tables, decoder.dropout)
-    nn.Module.to(model, training_device())
+    nn.Module.to(model, device)
+    bfloat16 = section.precision == "bfloat16" or (section.precision == "auto" and device.type == "cuda")
     lowercase = section.checkpoint is None
     template = PromptTemplate(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase)
 
@@ -70,7 +72,8 @@ def lm_learner(context: TrainingContext) -> Learner:
         inputs=PromptInputs(context, template),
         text_stages=(item, query),
         save=save,
-        depends_on=(section.checkpoint, section.bpe_size, section.max_tokens),
+        bfloat16=bfloat16,
+        depends_on=(section.checkpoint, section.bpe_size, section.max_tokens, *(["bfloat16"] if bfloat16 else [])),
     )
 
 

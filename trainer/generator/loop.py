@@ -45,6 +45,7 @@ class TrainingStage:
             last weights are kept.
         keep_best: whether the weights of the best evaluation are kept, and the stage ends early; else the last.
         trainer: makes the `SidTrainer`; None: that class.
+        bfloat16: whether products of the forward are computed in it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrainingStage:
     evaluate: Evaluate | None
     keep_best: bool = True
     trainer: Callable[..., SidTrainer] | None = None
+    bfloat16: bool = False
 
 
 class StepBatches(Dataset[Batch]):
@@ -81,7 +83,8 @@ class SidTrainer(Trainer):
         self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
-        loss: Tensor = self.loss_of(model, inputs)
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.stage.bfloat16):
+            loss: Tensor = self.loss_of(model, inputs)
         if not loss.isfinite():
             raise UserError(
                 f"stage {self.stage.name}: the loss is {loss.item()} at step {self.state.global_step + 1}: lower lr "
@@ -246,6 +249,7 @@ def run_stage(
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        use_cpu=next(model.parameters()).device.type == "cpu",  # as `run.device` says, whatever torch sees
         disable_tqdm=True,
         report_to="none",
         restore_callback_states_from_checkpoint=best,

@@ -67,6 +67,7 @@ class Learner:
         vectors: float32 [n, dim] of the texts of each pool, where the kind has an encoder.
         depends_on: settings of the kind, beside the stages' own, that the weights depend on.
         save: writes the generator's folder, given the settings of its evidence.
+        bfloat16: whether products are computed in it; weights and sums stay float32.
     """
 
     context: TrainingContext
@@ -76,6 +77,7 @@ class Learner:
     save: Callable[[Path, EvidenceConfig | None], None]
     vectors: dict[str, torch.Tensor] | None = None
     depends_on: tuple[object, ...] = ()
+    bfloat16: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def prefix(self, batch: Batch) -> Prefix:
@@ -86,6 +88,7 @@ class Learner:
     def run(self, stage: TrainingStage, work: Path) -> dict[str, Any]:
         """Train the model through `stage`; the metrics."""
         settings = self.context.settings
+        stage = replace(stage, bfloat16=self.bfloat16)
         return run_stage(self.model, stage, work, settings.seed, settings.progress, settings.tensorboard)
 
 

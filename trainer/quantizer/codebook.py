@@ -27,7 +27,7 @@ class Codebook:
     @classmethod
     def of(cls, embedding: Tensor, count: Tensor, kept: Tensor | None = None) -> Codebook:
         """A codebook at rest: `count` vectors a step are expected under each code."""
-        kept = torch.zeros(len(embedding), dtype=torch.bool) if kept is None else kept
+        kept = torch.zeros(len(embedding), dtype=torch.bool, device=embedding.device) if kept is None else kept
         return cls(embedding.clone(), embedding * count[:, None], count.clone(), kept)
 
     def nearest(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Codebook:
         even = len(x) / len(self.count)
         unused = torch.nonzero((self.count < below * even) & ~self.kept)[:, 0]
         if len(unused):
-            rows = torch.randint(len(x), (len(unused),), generator=rng)
+            rows = torch.randint(len(x), (len(unused),), generator=rng).to(x.device)
             self.embedding[unused] = x[rows]
             self.average[unused] = x[rows] * even
             self.count[unused] = even

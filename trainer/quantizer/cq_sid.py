@@ -66,20 +66,21 @@ class ItemBatch(NamedTuple):
     queries: tuple[Tensor, Tensor, Tensor] | None
 
 
-def fit_cq_sid(data: FitInput, section: QuantizerSection, seed: int, bar: Progress) -> RawCodes:
-    """Train and read off the codes."""
+def fit_cq_sid(data: FitInput, section: QuantizerSection, seed: int, bar: Progress, device: str = "cpu") -> RawCodes:
+    """Train and read off the codes. device: cpu, or cuda:N; what is drawn is drawn on the CPU, so the same on both."""
     vectors, forced, categories, pairs = data
     own = section.cq_sid
     rng = torch.Generator().manual_seed(seed)
     sizes = auto_sizes(own, len(vectors), categories, int((forced < 0).sum()))
     guided = own.guided and categories > 0
     guide = forced if guided else np.full_like(forced, -1)
-    guides = torch.from_numpy(guide)
+    guides = torch.from_numpy(guide).to(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Autoencoder(vectors.shape[1], own.hidden, own.latent)
+        model = Autoencoder(vectors.shape[1], own.hidden, own.latent).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=own.learning_rate)
-    x, queries = torch.from_numpy(vectors), _QueryDraw(pairs if own.contrasted else None, len(vectors))
+    x = torch.from_numpy(vectors).to(device)
+    queries = _QueryDraw(pairs if own.contrasted else None, len(vectors), device)
     books: list[Codebook] = []
     history = []
     task = bar.add_task("cq_sid", total=own.warmup_epochs + own.epochs)
@@ -88,17 +89,17 @@ def fit_cq_sid(data: FitInput, section: QuantizerSection, seed: int, bar: Progre
             books = init_codebooks(_z(model, x), guide, categories if guided else 0, sizes, own.batch_size, seed)
         terms = [
             _step(model, optimizer, books, ItemBatch(x[rows], guides[rows], queries.draw(rows, rng)), own, rng)
-            for rows in _batches(len(x), own.batch_size, rng)
+            for rows in (part.to(device) for part in _batches(len(x), own.batch_size, rng))
         ]
-        history.append({name: round(sum(t[name] for t in terms) / len(terms), 6) for name in terms[0]})
+        history.append({name: round(sum(float(t[name]) for t in terms) / len(terms), 6) for name in terms[0]})
         bar.update(task, advance=1, description=f"cq_sid, reconstruction {history[-1]['reconstruction']:.3f}")
     notes = {"ablation": own.ablation, "queries": queries.count, "history": history}
-    arrays = {f"codebook{level + 1}": book.embedding.numpy() for level, book in enumerate(books)}
-    z = _z(model, x).numpy()
+    arrays = {f"codebook{level + 1}": book.embedding.cpu().numpy() for level, book in enumerate(books)}
+    z = _z(model, x).cpu().numpy()
     codes = read_codes(arrays, z, guide)
     if own.codebooks == "per_parent":
         used = np.unique(codes[:, 0])
-        codes, below = grow(z, codes[:, 0], own.items_per_sid, section, seed, bar)
+        codes, below = grow(z, codes[:, 0], own.items_per_sid, section, seed, bar, device)
         arrays = {"centroids1": arrays["codebook1"][used], **below}
         sizes = sizes[0], int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1
     return RawCodes(codes, sizes, guided, {**_encoder_arrays(model), **arrays}, notes)
@@ -127,7 +128,7 @@ def init_codebooks(
     z: Tensor, guide: np.ndarray, categories: int, sizes: tuple[int, int, int], batch_size: int, seed: int
 ) -> list[Codebook]:
     """Codebooks at the start: see 3. above. z: [n, d]; guide: int64 [n], codes 0 .. categories - 1, or -1."""
-    residual = z.numpy()
+    residual = z.cpu().numpy()
     per_step = min(1.0, batch_size / len(z))  # of the items under a code, those expected in a batch
     books = []
     for level, size in enumerate(sizes):
@@ -144,7 +145,8 @@ def init_codebooks(
         if kept:
             labels = np.where(guide >= 0, guide, labels)
         counts = np.bincount(labels, minlength=size) * per_step
-        books.append(Codebook.of(torch.from_numpy(codes), torch.from_numpy(counts).float(), torch.arange(size) < kept))
+        parts = torch.from_numpy(codes), torch.from_numpy(counts).float(), torch.arange(size) < kept
+        books.append(Codebook.of(*(part.to(z.device) for part in parts)))
         residual = residual - codes[labels]
     return books
 
@@ -181,15 +183,15 @@ def read_codes(arrays: dict[str, np.ndarray], z: np.ndarray, guide: np.ndarray) 
 class _QueryDraw:
     """For a batch of items, one query each, drawn by the weight of its pairs."""
 
-    def __init__(self, pairs: QueryItemPairs | None, items: int) -> None:
+    def __init__(self, pairs: QueryItemPairs | None, items: int, device: str) -> None:
         self.count = 0 if pairs is None else len(pairs.query_idx)
         if pairs is None:
             return
         order = np.argsort(pairs.item_idx, kind="stable")
-        self.vectors = torch.from_numpy(pairs.query_vectors)
-        self.query = torch.from_numpy(pairs.query_idx[order])
-        self.cumulative = torch.from_numpy(np.cumsum(pairs.weight[order], dtype=np.float64))
-        self.first = torch.from_numpy(np.searchsorted(pairs.item_idx[order], np.arange(items + 1)))
+        cumulative = np.cumsum(pairs.weight[order], dtype=np.float64)
+        first = np.searchsorted(pairs.item_idx[order], np.arange(items + 1))
+        arrays = pairs.query_vectors, pairs.query_idx[order], cumulative, first
+        self.vectors, self.query, self.cumulative, self.first = (torch.from_numpy(a).to(device) for a in arrays)
 
     def draw(self, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor] | None:
         """(positions in `rows` of the items that have a query, their queries' numbers, their queries' vectors)."""
@@ -199,7 +201,8 @@ class _QueryDraw:
         has = torch.nonzero(end > begin)[:, 0]
         begin, end = begin[has], end[has]
         before = torch.where(begin > 0, self.cumulative[begin - 1], 0.0)
-        point = before + torch.rand(len(has), generator=rng, dtype=torch.float64) * (self.cumulative[end - 1] - before)
+        drawn = torch.rand(len(has), generator=rng, dtype=torch.float64).to(before.device)
+        point = before + drawn * (self.cumulative[end - 1] - before)
         pair = torch.searchsorted(self.cumulative, point, right=True).clamp(begin, end - 1)
         return has, self.query[pair], self.vectors[self.query[pair]]
 
@@ -211,7 +214,7 @@ def _step(
     batch: ItemBatch,
     section: CqSidSection,
     rng: torch.Generator,
-) -> dict[str, float]:
+) -> dict[str, Tensor | int]:
     """One update of the autoencoder and, once they are initialized, of the codebooks; the terms of the loss."""
     z = model.encoder(batch.x)
     quantized = quantize(z, books, batch.guide) if books else Quantized(z, [], [], z.new_zeros(()))
@@ -229,7 +232,7 @@ def _step(
         book.update(residual, codes, section.ema_decay)
         restarted += book.restart(residual, section.restart_below, rng)
     terms = {"reconstruction": reconstruction, "commitment": quantized.commitment, "contrast": contrast}
-    return {**{name: term.item() for name, term in terms.items()}, "restarted": restarted}
+    return {**{name: term.detach() for name, term in terms.items()}, "restarted": restarted}
 
 
 def _batches(items: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -246,5 +249,5 @@ def _encoder_arrays(model: Autoencoder) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     first, _, last = model.encoder
     for i, layer in enumerate((first, last)):
-        arrays |= {f"encoder.{i}.{name}": value.detach().numpy() for name, value in layer.named_parameters()}
+        arrays |= {f"encoder.{i}.{name}": value.detach().cpu().numpy() for name, value in layer.named_parameters()}
     return arrays

@@ -81,6 +81,7 @@ def fit(
     section: QuantizerSection,
     seed: int,
     progress: bool = True,
+    device: str = "cpu",
 ) -> Fitted:
     """SIDs for a catalogue; the same for the same arguments on the same machine.
 
@@ -91,6 +92,7 @@ def fit(
         pairs: relevant (query, item) pairs to learn from; None where there are none. Read by cq_sid alone.
         section: all the numbers.
         seed: of every draw.
+        device: as `run.device`.
 
     Raises:
         ValueError: shapes that do not fit together, or a vector that is not finite.
@@ -102,13 +104,18 @@ def fit(
     limit = None if size1 == "auto" else int(size1)
     table = category_table(categories, section.category_min_items, section.category_depth, limit)
     data = FitInput(vectors, category_codes(table, categories), len(table), pairs)
+    where = device
+    if device != "cpu":
+        from genrecall.devices import find_device
+
+        where = str(find_device(device, "run.device"))
     with Bars(progress) as bar:
         if kind == "cq_sid":
             from trainer.quantizer.cq_sid import fit_cq_sid
 
-            raw = fit_cq_sid(data, section, seed, bar)
+            raw = fit_cq_sid(data, section, seed, bar, where)
         else:
-            raw = fit_hierarchical(data, section, seed, bar)
+            raw = fit_hierarchical(data, section, seed, bar, where)
     split = split_oversize(
         raw.codes, section.max_items_per_sid, section.max_groups, np.random.default_rng((seed, 9)), raw.level_sizes[2]
     )

@@ -8,6 +8,8 @@ n / items_per_sid: large nodes branch more, which keeps the leaves even. Nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from rich.progress import Progress
@@ -18,8 +20,10 @@ from trainer.quantizer.kmeans import kmeans
 from trainer.quantizer.types import FitInput, RawCodes
 
 
-def fit_hierarchical(data: FitInput, section: QuantizerSection, seed: int, bar: Progress) -> RawCodes:
-    """Cluster the vectors; categories are read where level1 is "category", pairs never."""
+def fit_hierarchical(
+    data: FitInput, section: QuantizerSection, seed: int, bar: Progress, device: str = "cpu"
+) -> RawCodes:
+    """Cluster the vectors; categories are read where level1 is "category", pairs never. device: cpu, or cuda:N."""
     own, vectors = section.hierarchical, data.vectors
     leaf = own.items_per_sid
     guided = own.level1 == "category" and data.categories > 0
@@ -28,8 +32,8 @@ def fit_hierarchical(data: FitInput, section: QuantizerSection, seed: int, bar: 
         size1 = data.categories
     else:
         size1 = level1_size(own.level1_size, len(vectors), leaf)
-        first, labels = kmeans(vectors, size1, np.random.default_rng((seed, 1, 0)))
-    codes, below = grow(vectors, labels, leaf, section, seed, bar)
+        labels, (first,) = split_nodes(vectors, [np.arange(len(vectors))], [size1], (seed, 1), device)
+    codes, below = grow(vectors, labels, leaf, section, seed, bar, device)
     return RawCodes(
         codes,
         (size1, int(codes[:, 1].max()) + 1, int(codes[:, 2].max()) + 1),
@@ -46,26 +50,52 @@ def grow(
     section: QuantizerSection,
     seed: int,
     bar: Progress,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """int32 [n, 3] codes under the level-1 `labels` (int64 [n]), and centroids2, centroids3: one a node, by prefix.
-
-    A node draws from a generator of its own, seeded by (seed, level, node): one node's split does not depend on
-    another's.
-    """
+    """int32 [n, 3] codes under the level-1 `labels` (int64 [n]), and centroids2, centroids3: one a node, by prefix."""
     codes, centroids = [labels], {}
     for level in (2, 3):
         parents = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-        split, of_level = np.empty(len(vectors), dtype=np.int64), []
         members = np.split(np.argsort(parents, kind="stable"), np.cumsum(np.bincount(parents))[:-1])
         task = bar.add_task(f"hierarchical k-means, level {level}", total=len(members))
-        for node, rows in enumerate(members):
-            children = min(branching(len(rows), leaf, level), section.max_children)
-            own, split[rows] = kmeans(vectors[rows], children, np.random.default_rng((seed, level, node)))
-            of_level.append(own)
-            bar.advance(task)
+        children = [min(branching(len(rows), leaf, level), section.max_children) for rows in members]
+        split, of_level = split_nodes(vectors, members, children, (seed, level), device, partial(bar.advance, task))
+        bar.update(task, completed=len(members))
         codes.append(split)
         centroids[f"centroids{level}"] = np.concatenate(of_level)
     return np.stack(codes, axis=1).astype(np.int32), centroids
+
+
+def split_nodes(
+    vectors: np.ndarray,
+    members: Sequence[np.ndarray],
+    children: Sequence[int],
+    seed: tuple[int, int],
+    device: str,
+    done: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """int64 [n] labels, counted from 0 in each node, and the centroids of each node.
+
+    On a CPU a node draws from a generator of its own, seeded by (*seed, node): one node's split does not depend on
+    another's. On a device nodes are split together (`device_kmeans`).
+
+    Args:
+        members: int64, the rows of each node; children: into how many it is split at most.
+        done: called behind every node on a CPU.
+    """
+    if device != "cpu":
+        import torch
+
+        from trainer.quantizer import device_kmeans
+
+        own_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        return device_kmeans.split(torch.from_numpy(vectors).to(device), members, children, own_seed)
+    labels, centroids = np.empty(len(vectors), dtype=np.int64), []
+    for node, rows in enumerate(members):
+        own, labels[rows] = kmeans(vectors[rows], children[node], np.random.default_rng((*seed, node)))
+        centroids.append(own)
+        done()
+    return labels, centroids
 
 
 def level1_size(size: int | str, items: int, leaf: float) -> int:

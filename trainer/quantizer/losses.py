@@ -23,5 +23,5 @@ def info_nce(items: Tensor, queries: Tensor, query_ids: Tensor, temperature: flo
     same = query_ids[:, None] == query_ids[None, :]
     same.fill_diagonal_(False)
     logits = logits.masked_fill(same, -torch.inf)
-    target = torch.arange(len(items))
+    target = torch.arange(len(items), device=items.device)
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2

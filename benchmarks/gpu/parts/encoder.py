@@ -5,6 +5,8 @@ It is loaded from the bundle's folder as a server loads it, so that whatever a g
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -35,16 +37,18 @@ def run(bench: Bench) -> None:
     exact = Generator.load(folder, shop.fitted.space)
     served = Generator.load(folder, shop.fitted.space, bench.device)
     engine = StaticSearch(served, capture=None if bench.cuda else repeated)
-    expected = exact.search(exact.request_tokenizer(texts[:8]), WIDTH)
 
-    def parity() -> Row:
-        found = engine(served.request_tokenizer(texts[:8]), WIDTH)
+    def parity(gate: float | None) -> Row:
+        prompts = exact.request_tokenizer(texts[:8])
+        prompts = prompts if gate is None else [replace(prompt, gate=gate) for prompt in prompts]
+        found, expected = engine(prompts, WIDTH), exact.search(prompts, WIDTH)
         row = {"differs_by": largest_difference(found, expected), "same_as_cpu": same(found.codes, expected.codes)}
         if row["differs_by"] > EXACT:
             raise RuntimeError(f"the answers differ: {row}")
         return row
 
-    bench.measure("parity", {"B": 8, "W": WIDTH}, parity)
+    for decoder, gate in (("by its gate", None), ("asked", 0.3)):
+        bench.measure("parity", {"B": 8, "W": WIDTH, "decoder": decoder}, parity, gate)
     seconds, most = (0.05, 3) if bench.small else (1.0, 300)
 
     def parts(prompts: list[TokenizedPrompt]) -> Row:
@@ -62,7 +66,9 @@ def run(bench: Bench) -> None:
 
     for batch in (1, 32) if bench.small else (1, 8, 32, 64):
         prompts = served.request_tokenizer(texts[:batch])
-        bench.measure("speed", {"B": batch, "W": WIDTH}, parts, prompts)
+        for decoder, gate in (("by its gate", None), ("asked", 0.3)):
+            asked = prompts if gate is None else [replace(prompt, gate=gate) for prompt in prompts]
+            bench.measure("speed", {"B": batch, "W": WIDTH, "decoder": decoder}, parts, asked)
 
 
 def largest_difference(found: GeneratedSids, expected: GeneratedSids) -> float:

@@ -238,6 +238,8 @@ CASES = {
     "SIDs with scores": query(given({"sid": "@0", "score": 0.25}, {"sid": "@1", "score": 0}, {"sid": "@2"}, boost=2)),
     "SIDs, min_score": query(given({"sid": "@0", "score": 0.3}, {"sid": "@1", "score": 0.29}, min_score=0.3)),
     "SIDs of two codebooks": query(given("@0", {"sid": "v2/1/1/1", "score": 0.5}), "parity-v1,parity-v2"),
+    "order_within of a prompt": query(generative(order_within=WITHIN)),
+    "order_within of two codebooks": query(generative(order_within=WITHIN, boost=2), "parity-v1,parity-v2"),
     "order_within": query(given(*SIZED, order_within=WITHIN)),
     "order_within, boosted and named": query(
         given(
@@ -312,7 +314,12 @@ DOWN = {
     "a query that takes over boost and name": generative(on_failure=MATCH, _name="gen", boost=2),
     "a query with a boost of its own": generative(on_failure={"match_all": {"boost": 3}}, _name="gen", boost=2),
     "a clause of SIDs": generative(on_failure=given("@0", "@1"), _name="gen", boost=2),
-    "a clause that fails in turn": generative(on_failure=generative(query_text="blue", on_failure=MATCH)),
+    "a clause of SIDs in order": generative(
+        on_failure=given({"sid": "@0", "items": 2}, {"sid": "@1", "items": 1}, order_within=WITHIN), boost=2
+    ),
+    "a clause that fails in turn": generative(
+        on_failure=generative(query_text="blue", on_failure=MATCH), order_within=WITHIN
+    ),
     "beside BM25": {"bool": {"should": [MATCH, generative(on_failure="match_none")]}},
     "all that must match": {"bool": {"must": [MATCH, generative(on_failure="match_none")]}},
 }

@@ -48,13 +48,21 @@ def generative(
     return {"generative": {"sid": {key: value for key, value in body.items() if value is not None}}}
 
 
-def order_by_text(text: str, section: OpenSearchSection, weight: float = 1.0) -> Clause:
+WEIGHT, VECTOR_WEIGHT = 0.3, 20.0
+"""Of the items' own scores beside log p(SID), and of the cosine beside the text's score: those of the evaluation."""
+
+
+def order_by_text(text: str, section: OpenSearchSection, weight: float = WEIGHT) -> Clause:
     """An `order_within` by the score of `bm25`: it needs no vector in the index."""
     return render("order_within_text", text=text, fields=list(section.bm25_fields), weight=weight)
 
 
 def order_by_text_and_vector(
-    text: str, vector: np.ndarray, section: OpenSearchSection, text_weight: float = 1.0, vector_weight: float = 20.0
+    text: str,
+    vector: np.ndarray,
+    section: OpenSearchSection,
+    text_weight: float = WEIGHT,
+    vector_weight: float = WEIGHT * VECTOR_WEIGHT,
 ) -> Clause:
     """An `order_within` by `text_weight` x the score of `bm25` + `vector_weight` x (1 + cosine of `vector`).
 

@@ -32,7 +32,7 @@ class Bm25Section(Section):
 class OrderWithinSection(Section):
     """Items of the generated SIDs: log p(SID) - log(items) + weight x (BM25 + vector_weight x cosine)."""
 
-    weight: float = Field(0.5, ge=0, description="of the items' own scores, beside log p(SID)")
+    weight: float = Field(0.3, ge=0, description="of the items' own scores, beside log p(SID)")
     vector_weight: float = Field(20.0, ge=0, description="of the cosine, beside BM25")
 
 

@@ -102,8 +102,8 @@ def test_the_default_orders_are_of_the_configured_fields():
     assert search.order_by_text(text, section, 0.5) == {"query": search.bm25(text, section), "weight": 0.5}
     both = search.order_by_text_and_vector(text, np.array([0.5, 1], np.float32), section)
     by_text, by_vector = both["query"]["bool"]["should"]
-    assert by_text["combined_fields"] == {**search.bm25(text, section)["combined_fields"], "boost": 1.0}
-    assert by_vector["script_score"]["boost"] == 40.0
+    assert by_text["combined_fields"] == {**search.bm25(text, section)["combined_fields"], "boost": 0.3}
+    assert by_vector["script_score"]["boost"] == pytest.approx(12.0)
     assert by_vector["script_score"]["script"]["params"]["query_value"] == [0.5, 1.0]
 
 

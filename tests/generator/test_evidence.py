@@ -17,7 +17,7 @@ from genrecall.decoding.config import Gates, read_evidence
 from genrecall.decoding.lexical import hash_each, hash_terms, trigrams
 from tests.generator.shop import TINY, Train, catalogue, logs
 from trainer.generator.examples import Examples
-from trainer.generator.gates import likeliest_gate
+from trainer.generator.gates import likeliest_gate, worse
 from trainer.generator.lexical import MAX_POSTINGS, Bm25, Words, sid_bm25
 from trainer.generator.stages import FEWEST, MOST, TextStage, planned
 
@@ -112,6 +112,12 @@ def test_a_gate_opens_as_far_as_the_decoder_knows_better() -> None:
     )
     assert mixed == pytest.approx(0.5, abs=0.06)
     assert not Gates().open
+    rng = np.random.default_rng(0)
+    recall = rng.random(100)
+    assert not worse(recall, recall)
+    assert not worse(recall + rng.normal(0, 0.1, 100), recall + rng.normal(0, 0.1, 100))
+    assert worse(recall - 0.1 + rng.normal(0, 0.1, 100), recall)
+    assert worse(np.array([0.4]), np.array([0.5]))
     assert Gates(user=0.1).open
 
 

@@ -1,8 +1,9 @@
 """How much the decoder may say beside the evidence, decided on dev queries after both are trained.
 
 The gate g of a group of queries is the decoder's share of a mixture, (1 - g) evidence + g decoder. It starts shut and
-opens as far as the likelihood of the dev queries' items asks for, a problem of one dimension with one optimum, and only
-where their recall is not lower for it. A group without dev queries takes the gate of new queries.
+opens as far as the likelihood of the dev queries' items asks for, a problem of one dimension with one optimum; hundreds
+of items speak in it where there are a few dozen queries. It stays shut where the recall of the dev queries falls for it
+by more than one standard error of the difference. A group without dev queries takes the gate of new queries.
 """
 
 from __future__ import annotations
@@ -73,9 +74,16 @@ def fit_gate(learner: Learner, dev: DevQueries, prefix: PrefixOf, queries: np.nd
         start = prefix(rows)
         return replace(start, gate=torch.full((len(rows),), likeliest, device=start.mask.device))
 
-    shut, mixed = (dev.search(policy, of, queries, WIDTH).mean() for of in (prefix, opened))
-    metrics["recall"] = {"shut": float(shut), "likeliest": float(mixed)}
-    return (likeliest if mixed >= shut else 0.0), metrics
+    shut, mixed = (dev.search(policy, of, queries, WIDTH) for of in (prefix, opened))
+    metrics["recall"] = {"shut": float(shut.mean()), "likeliest": float(mixed.mean())}
+    return (0.0 if worse(mixed, shut) else likeliest), metrics
+
+
+def worse(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the mean of `one` is below that of `other`, [n] of the same queries, by more than a standard error."""
+    behind = other - one
+    error = behind.std(ddof=1) / np.sqrt(len(behind)) if len(behind) > 1 else 0.0
+    return bool(behind.mean() > error)
 
 
 def likeliest_gate(evidence: np.ndarray, decoder: np.ndarray, share: np.ndarray) -> float:

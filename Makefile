@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-fast test-python test-java lint format bench proto plugin dist lock clean
+.PHONY: help demo test test-fast test-python test-java lint format bench gpu gpu-wheels proto plugin dist lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,12 @@ bench: $(INSTALLED) ## speed, side by side with what one would use instead (abou
 	@$(PY) -m benchmarks.constraint
 	@$(PY) -m benchmarks.stages
 	@$(PY) -m benchmarks.serving
+
+gpu: ## tests, measures and profiles everything CUDA, on a bare machine without network: docs/results/gpu.md
+	@$(PYTHON) -m benchmarks.gpu --seconds $(or $(SECONDS),480) $(if $(OUT),--out $(OUT))
+
+gpu-wheels: $(INSTALLED) ## what such a machine lacks, into .cache/gpu, to be carried there
+	@$(PY) -m benchmarks.gpu.wheels
 
 proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto

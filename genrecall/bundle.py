@@ -92,6 +92,11 @@ class Bundle:
             return SidSpace.load(self.path / CONSTRAINT, self.level_sizes)
         return SidSpace.of(codes_of(self.items()), self.level_sizes)
 
+    @cached_property
+    def items_per_sid(self) -> np.ndarray:
+        """int64 [n]: how many items have each SID of `space`."""
+        return np.bincount(self.space.index_of(codes_of(self.items())), minlength=len(self.space))
+
 
 def codes_of(assignments: pa.Table) -> np.ndarray:
     """int32 [n, 3] of an ASSIGNMENTS table."""

@@ -37,9 +37,9 @@ def knn(vector: np.ndarray, k: int, filter: Clause | None = None) -> Clause:
 
 
 def generative(
-    text: str | None = None, sids: Sequence[str] | None = None, k: int | None = None, **options: Any
+    text: str | None = None, sids: Sequence[str | Clause] | None = None, k: int | None = None, **options: Any
 ) -> Clause:
-    """The plugin's clause: SIDs generated for `text`, or those given (terms such as `v7/12/40/733`).
+    """The plugin's clause: SIDs generated for `text`, or those given (`v7/12/40/733`, or as an object).
 
     options: user, beam_width, timeout, on_failure, min_score, order_within (that of `order_by_text` or
     `order_by_text_and_vector`, or any), boost, _name, as the plugin documents them.

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 import grpc
+import numpy as np
 
 import genrecall
+from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.rpc import generative_recall_pb2 as pb
@@ -69,9 +71,7 @@ class GenerativeRecall(GenerativeRecallServicer):
         workload = SearchWorkload(engine, beam_width)
         generated = await self._run(workload, workload.work_items(prompts), call)
         with call.stage("reply"):
-            results = [
-                pb.Generated(codes=one.codes[:k].ravel().tolist(), scores=one.scores[:k].tolist()) for one in generated
-            ]
+            results = [_generated(bundle, one.codes[:k], one.scores[:k]) for one in generated]
         return pb.GenerateResponse(
             codebook=bundle.codebook, model=bundle.model, results=results, timings=call.timings()
         )
@@ -122,6 +122,11 @@ class GenerativeRecall(GenerativeRecallServicer):
         call.stages.update(queue=result.queue_ms, compute=result.compute_ms)
         call.attributes["batches"] = len(result.batch_sizes)
         return result.results
+
+
+def _generated(bundle: Bundle, codes: np.ndarray, scores: np.ndarray) -> pb.Generated:
+    items = bundle.items_per_sid[bundle.space.index_of(codes)]
+    return pb.Generated(codes=codes.ravel().tolist(), scores=scores.tolist(), items=items.tolist())
 
 
 async def _prepare(

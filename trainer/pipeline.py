@@ -36,6 +36,9 @@ from trainer.behaviour import Behaviour, behaviour_of
 from trainer.generator import TrainingData, TrainingSettings, train_generator
 from trainer.quantizer import Fitted, QueryItemPairs, fit
 
+TIES = ("R@50", "R@10", "nDCG@10")
+"""Dev figures that decide, one after another, between candidates that tie."""
+
 Score = Callable[[Generator, list[str], np.ndarray], dict[str, float]]
 """(generator, item ids, codes int32 [n, 3]) -> figures on the dev queries, among them `quantizer.select_by`."""
 
@@ -107,8 +110,8 @@ def train(
         fitted = quantize(run, kind)
         learned = generate(run, fitted)
         candidates[kind] = {"codes": fitted.report, "generator": learned, "dev": evaluate_dev(run, fitted, score)}
-    chosen = choose(candidates, config.quantizer.select_by)
-    return publish(run, codebook, key, chosen, candidates)
+    chosen, reason = choose(candidates, config.quantizer.select_by)
+    return publish(run, codebook, key, chosen, reason, candidates)
 
 
 def write_inputs(run: TrainingRun) -> None:
@@ -186,19 +189,42 @@ def evaluate_dev(run: TrainingRun, fitted: Fitted, score: Score) -> dict[str, fl
     return json.loads(done.read_text(encoding="utf-8"))
 
 
-def choose(candidates: dict[QuantizerKind, dict[str, Any]], select_by: str) -> QuantizerKind:
-    """The kind with the best dev figure; the first one named where there is nothing to choose by, or at a tie."""
-    return max(candidates, key=lambda kind: candidates[kind]["dev"].get(select_by, 0.0))
+def choose(candidates: dict[QuantizerKind, dict[str, Any]], select_by: str) -> tuple[QuantizerKind, str]:
+    """The kind with the best dev figure, and why in words: the next of TIES decides where figures are equal.
+
+    The first one named where there is nothing to choose by.
+    """
+    left = list(candidates)
+    if len(left) == 1:
+        return left[0], "the only candidate" if candidates[left[0]]["dev"] else "no dev queries to choose by"
+    equal: list[str] = []
+    for name in dict.fromkeys((select_by, *TIES)):
+        values = {kind: round(candidates[kind]["dev"].get(name, 0.0), 4) for kind in left}
+        best = max(values.values())
+        if others := sorted({value for value in values.values() if value < best}, reverse=True):
+            left = [kind for kind in left if values[kind] == best]
+            if len(left) == 1:
+                return left[0], f"{' and '.join(equal)} equal, " * bool(
+                    equal
+                ) + f"{name} {best:.4f} over {others[0]:.4f}"
+        equal.append(name)
+    return left[0], f"equal in {', '.join(equal)}: the first named"
 
 
 def publish(
-    run: TrainingRun, codebook: str, key: str, chosen: QuantizerKind, candidates: dict[QuantizerKind, dict[str, Any]]
+    run: TrainingRun,
+    codebook: str,
+    key: str,
+    chosen: QuantizerKind,
+    reason: str,
+    candidates: dict[QuantizerKind, dict[str, Any]],
 ) -> Bundle:
     """Move the winner into a bundle: codes, quantizer, generator, sentence encoder, model card."""
     config, dataset, folder = run.config, run.dataset, run.folder / chosen
     fitted = Fitted.load(folder / bundle.QUANTIZER)
     metrics = {
         "quantizer": chosen,
+        "chosen_for": reason,
         "candidates": candidates,
         "split": run.split.name,
         "simulated": dataset.simulated,

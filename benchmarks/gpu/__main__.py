@@ -6,7 +6,8 @@
     python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in about a minute
 
 Each part runs in a process of its own: what fails, hangs or breaks the device ends that part alone. Results are written
-as soon as they are there, to OUT/records.jsonl, and OUT/gpu.md is made of them after every part.
+as soon as they are there, to OUT/records.jsonl, and OUT/gpu.md is made of them after every part; OUT/parts.log has what
+the parts printed.
 """
 
 from __future__ import annotations
@@ -87,17 +88,17 @@ def main() -> int:
     failed = [part.name for part in chosen if records.outcome(every, part.name) != records.DONE]
     failed += [f"{r['part']} ({r['table']})" for r in every if "error" in r.get("row", {})]
     print(report.read_text(encoding="utf-8"))
-    print(f"written to {report}; {'not done: ' + ', '.join(failed) if failed else 'all parts done'}")
+    print(f"written to {report}, log beside it; {'not done: ' + ', '.join(failed) if failed else 'all parts done'}")
     return bool(failed)
 
 
 def run(part: Part, options: list[str], environment: dict[str, str], lines: Path, seconds: float) -> None:
     """The part in a process of its own, which ends with all that it started; how it ended is recorded."""
     records.append(lines, {"part": part.name, "status": "started"})
-    log = lines.parent / f"{part.name}.log"
-    began = time.monotonic()
+    log = lines.with_name("parts.log")  # one for all: machines that are lent hand few files back
+    began, before = time.monotonic(), log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "benchmarks.gpu.bench", part.name, *options]
-    with log.open("w", encoding="utf-8") as output:
+    with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, cwd=wheels.ROOT, start_new_session=True
         )
@@ -110,10 +111,10 @@ def run(part: Part, options: list[str], environment: dict[str, str], lines: Path
             _end(process)
     ended: records.Record = {"part": part.name, "status": status, "seconds": round(time.monotonic() - began, 1)}
     if status != records.DONE:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
         ended["error"] = said[-1][:300] if said else ""
     records.append(lines, ended)
-    print(f"{part.name}: {status}, {ended['seconds']:.0f} s (log: {log})", flush=True)
+    print(f"{part.name}: {status}, {ended['seconds']:.0f} s", flush=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -46,7 +46,9 @@ def generate(
             sid["items"] = items
         print_json({"codebook": reply.codebook, "model": reply.model, "sids": sids, "timings_ms": reply.timings})
         return
-    table = Table("SID", "probability", title=f"{text} - {reply.model}, {reply.timings['total']:.1f} ms")
-    for term, score in rows:
-        table.add_row(term, f"{math.exp(score):.4f}")
+    items = reply.items[0].tolist()  # none from a server that does not tell
+    columns = ["SID", "probability", *(["items"] if items else [])]
+    table = Table(*columns, title=f"{text} - {reply.model}, {reply.timings['total']:.1f} ms")
+    for row, (term, score) in enumerate(rows):
+        table.add_row(term, f"{math.exp(score):.4f}", *([str(items[row])] if items else []))
     stdout.print(table)

@@ -61,7 +61,7 @@ def show(bundle: "Bundle") -> None:
             soft_wrap=True,
         )
     stdout.print(
-        f"* published: bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, {bundle.manifest['sids']:,} SIDs for "
-        f"{bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
+        f"* published ({metrics['chosen_for']}): bundle {bundle.codebook} ({bundle.size / 1e6:.1f} MB, "
+        f"{bundle.manifest['sids']:,} SIDs for {bundle.manifest['items']:,} items, {bundle.model}) in {bundle.path}",
         soft_wrap=True,
     )

@@ -1,6 +1,6 @@
 """The generator: which kind, how large, on what it is trained and for how long."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from genrecall.config.adapter import AdapterSection
 from genrecall.config.base import Section
 
 GeneratorKind = Literal["encoder", "lm"]
+Steps = Annotated[int, Field(ge=0)] | Literal["auto"]
 
 
 class DecoderSection(Section):
@@ -42,7 +43,11 @@ class SamplingSection(Section):
 class StageSection(Section):
     """One stage of training."""
 
-    steps: int = Field(100, ge=0, description="at most; 0 leaves the stage out")
+    steps: Steps = Field(
+        "auto",
+        description="at most; 0 leaves the stage out; auto: ten passes over the pairs of real queries or two over the "
+        "synthetic ones, whichever is more, 100 to 2,000",
+    )
     batch: int = Field(512, ge=1, description="pairs of a text and a SID a step")
     lr: float = Field(1e-3, gt=0)
     prior_lr: float = Field(2e-2, gt=0, description="of the dense prior's sharpness and size weight")
@@ -50,7 +55,10 @@ class StageSection(Section):
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     evaluate_every: int = Field(
-        20, ge=1, description="steps between two evaluations on dev queries, and two checkpoints"
+        20,
+        ge=1,
+        description="steps between two evaluations on dev queries, and two checkpoints; with steps=auto at least that "
+        "many, and twenty evaluations at most",
     )
     patience: int = Field(
         5, ge=1, description="evaluations without a better recall before the stage ends; the best is kept"
@@ -88,7 +96,7 @@ class LmKindSection(Section):
         "auto", description="of the products in training; auto: bfloat16 on CUDA, float32 on a CPU; weights are float32"
     )
     item_stage: StageSection = StageSection(steps=400, batch=128)
-    query_stage: StageSection = StageSection(steps=300, batch=128)
+    query_stage: StageSection = StageSection(batch=128)
 
 
 class UserSection(Section):
@@ -116,7 +124,7 @@ class RewardSection(Section):
 class AlignmentSection(StageSection):
     """Stage 4, EG-GRPO. It runs where the dataset has logs with exposures; details in trainer/alignment/stage.py."""
 
-    steps: int = Field(0, ge=0, description="at most; 0 leaves the stage out; paper 1,000")
+    steps: Annotated[int, Field(ge=0)] = Field(0, description="at most; 0 leaves the stage out; paper 1,000")
     batch: int = Field(64, ge=1, description="requests a step; paper 512")
     lr: float = Field(1e-4, gt=0, description="paper 1e-6, for a pretrained model of 0.5B")
     prior_lr: float = Field(1e-3, gt=0, description="of the dense prior's sharpness and size weight")

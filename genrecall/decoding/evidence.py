@@ -5,7 +5,10 @@
 
 A SID is a document of BM25: the words of its items and of the training queries that chose them (`lexical`). The three
 weights are learned, and start where they rank well on any catalogue. Every SID is scored, so a search over evidence
-alone is exact: no beam can prune at level 1 what a leaf would show. Kind `lm` has no text vector, and no dense part.
+alone prunes nothing at level 1 that a leaf would show. Kind `lm` has no text vector, and no dense part.
+
+Above FLAT SIDs a query is compared with the means of the level-2 nodes first, and with the SIDs below the NEAREST of
+them; any other SID takes the cosine of its node. Memory read for a query then hardly grows with the catalogue.
 
 Source: BM25 over clusters, and the vector of a cluster's mean, are classic cluster-based retrieval (Liu & Croft, SIGIR
 2004); looking ahead from a prefix to the leaves below it is "planning ahead" (Zeng et al., SIGIR 2024).
@@ -20,9 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrecall.decoding.adapter import QueryAdapter
+from genrecall.decoding.tables import ConstraintTables
 
 DENSE, LEXICAL, SIZE = 12.0, 0.39, 0.6  # weights at the start: where three catalogues agree
-ARRAYS = ("start", "sid", "impact", "slots", "log_items", "vectors")
+FLAT = 32_768  # SIDs up to which a query is compared with each: 50 MB of vectors
+NEAREST = 256  # level-2 nodes whose SIDs are compared beyond that
 
 
 class Evidence(nn.Module):
@@ -30,9 +35,11 @@ class Evidence(nn.Module):
 
     Args:
         arrays: `start` int64 [V + 2], `sid` int32 [P], `impact` float32 [P], `log_items` float32 [n]; for kind
-            `encoder` also `vectors` [n, dim], unit norm.
+            `encoder` also `vectors` [n, dim], unit norm, and above FLAT SIDs `node_vectors` [nodes of level 2, dim].
         adapter: maps the text's vector to where its items are; None for kind `lm`.
     """
+
+    node_vectors: Tensor | None
 
     def __init__(self, arrays: Mapping[str, Tensor], adapter: QueryAdapter | None) -> None:
         super().__init__()
@@ -42,13 +49,14 @@ class Evidence(nn.Module):
         self.register_buffer("impact", arrays["impact"])
         self.register_buffer("slots", torch.arange(max(1, longest)))
         self.register_buffer("log_items", arrays["log_items"])
-        self.register_buffer("vectors", arrays["vectors"].float() if "vectors" in arrays else None)
+        for name in ("vectors", "node_vectors"):
+            self.register_buffer(name, arrays[name].float() if name in arrays else None)
         self.adapter = adapter
         self.weights = nn.Parameter(torch.tensor([DENSE, LEXICAL, SIZE]))
 
-    def forward(self, text: Tensor | None, terms: Tensor) -> Tensor:
+    def forward(self, text: Tensor | None, terms: Tensor, tables: ConstraintTables) -> Tensor:
         """float32 [B, n], log-probabilities. text: [B, dim], of kind `encoder`; terms: int64 [B, T], padded with V."""
-        return self.combine(self.dense(text), self.lexical(terms), self.weights)
+        return self.combine(self.dense(text, tables), self.lexical(terms), self.weights)
 
     def combine(self, dense: Tensor | None, lexical: Tensor, weights: Tensor) -> Tensor:
         """float32 [B, n], log-probabilities. dense, lexical: [B, n]; weights: [3], dense, lexical, size."""
@@ -57,11 +65,20 @@ class Evidence(nn.Module):
             scores = scores + weights[0] * dense
         return scores.log_softmax(-1)
 
-    def dense(self, text: Tensor | None) -> Tensor | None:
+    def dense(self, text: Tensor | None, tables: ConstraintTables) -> Tensor | None:
         """float32 [B, n]: the cosine of the adapted query and the mean of each SID's items."""
         if self.adapter is None or text is None:
             return None
-        return self.adapter(F.normalize(text.float(), dim=-1)) @ self.get_buffer("vectors").T
+        query, vectors = self.adapter(F.normalize(text.float(), dim=-1)), self.get_buffer("vectors")
+        if self.node_vectors is None:
+            return query @ vectors.T
+        of_nodes = query @ self.node_vectors.T
+        nearest = of_nodes.topk(min(NEAREST, of_nodes.shape[1])).indices
+        child, there = tables.children(2, nearest)
+        child, there = child.flatten(1), there.flatten(1)
+        near = (vectors[child] @ query.unsqueeze(-1)).squeeze(-1)
+        every = F.pad(of_nodes.index_select(1, tables.above[1]), (0, 1))  # the last takes what is padding
+        return every.scatter(1, torch.where(there, child, every.shape[1] - 1), near)[:, :-1]
 
     def lexical(self, terms: Tensor) -> Tensor:
         """float32 [B, n]: BM25 of each SID."""

@@ -6,8 +6,8 @@ Everything that belongs to the list of SIDs comes in as an input, so new SIDs ne
            also gate, and lexical, the BM25 of every SID, which is added up on the host
   tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
            vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt;
-           sid_log_items, sid_vectors (`Evidence`) where there is evidence, and above2..3 (`ConstraintTables.above`)
-           where the tree of SIDs is not narrow
+           sid_log_items, sid_vectors, node_vectors (`Evidence`) where there is evidence, and above2..3
+           (`ConstraintTables.above`) where the tree of SIDs is not narrow, or there are node vectors
   search   beams: 0 .. W-1, whose length alone is read           -> sid int64 [B, W], score float32 [B, W]
   scoring  first, second, parent, sid, leaf (`SidTree`), B = 1    -> score float32 [n]
 """
@@ -61,7 +61,8 @@ class ExportModule(nn.Module):
         prefix: Prefix = self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
         if self.evidence is None:
             return prefix
-        evidence = self.evidence.combine(self.evidence.dense(prefix.text), inputs["lexical"], self.evidence.weights)
+        dense = self.evidence.dense(prefix.text, self.tables(inputs))
+        evidence = self.evidence.combine(dense, inputs["lexical"], self.evidence.weights)
         return replace(prefix, evidence=evidence, gate=inputs["gate"] if self.gated else None)
 
     def tables(self, inputs: Mapping[str, Tensor]) -> ConstraintTables:
@@ -118,7 +119,7 @@ class Positional(nn.Module):
 
 
 NODE_ARRAYS = [(kind, level) for kind in ("vectors", "log_items") for level in range(LEVELS)]
-EVIDENCE_ARRAYS = {"sid_log_items": "log_items", "sid_vectors": "vectors"}
+EVIDENCE_ARRAYS = {"sid_log_items": "log_items", "sid_vectors": "vectors", "node_vectors": "node_vectors"}
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class ModuleInputs:
         if request_tokenizer.config.users_beside_prompt:
             arrays["sids"] = tables.sids.cpu().numpy()
         if evidence is not None:
-            if not tables.narrow:
+            if not tables.narrow or evidence.node_vectors is not None:
                 arrays |= {f"above{n}": of.cpu().numpy() for n, of in zip((2, 3), tables.above, strict=True)}
             buffers = dict(evidence.named_buffers())
             arrays |= {n: buffers[b].cpu().numpy() for n, b in EVIDENCE_ARRAYS.items() if b in buffers}

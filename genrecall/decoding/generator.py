@@ -237,7 +237,9 @@ class Generator:
         if self.evidence is None:
             return prefix
         return replace(
-            prefix, evidence=self.evidence(prefix.text, terms), gate=gate if any(p.gate for p in prompts) else None
+            prefix,
+            evidence=self.evidence(prefix.text, terms, self.tables),
+            gate=gate if any(p.gate for p in prompts) else None,
         )
 
     def _related(self, prompts: Sequence[TokenizedPrompt], user: UserConfig) -> list[TokenizedPrompt]:

@@ -6,7 +6,7 @@ nothing is parsed and no dictionary is built when a bundle is opened. What is ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Self
@@ -39,10 +39,17 @@ class Lexicon:
         return cls(analyzer, arrays["term"], arrays["start"], arrays["query"])
 
     def __call__(self, text: str) -> tuple[np.ndarray, bool]:
-        """The numbers of the known terms of a query, int64 [t <= MAX_TERMS], and whether it is a training query."""
-        hashes = hash_terms(self.analyzer(text))
+        """The numbers of the known terms of a query, int64 [t <= MAX_TERMS], and whether it is a training query.
+
+        A word that the table lacks, mistyped perhaps, counts by its character trigrams.
+        """
+        terms = sorted(set(self.analyzer(text)))
+        hashes = hash_each(terms)
         rows = find(self.term, hashes)
+        grams = {gram for term, row in zip(terms, rows, strict=True) if row < 0 for gram in trigrams(term)}
+        rows = np.concatenate([rows, find(self.term, hash_each(sorted(grams)))])
         rows = rows[rows >= 0]
+        hashes.sort()
         if len(rows) > MAX_TERMS:
             rows = rows[np.argsort(self.start[rows + 1] - self.start[rows], kind="stable")[:MAX_TERMS]]
         return rows, bool(len(hashes)) and bool((find(self.query, hash_query(hashes)) >= 0).all())
@@ -68,10 +75,25 @@ class Postings:
         return out
 
 
+def trigrams(term: str) -> list[str]:
+    """The character trigrams of a word, its ends marked; none of what has a digit, where one character is a different
+    thing. They are terms beside the words, and equal none of them.
+    """
+    marked = f"^{term}$"
+    if any(character.isdigit() for character in term):
+        return []
+    return ["\0" + marked[n : n + 3] for n in range(len(marked) - 2)]
+
+
+def hash_each(terms: Sequence[str]) -> np.ndarray:
+    """int64 [n]: a hash of each term."""
+    digests = [blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest() for term in terms]
+    return np.frombuffer(b"".join(digests), dtype=np.int64).copy()
+
+
 def hash_terms(terms: Iterable[str]) -> np.ndarray:
     """int64 [n]: a hash of each distinct term, ascending."""
-    digests = {blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest() for term in terms}
-    return np.sort(np.frombuffer(b"".join(digests), dtype=np.int64))
+    return np.sort(hash_each(list(set(terms))))
 
 
 def hash_query(hashes: np.ndarray) -> np.ndarray:

@@ -60,5 +60,6 @@ def notes(bundle: Bundle) -> dict[str, object]:
     return {
         "model": bundle.model,
         "chosen": metrics["quantizer"],
+        "evidence": metrics["candidates"][metrics["quantizer"]]["generator"].get("evidence"),
         "candidates": {kind: of["dev"] for kind, of in metrics["candidates"].items()},
     }

@@ -24,6 +24,7 @@ def model_card(codebook: str, generator: str, dataset: Dataset, metrics: Mapping
     generator: its kind. metrics: those of the manifest, with the dev figures of every candidate.
     """
     candidates, chosen = metrics["candidates"], metrics["quantizer"]
+    evidence = candidates[chosen]["generator"].get("evidence")
     names = sorted({name for candidate in candidates.values() for name in candidate["dev"]})
     rows = [
         [kind + (" (published)" if kind == chosen else ""), *(share(candidate["dev"].get(name)) for name in names)]
@@ -36,6 +37,9 @@ def model_card(codebook: str, generator: str, dataset: Dataset, metrics: Mapping
         dataset=dataset,
         metrics=metrics,
         stages=list(candidates[chosen]["generator"]["stages"]),
+        evidence=evidence and {"weights": ", ".join(f"{weight:.3g}" for weight in evidence["weights"])},
+        gates=evidence and {name: share(evidence["gates"][name]) for name in ("new", "familiar", "user")},
+        vectors=generator == "encoder",
         dev=table(["codes", *names], rows) if names else None,
     )
     return Report("MODEL_CARD", text)

@@ -200,7 +200,7 @@ def _of_folds(section: RunSection) -> Path:
 
 
 def _reached(stages: Sequence[Stage]) -> str:
-    running = [f" (stage {s.name}: step {s.steps} of {s.section['steps']})" for s in stages if s.state == "running"]
+    running = [f" (stage {s.name}: step {s.steps} of {s.planned})" for s in stages if s.state == "running"]
     return running[-1] if running else ""
 
 

@@ -60,7 +60,7 @@ def _of_candidate(candidate: Candidate) -> Iterator[str]:
 
 def _of_stage(stage: Stage) -> Iterator[str]:
     recalls = [recall for _, recall in stage.evaluations]
-    whole = stage.state == "done" and stage.steps >= stage.section["steps"]
+    whole = stage.state == "done" and stage.steps >= stage.planned
     if whole and len(recalls) > 1 and recalls[-1] > max(recalls[:-1]):
         yield (
             f"the best evaluation of stage {stage.name} is its last (step {stage.steps:,}): it was still improving; "

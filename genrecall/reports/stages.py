@@ -23,6 +23,7 @@ class Stage:
         name: as its checkpoints are called; number: of the paper; setting: where `section` stands in the configuration.
         dev_set: what the dev recall is of; "" where nothing is held out.
         evaluations: (step, dev recall); history: what was logged by step, "step" and "loss" among it.
+        steps: taken; planned: the most there may be, 0 where that is not decided yet.
         best_step: whose weights were kept. seconds: since the last start, None before the end.
     """
 
@@ -33,6 +34,7 @@ class Stage:
     state: State = "to come"
     dev_set: str = ""
     steps: int = 0
+    planned: int = 0
     best_step: int | None = None
     evaluations: tuple[tuple[int, float], ...] = ()
     history: tuple[dict[str, float], ...] = field(default=(), repr=False)
@@ -85,7 +87,8 @@ def _configured(config: Mapping[str, Any], logs: bool) -> Iterator[Stage]:
         for part in setting.split("."):
             section = section.get(part, {})
         if section.get("steps"):
-            yield Stage(name, number, f"generator.{setting}", section)
+            planned = 0 if section["steps"] == "auto" else section["steps"]
+            yield Stage(name, number, f"generator.{setting}", section, planned=planned)
 
 
 def _dev_set(name: str, data: Mapping[str, Any], generator: Mapping[str, Any]) -> str:
@@ -116,6 +119,7 @@ def _under_way(stage: Stage, checkpoints: Path) -> Stage:
     logged = state["log_history"]
     found = {
         "steps": state["global_step"],
+        "planned": state["max_steps"],
         "best_step": state["best_global_step"],
         "evaluations": [entry for entry in logged if RECALL in entry],
         "history": [entry for entry in logged if "loss" in entry],
@@ -128,6 +132,7 @@ def _filled(stage: Stage, state: State, metrics: Mapping[str, Any]) -> Stage:
         stage,
         state=state,
         steps=metrics.get("steps", 0),
+        planned=metrics.get("planned", stage.planned),
         best_step=metrics.get("best_step"),
         evaluations=tuple((int(of["step"]), float(of[RECALL])) for of in metrics.get("evaluations", ())),
         history=tuple(metrics.get("history", ())),

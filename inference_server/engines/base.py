@@ -34,6 +34,7 @@ class Engine(ABC):
         self.bundle = bundle
         self.request_tokenizer = request_tokenizer
         self._users = UserResolver(bundle)
+        _ = bundle.items_per_sid  # counted now rather than for the first request
         if request_tokenizer.config.user:
             self._users.warm()
 

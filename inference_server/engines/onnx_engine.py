@@ -59,6 +59,11 @@ class Session:
         options.log_severity_level = 3
         providers = [(CUDA, {"device_id": number}), CPU] if provider == CUDA else [CPU]
         self._session: Any = ort.InferenceSession(path, options, providers=providers)
+        if self._session.get_providers()[0] != provider:  # it goes on with what it could load
+            raise UserError(
+                f"onnxruntime could not load {provider}: the CUDA and cuDNN libraries of its version must be where the "
+                "loader finds them; install those, or set server.device=cpu or server.engine=torch"
+            )
         self._device = ("cuda", number) if provider == CUDA else ("cpu", 0)
         self._outputs = [output.name for output in self._session.get_outputs()]
         names = {node.name for node in self._session.get_inputs()}

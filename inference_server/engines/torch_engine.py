@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np
 import torch
@@ -64,10 +65,15 @@ class TorchEngine(Engine):
     def warm_up(self, width: int, max_batch: int) -> None:
         super().warm_up(width, max_batch)
         if self._search is not None:
-            longest = self.request_tokenizer.config.max_tokens
-            for batch in BATCHES[: BATCHES.index(rounded(min(max_batch, BATCHES[-1]), BATCHES)) + 1]:
-                for length in LENGTHS[: LENGTHS.index(rounded(min(longest, LENGTHS[-1]), LENGTHS)) + 1]:
-                    self._search([TokenizedPrompt([0] * min(length, longest))] * batch, width)
+            config = self.request_tokenizer.config
+            gates = (0.0, 0.5) if config.evidence is not None and config.evidence.gates.open else (0.0,)
+            batches, lengths = (
+                of[: of.index(rounded(min(most, of[-1]), of)) + 1]
+                for of, most in ((BATCHES, max_batch), (LENGTHS, config.max_tokens))
+            )
+            for batch, length, gate in product(batches, lengths, gates):
+                prompt = TokenizedPrompt([0] * min(length, config.max_tokens), gate=gate)
+                self._search([prompt] * batch, width)
 
 
 class StaticSearch:
@@ -89,7 +95,10 @@ class StaticSearch:
         self._generator = generator
         self._transfer = Transfer(generator.device)
         self.captured = CapturedSearch(generator, capture)
-        self.stream = torch.cuda.Stream(generator.device) if generator.device.type == "cuda" else None
+        self.stream: torch.cuda.Stream | None = None
+        if generator.device.type == "cuda":
+            self.stream = torch.cuda.Stream(generator.device)
+            self.stream.wait_stream(torch.cuda.current_stream(generator.device))  # on which the weights were made
         generator.upload = self._transfer.to_device
 
     @torch.inference_mode()

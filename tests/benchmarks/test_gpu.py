@@ -66,7 +66,7 @@ def test_a_part_that_fails_or_hangs_is_recorded_and_what_it_started_ends(
     child = "import subprocess, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
     found = run("two", child, tmp_path, 2, monkeypatch)
     assert found[-1]["status"] == records.TIMEOUT
-    pid = int((tmp_path / "out/two.log").read_text())
+    pid = int((tmp_path / "out/parts.log").read_text().splitlines()[-1])
     assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
     assert {record["part"] for record in found} == {"one", "two"}, "the next part does not erase the one before"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from genrecall.decoding.analyzer import Analyzer
-from genrecall.decoding.lexical import MAX_TERMS, Lexicon, hash_query, hash_terms
+from genrecall.decoding.lexical import MAX_TERMS, Lexicon, hash_each, hash_query, hash_terms, trigrams
 
 ENGLISH = Analyzer("english")
 
@@ -52,10 +54,12 @@ def test_any_text_is_analyzed_the_same_in_either_case(text: str) -> None:
         assert ENGLISH(text.upper()) == terms
 
 
-def lexicon(texts: list[str], queries: list[str]) -> Lexicon:
-    term = np.unique(np.concatenate([hash_terms(ENGLISH(text)) for text in texts]))
+def lexicon(texts: list[str], queries: list[str], grams: Sequence[str] = ()) -> Lexicon:
+    term = np.unique(np.concatenate([hash_each(grams), *(hash_terms(ENGLISH(text)) for text in texts)]))
     start = np.concatenate([[0], np.cumsum(np.arange(1, len(term) + 1)), [0]])
-    query = np.sort(np.concatenate([hash_query(hash_terms(ENGLISH(query))) for query in queries]))
+    query = np.sort(
+        np.concatenate([np.empty(0, np.int64), *(hash_query(hash_terms(ENGLISH(query))) for query in queries)])
+    )
     return Lexicon(ENGLISH, term, start, query)
 
 
@@ -78,3 +82,12 @@ def test_of_a_long_query_the_rarest_terms_count() -> None:
     assert len(rows) == MAX_TERMS
     size = np.diff(looked_up.start)[:-1]
     assert size[rows].max() <= np.sort(size)[MAX_TERMS]
+
+
+def test_an_unknown_word_counts_by_its_trigrams_but_a_number_does_not() -> None:
+    looked_up = lexicon(["red running shoes"], [], trigrams("run"))
+    known, _ = looked_up("running")
+    mistyped, _ = looked_up("runn")
+    assert len(known) == 1, "a known word needs no trigram"
+    assert 1 <= len(mistyped) < len(trigrams("runn")), "those that the table has"
+    assert len(looked_up("1001")[0]) == 0

@@ -53,7 +53,7 @@ class Mixture:
         plain = Prefix(model.model.embed_tokens(ids), mask, text)
         with torch.no_grad():
             self.prefix = replace(
-                plain, evidence=evidence(text, terms), gate=None if gate is None else torch.tensor(gate)
+                plain, evidence=evidence(text, terms, self.tables), gate=None if gate is None else torch.tensor(gate)
             )
             self.own = torch.stack([self._scores(replace(plain, evidence=None), row) for row in range(2)])
 
@@ -143,6 +143,28 @@ def test_words_are_added_up_alike_on_the_host_and_in_torch() -> None:
 
 def test_a_query_without_a_known_word_and_without_a_vector_prefers_large_sids() -> None:
     evidence = random_evidence(SPACES[0], 5, terms=4, dim=None)
-    scores = evidence(None, torch.tensor([[4]]))
+    scores = evidence(None, torch.tensor([[4]]), ConstraintTables.build(SPACES[0]))
     assert scores.argmax() in torch.nonzero(evidence.log_items == evidence.log_items.max()).flatten()
     assert scores.exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_beyond_the_nearest_nodes_a_sid_takes_the_cosine_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all SIDs those below the nearest nodes are compared themselves; as many nodes as there are is exact."""
+    space = random_space(4, (6, 8, 5), 150)
+    tables, flat = ConstraintTables.build(space), random_evidence(space, 9)
+    assert flat.adapter is not None
+    nodes = torch.nn.functional.normalize(torch.randn(tables.code[1].shape[0], 8), dim=-1)
+    arrays = {name: flat.get_buffer(name) for name in ("start", "sid", "impact", "log_items", "vectors")}
+    tree = Evidence({**arrays, "node_vectors": nodes}, flat.adapter).requires_grad_(False)
+    text = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
+    exact, all_nodes = flat.dense(text, tables), tree.dense(text, tables)
+    assert exact is not None
+    assert all_nodes is not None
+    np.testing.assert_allclose(all_nodes.numpy(), exact.numpy(), atol=1e-6)
+    monkeypatch.setattr("genrecall.decoding.evidence.NEAREST", 4)
+    few = tree.dense(text, tables)
+    assert few is not None
+    of_nodes = flat.adapter(text) @ nodes.T
+    near = torch.zeros_like(of_nodes).scatter(1, of_nodes.topk(4).indices, 1.0)[:, tables.above[1]] > 0
+    expected = torch.where(near, exact, of_nodes[:, tables.above[1]])
+    np.testing.assert_allclose(few.numpy(), expected.numpy(), atol=1e-6)

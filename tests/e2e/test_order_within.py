@@ -15,9 +15,12 @@ from opensearchpy.helpers import bulk
 
 from genrecall.client import Client
 from genrecall.config.opensearch import OpenSearchSection
+from genrecall.evaluation.folds_node import plugin_endpoint
+from genrecall.rpc import generative_recall_pb2 as pb
 from index_mappings import search
-from index_mappings.compose.composer import Composer
+from index_mappings.compose.composer import ClauseError, Composer
 from index_mappings.pipelines import normalization
+from tests.client.scripted import Scripted, serving
 
 pytestmark = pytest.mark.node
 INDEX, PIPELINE = "within", "within-fusion"
@@ -172,6 +175,48 @@ def test_scores_and_order_are_those_of_the_definition_over_every_document(shop, 
 SOME = [{"sid": sid, "score": 0.5 / (n + 1), "items": n % 7 + 1} for n, sid in enumerate(SIDS[:30])]
 
 
+class Model(Scripted):
+    """Answers every prompt with the first k of SOME; `told`: whether it tells their sizes."""
+
+    def __init__(self, told: bool) -> None:
+        super().__init__()
+        self.told = told
+
+    def Generate(self, request, context):
+        some = SOME[: request.k]
+        one = pb.Generated(
+            codes=[int(code) for sid in some for code in sid["sid"].split("/")[1:]],
+            scores=[np.log(sid["score"]) for sid in some],
+            items=[sid["items"] for sid in some] if self.told else [],
+        )
+        return pb.GenerateResponse(codebook="v1", results=[one] * len(request.queries))
+
+
+def test_generated_sids_bring_their_sizes(shop):
+    asked = {"query_text": "red shoes", "k": 20, "timeout": "20s"}
+    body = {"generative": {"sid": {**asked, "order_within": {"query": MATCH, "weight": 2.0}, "boost": 3}}}
+    wanted = {name: 3 * score for name, score in expected(shop, SOME[:20], shop.scores(MATCH), 2.0).items()}
+    with serving(Model(told=True)) as port, plugin_endpoint(shop.client, f"127.0.0.1:{port}"):
+        assert shop.scores(body) == pytest.approx(wanted, rel=2e-6, abs=2e-5)
+        with Client(f"127.0.0.1:{port}") as server:
+            composed = Composer(shop.client, server).compose(body, INDEX)
+        assert shop.scores(composed) == pytest.approx(wanted, rel=2e-6, abs=2e-5)
+        dry = shop.client.transport.perform_request(
+            "POST", "/_plugins/_genrecall/generate", body={**asked, "index": INDEX}
+        )["codebooks"]["v1"]["sids"]
+    assert dry == [{**sid, "score": pytest.approx(sid["score"])} for sid in SOME[:20]]
+    assert shop.scores(clause(dry, MATCH, 2.0, boost=3)) == pytest.approx(wanted, rel=2e-6, abs=2e-5)
+
+
+def test_an_older_server_that_tells_no_sizes_is_served_by_document_frequencies_or_refused(shop):
+    body = {"generative": {"sid": {"query_text": "blue", "k": 20, "order_within": {"query": MATCH}}}}
+    untold = [{"sid": sid["sid"], "score": sid["score"]} for sid in SOME[:20]]
+    with serving(Model(told=False)) as port, plugin_endpoint(shop.client, f"127.0.0.1:{port}"):
+        assert shop.scores(body) == pytest.approx(shop.scores(clause(untold, MATCH, 1.0)), abs=1e-5)
+        with Client(f"127.0.0.1:{port}") as server, pytest.raises(ClauseError, match="number of items"):
+            Composer(shop.client, server).compose(body, INDEX)
+
+
 def test_the_best_few_are_the_first_of_all_and_pages_join(shop):
     """Where only the best are wanted Lucene skips what cannot compete."""
     body = clause(SOME, MATCH, 2.0)
@@ -217,6 +262,9 @@ def test_explain_tells_the_sids_part_and_the_querys(shop):
     assert any(f"ConstantScore(sid:{sid})" in str(of_sid) for sid in shop.items[hit["_id"]]["sid"])
     assert "weight(title:" in str(of_query)
     assert hit["matched_queries"] == ["gen"]
+    alone = shop.client.explain(index=INDEX, id=hit["_id"], body={"query": clause(SOME, MATCH, 20.0)})
+    assert alone["matched"]
+    assert alone["explanation"]["value"] == pytest.approx(hit["_score"], rel=1e-6)
 
 
 def test_filters_hybrid_highlights_and_inner_hits_work_as_of_any_clause(shop, composer):

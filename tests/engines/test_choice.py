@@ -12,6 +12,7 @@ from genrecall import bundle, tensorrt
 from genrecall.bundle import Bundle
 from genrecall.errors import BundleError, UserError
 from inference_server.engines import create_engine
+from inference_server.engines.onnx_engine import CUDA, Session
 
 
 def copy(made: Bundle, folder: Path) -> Bundle:
@@ -57,3 +58,10 @@ def test_without_tensorrt_the_message_says_where_to_get_it(monkeypatch: pytest.M
     monkeypatch.setattr(tensorrt, "_MODULES", ("no_such_tensorrt",))
     with pytest.raises(UserError, match="TensorRT is not installed: pip install tensorrt"):
         tensorrt.library()
+
+
+def test_a_provider_that_does_not_load_is_an_error_and_no_slower_answer(lm_bundle: Bundle) -> None:
+    """onnxruntime itself goes on with the CPU."""
+    path = lm_bundle.path / "onnx/float32/search.onnx"
+    with pytest.raises(UserError, match="could not load CUDAExecutionProvider"):
+        Session(path, CUDA, 0, 1, {})

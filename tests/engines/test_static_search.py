@@ -22,8 +22,9 @@ from genrecall.decoding.search import Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
-from inference_server.engines import create_engine
+from inference_server.engines import create_engine, cuda_graphs
 from inference_server.engines.cuda_graphs import CapturedSearch, repeated
+from inference_server.engines.torch_engine import StaticSearch, TorchEngine
 from inference_server.engines.transfer import Transfer
 from tests.engines.conftest import QUERIES
 
@@ -73,6 +74,21 @@ def test_the_search_of_a_trained_bundle_with_users_finds_the_same(kind: str, req
     for given in (users, None, users):
         asked = engine.prepare(QUERIES, given)
         assert_alike(loaded.search(asked, 9, find), loaded.search(asked, 9))
+
+
+def test_a_warm_engine_captures_no_more_for_the_batches_and_lengths_that_a_server_asks_for(
+    lm_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "cuda_graphs", lambda device: repeated)
+    engine = TorchEngine(lm_bundle, "cpu")
+    engine._search = StaticSearch(engine._generator)
+    engine.warm_up(20, 6)
+    captured = set(engine._search.captured._captured)
+    assert {shape.batch for shape in captured} == {1, 2, 4, 8}
+    for texts in (["red"], QUERIES, QUERIES[:3], ["shoe " * 90]):
+        engine.search(engine.prepare(texts), 20)
+        engine.search(engine.prepare(texts), 14)  # in the graph of the next wider beam
+    assert set(engine._search.captured._captured) == captured
 
 
 def test_stacked_matrices_compute_the_same(generator: Generator) -> None:

@@ -123,7 +123,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_the_best_look_are_kept(tmp_path: Path) -> None:
-    recalls = iter([0.1, 0.9, 0.3])
+    recalls = iter([0.0, 0.1, 0.9, 0.3])  # the first before training
     best, metrics = run(tmp_path / "best", evaluate=lambda: {"recall": next(recalls)})
     assert [look["eval_recall"] for look in metrics["evaluations"]] == [0.1, 0.9, 0.3]
     assert metrics["best_step"] == 8
@@ -132,8 +132,17 @@ def test_the_weights_of_the_best_look_are_kept(tmp_path: Path) -> None:
     assert any(not torch.equal(weight, weights[name]) for name, weight in best.state_dict().items())
 
 
+def test_a_stage_that_only_harms_leaves_the_weights_that_it_found(tmp_path: Path) -> None:
+    recalls = iter([0.5, 0.4, 0.3, 0.2])
+    untrained = model().state_dict()
+    trained, metrics = run(tmp_path, evaluate=lambda: {"recall": next(recalls)})
+    assert metrics["untrained"] == 0.5
+    assert metrics["best_step"] == 0
+    assert all(torch.equal(weight, untrained[name]) for name, weight in trained.state_dict().items())
+
+
 def test_a_stage_without_progress_ends_early(tmp_path: Path) -> None:
-    recalls = iter([0.9, 0.1, 0.1])
+    recalls = iter([0.0, 0.9, 0.1, 0.1])
     section = SECTION.model_copy(update={"steps": 100})
     stage = TrainingStage("test", section, batch, lambda: {"recall": next(recalls)})
     assert run_stage(model(), stage, tmp_path, seed=5, progress=False)["steps"] == 12

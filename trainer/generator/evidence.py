@@ -24,14 +24,14 @@ from genrecall.decoding.adapter import QueryAdapter
 from genrecall.decoding.analyzer import NAME
 from genrecall.decoding.config import EvidenceConfig, Gates
 from genrecall.decoding.dense_prior import node_means
-from genrecall.decoding.evidence import Evidence
+from genrecall.decoding.evidence import FLAT, Evidence
 from genrecall.decoding.lexical import Lexicon, hash_query
 from genrecall.decoding.request_tokenizer import pad
-from genrecall.sid import LEVELS
+from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.adapter import Positives, train_adapter
 from trainer.generator.context import TrainingContext
 from trainer.generator.examples import JudgedQueries
-from trainer.generator.lexical import Words, sid_postings
+from trainer.generator.lexical import Words, sid_bm25
 
 WIDTH = 200  # SIDs that the dev recall of the evidence is taken over
 BATCH = 64  # dev queries scored at once
@@ -43,13 +43,14 @@ class TrainedEvidence:
     """Everything that is written beside the generator's weights.
 
     Attributes:
-        arrays: `term`, `start`, `sid`, `impact`, `query`, `log_items`, and `vectors` of kind `encoder`.
-        module: the same on the host, with its weights; lexicon: looks terms up.
+        arrays: `term`, `start`, `sid`, `impact`, `query`, `log_items`, and `vectors`, `node_vectors` of kind `encoder`.
+        module: the same on the host, with its weights; lexicon: looks terms up; tables: of the SIDs, on the host.
     """
 
     arrays: dict[str, Tensor]
     module: Evidence
     lexicon: Lexicon
+    tables: ConstraintTables
     metrics: dict[str, Any]
 
     def save(self, path: Path) -> None:
@@ -79,12 +80,14 @@ def train_evidence(context: TrainingContext, vectors: dict[str, Tensor] | None, 
     adapter = None
     if vectors is not None:
         means, _ = node_means(context.space, context.rows, context.item_vectors)
-        unit = torch.nn.functional.normalize(torch.from_numpy(means[LEVELS - 1]), dim=-1)
-        arrays["vectors"] = unit.half()
-        adapter = QueryAdapter(unit.shape[1], section.adapter.hidden)
+        _, of_nodes, of_sids = (torch.nn.functional.normalize(torch.from_numpy(mean), dim=-1).half() for mean in means)
+        arrays["vectors"] = of_sids
+        if len(of_sids) > FLAT:
+            arrays["node_vectors"] = of_nodes
+        adapter = QueryAdapter(of_sids.shape[1], section.adapter.hidden)
     module = Evidence(arrays, adapter)
     lexicon = Lexicon.of(context.analyzer, {name: arrays[name].numpy() for name in ("term", "start", "query")})
-    trained = TrainedEvidence(arrays, module, lexicon, {})
+    trained = TrainedEvidence(arrays, module, lexicon, ConstraintTables.build(context.space), {})
     if not done.exists():
         if vectors is not None and context.held_out.texts:  # without dev queries nothing shows that it helps
             module.adapter = _fit_adapter(context, vectors)
@@ -108,7 +111,7 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
     first, end = examples.groups["real"]
     words = Words.of(context.analyzer, examples.texts[first:end])
     text, item = examples.chosen("real")
-    words_of_sids = sid_postings(
+    words_of_sids = sid_bm25(
         context.item_words,
         rows,
         words,
@@ -116,7 +119,9 @@ def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
         context.section.evidence.query_weight,
         len(context.space),
     )
-    query = np.unique(np.concatenate([np.empty(0, np.int64), *(hash_query(words[n]) for n in range(end - first))]))
+    query = np.unique(
+        np.concatenate([np.empty(0, np.int64), *(hash_query(np.sort(words[n])) for n in range(end - first))])
+    )
     items = np.bincount(rows, minlength=len(context.space)).astype(np.float32)
     arrays = {
         "term": words_of_sids.term,
@@ -194,7 +199,7 @@ def evidence_parts(trained: TrainedEvidence, texts: list[str], vectors: Tensor |
     parts = []
     for at in range(0, len(texts), BATCH):
         rows = np.arange(at, min(at + BATCH, len(texts)))
-        dense = None if vectors is None else trained.module.dense(vectors[rows])
+        dense = None if vectors is None else trained.module.dense(vectors[rows], trained.tables)
         parts.append((rows, dense, trained.module.lexical(terms[rows])))
     return parts
 

@@ -92,7 +92,7 @@ def _with_evidence(
 
     def of(rows: np.ndarray) -> Prefix:
         start = learner.prefix(inputs(rows))
-        module = evidence.module.to(start.mask.device)
-        return replace(start, evidence=module(start.text, terms[torch.from_numpy(rows)].to(start.mask.device)))
+        module, tables = evidence.module.to(start.mask.device), learner.model.policy.tables
+        return replace(start, evidence=module(start.text, terms[torch.from_numpy(rows)].to(start.mask.device), tables))
 
     return of

@@ -6,29 +6,40 @@ queries that chose them, or a single item.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from genrecall.decoding.analyzer import Analyzer
-from genrecall.decoding.lexical import Postings, find, hash_terms
+from genrecall.decoding.lexical import Postings, find, hash_each, hash_terms, trigrams
 
 K1, B = 1.2, 0.75
 MAX_POSTINGS = 4096  # SIDs of a term that are kept, those of the greatest impact: what bounds a search
+MAX_GRAM_POSTINGS = 1024  # the same of a trigram
+GRAM_WEIGHT = 0.5  # of a word's trigrams beside the word itself
 
 
 @dataclass(frozen=True)
 class Words:
-    """The distinct terms of texts, as CSR. term: int64 hashes; those of text t are term[start[t]:start[t + 1]]."""
+    """The distinct terms of texts, as CSR. term: int64 hashes; those of text t are term[start[t]:start[t + 1]].
+
+    distinct: all terms as they are written.
+    """
 
     start: np.ndarray
     term: np.ndarray
+    distinct: frozenset[str]
 
     @classmethod
     def of(cls, analyzer: Analyzer, texts: Sequence[str]) -> Words:
-        each = [hash_terms(analyzer(text)) for text in texts]
-        return cls(np.cumsum([0, *map(len, each)]), np.concatenate([np.empty(0, np.int64), *each]))
+        terms = [sorted(set(analyzer(text))) for text in texts]
+        distinct = frozenset(chain.from_iterable(terms))
+        written = sorted(distinct)
+        hash_of = dict(zip(written, hash_each(written).tolist(), strict=True))
+        flat = np.array([hash_of[term] for of in terms for term in of], dtype=np.int64)
+        return cls(np.cumsum([0, *map(len, terms)]), flat, distinct)
 
     def __getitem__(self, text: int) -> np.ndarray:
         return self.term[self.start[text] : self.start[text + 1]]
@@ -79,13 +90,25 @@ class Bm25:
         start = np.concatenate([[0], np.cumsum(np.minimum(size, most))])
         return Bm25(self.term, Postings(start, self.postings.document[kept], impact[kept]))
 
+    def joined(self, other: Bm25, weight: float) -> Bm25:
+        """The terms of both, of which none is the same; the impacts of `other` are multiplied by `weight`."""
+        term = np.concatenate([self.term, other.term])
+        order = np.argsort(term)
+        size = np.concatenate([np.diff(of.postings.start)[:-1] for of in (self, other)])
+        begin = np.concatenate([self.postings.start[:-2], other.postings.start[:-2] + len(self.postings.document)])
+        start = np.concatenate([[0], np.cumsum(size[order])])
+        at = np.repeat(begin[order] - start[:-1], size[order]) + np.arange(start[-1])
+        document = np.concatenate([self.postings.document, other.postings.document])
+        impact = np.concatenate([self.postings.impact, other.postings.impact * np.float32(weight)])
+        return Bm25(term[order], Postings(np.append(start, start[-1]), document[at], impact[at]))
+
     def scores(self, terms: np.ndarray, documents: int) -> np.ndarray:
         """float32 [documents]: BM25 of a text with these terms, int64 hashes."""
         rows = find(self.term, terms)
         return self.postings.scores(rows[rows >= 0], documents)
 
 
-def sid_postings(
+def sid_bm25(
     items: Words,
     rows: np.ndarray,
     queries: Words,
@@ -95,6 +118,8 @@ def sid_postings(
 ) -> Bm25:
     """SIDs as documents: each distinct term of an item once an item, each of a training query `query_weight` times.
 
+    Beside the terms stand their character trigrams, at a lower weight, for words that a query writes otherwise.
+
     Args:
         rows: int64 [items], the SID of each item.
         chosen: (query int64 [p], SID int64 [p]), what the training queries chose; a pair counts once.
@@ -102,12 +127,29 @@ def sid_postings(
     item, term = items.take(np.arange(len(rows)))
     query, sid = _unique_pairs(*chosen, sids)
     pair, query_term = queries.take(query)
-    return Bm25.of(
-        np.concatenate([term, query_term]),
-        np.concatenate([rows[item], sid[pair]]),
-        np.concatenate([np.ones(len(term)), np.full(len(query_term), query_weight)]),
-        sids,
-    ).pruned(MAX_POSTINGS)
+    term = np.concatenate([term, query_term])
+    document = np.concatenate([rows[item], sid[pair]])
+    count = np.concatenate([np.ones(len(item)), np.full(len(pair), query_weight)])
+    words = Bm25.of(term, document, count, sids).pruned(MAX_POSTINGS)
+    at, gram = _grams(items.distinct | queries.distinct, term)
+    grams = Bm25.of(gram, document[at], count[at], sids).pruned(MAX_GRAM_POSTINGS)
+    return words.joined(grams, GRAM_WEIGHT)
+
+
+def _grams(distinct: Iterable[str], term: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(occurrence int64 [m], trigram int64 [m]): the trigrams of occurrences of terms, all of them hashes."""
+    written = [word for word in sorted(distinct) if trigrams(word)]
+    hashes, each = hash_each(written), [hash_terms(trigrams(word)) for word in written]
+    order = np.argsort(hashes)
+    size = np.array([len(each[n]) for n in order], dtype=np.int64)
+    start = np.concatenate([[0], np.cumsum(size)])
+    flat = np.concatenate([np.empty(0, np.int64), *(each[n] for n in order)])
+    row = find(hashes[order], term)
+    known = np.flatnonzero(row >= 0)
+    row = row[known]
+    count = size[row]
+    first = np.repeat(start[row] - np.concatenate([[0], np.cumsum(count)[:-1]]), count)
+    return np.repeat(known, count), flat[first + np.arange(count.sum())]
 
 
 def _unique_pairs(one: np.ndarray, two: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -159,7 +159,7 @@ def log_every(section: StageSection) -> int:
 
     What is averaged over the steps since the last point would otherwise differ in a run that was interrupted.
     """
-    most = max(1, min(section.evaluate_every, section.steps // 20))
+    most = max(1, min(section.evaluate_every, int(section.steps) // 20))
     return next(steps for steps in range(most, 0, -1) if section.evaluate_every % steps == 0)
 
 
@@ -201,7 +201,7 @@ def run_stage(
     progress: bool = True,
     tensorboard: Path | None = None,
 ) -> dict[str, Any]:
-    """Train `model` in place and leave it in eval mode with its best weights.
+    """Train `model` in place and leave it in eval mode with its best weights, which may be those that it came with.
 
     A stage that finished in `work` is loaded, one that was interrupted resumes from its last checkpoint.
 
@@ -209,8 +209,9 @@ def run_stage(
         tensorboard: the folder to log curves to, in a folder named as `work`; None: nowhere.
 
     Returns:
-        {"loss": of the last steps logged, "steps": taken, "best_step", "evaluations": by step, "history": what
-        was logged by step, "seconds": of the steps since the last start}.
+        {"loss": of the last steps logged, "steps": taken, "planned": at most, "best_step": 0 for the weights that the
+        model came with, "untrained": their dev recall, "evaluations": by step, "history": what was logged by step,
+        "seconds": of the steps since the last start}.
 
     Raises UserError when the loss is not finite, or a checkpoint cannot be written.
     """
@@ -224,14 +225,15 @@ def run_stage(
     for name in ("transformers.trainer", "transformers.trainer_utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
     section, evaluated = stage.section, stage.evaluate is not None
+    steps = int(section.steps)  # `stages` has put a number in place of "auto"
     best = evaluated and stage.keep_best
     args = TrainingArguments(
         output_dir=str(work),
-        max_steps=section.steps,
+        max_steps=steps,
         per_device_train_batch_size=1,  # one item of the dataset is a batch already
         learning_rate=section.lr,
         lr_scheduler_type="linear",
-        warmup_steps=min(section.warmup_steps, section.steps // 3),
+        warmup_steps=min(section.warmup_steps, steps // 3),
         max_grad_norm=section.max_grad_norm,
         seed=seed,
         eval_strategy="steps" if evaluated else "no",
@@ -265,20 +267,32 @@ def run_stage(
         work,
         model=model,
         args=args,
-        train_dataset=StepBatches(section.steps, stage.batch),
+        train_dataset=StepBatches(steps, stage.batch),
         eval_dataset=StepBatches(0, stage.batch) if evaluated else None,
         data_collator=lambda batches: batches[0],
         callbacks=callbacks,
     )
+    start: dict[str, Tensor] = {}
+    untrained = None
+    if best and stage.evaluate is not None:
+        model.eval()
+        untrained = stage.evaluate()["recall"]
+        start = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
     last = last_checkpoint(work)
     with without_progress_bar():  # the one of writing checkpoints
         outcome = running.train(resume_from_checkpoint=str(last) if last else None)
+    best_step = running.state.best_global_step if best else running.state.global_step
+    if untrained is not None and untrained > (running.state.best_metric or 0.0):
+        model.load_state_dict(start)
+        best_step = 0
     model.eval()
     history = running.state.log_history
     metrics = {
         "loss": next((entry["loss"] for entry in reversed(history) if "loss" in entry), None),
         "steps": running.state.global_step,
-        "best_step": running.state.best_global_step if best else running.state.global_step,
+        "planned": steps,
+        "best_step": best_step,
+        "untrained": untrained,
         "evaluations": [entry for entry in history if RECALL in entry],
         "history": [entry for entry in history if "loss" in entry],
         "seconds": outcome.metrics["train_runtime"],

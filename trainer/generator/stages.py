@@ -5,6 +5,7 @@ Each stage draws its batches from (seed, stage, step) alone, so an interrupted r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +21,13 @@ from genrecall.decoding.search import Prefix
 from genrecall.decoding.user_prefix import select
 from trainer.generator.context import TrainingContext
 from trainer.generator.dev import BATCH, lean_copy
-from trainer.generator.examples import draw_pairs
+from trainer.generator.examples import Examples, draw_pairs
 from trainer.generator.loop import Batch, Evaluate, TrainingStage, run_stage
 from trainer.generator.requests import Requests
+
+PASSES = {"real": 10, "synthetic": 2, "title": 2}  # over the pairs of each group of texts, with steps=auto
+FEWEST, MOST = 100, 2_000  # steps with steps=auto
+EVALUATIONS = 20
 
 
 class PrefixInputs(Protocol):
@@ -97,7 +102,22 @@ def text_stage(learner: Learner, of: TextStage, work: Path) -> dict[str, Any]:
         return {**learner.inputs("examples", text), "sid": torch.from_numpy(sid).unsqueeze(1)}
 
     evaluate = evaluate_queries(learner) if of.evaluated else None
-    return learner.run(TrainingStage(of.setting, of.section, batch, evaluate), work)
+    return learner.run(TrainingStage(of.setting, planned(of, context.examples), batch, evaluate), work)
+
+
+def planned(of: TextStage, examples: Examples) -> StageSection:
+    """The settings of a stage with the number of its steps: what `steps=auto` stands for."""
+    section = of.section
+    if section.steps != "auto":
+        return section
+    passes = [
+        math.ceil(times * len(examples.chosen(group)[0]) / (section.batch * of.shares[group]))
+        for group, times in PASSES.items()
+        if of.shares.get(group)
+    ]
+    steps = min(max([*passes, FEWEST]), MOST)
+    every = max(section.evaluate_every, steps // EVALUATIONS)
+    return section.model_copy(update={"steps": steps, "evaluate_every": every})
 
 
 def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
@@ -116,7 +136,11 @@ def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
         return {**request_inputs(learner, "requests", requests, chosen, dropped), "sid": torch.from_numpy(sid)}
 
     evaluate = evaluate_requests(learner) or evaluate_queries(learner)
-    return learner.run(TrainingStage("generator.user.stage", section.stage, batch, evaluate), work)
+    stage = section.stage
+    if stage.steps == "auto":
+        steps = min(max(math.ceil(PASSES["real"] * len(usable) * targets / stage.batch), FEWEST), MOST)
+        stage = stage.model_copy(update={"steps": steps})
+    return learner.run(TrainingStage("generator.user.stage", stage, batch, evaluate), work)
 
 
 def request_inputs(

@@ -144,6 +144,6 @@ def device_lost(bench: Bench, root: Path) -> Row:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
     print(output, flush=True)
-    if process.returncode != 1 or "INTERNAL" not in output:
+    if not process.returncode or "INTERNAL" not in output:  # its libraries may abort on a device that is gone
         raise RuntimeError(f"exit code {process.returncode}: {output.strip()[-200:]}")
     return {"exit_code": process.returncode, "call": "INTERNAL"}

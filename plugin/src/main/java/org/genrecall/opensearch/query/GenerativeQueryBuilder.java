@@ -1,5 +1,6 @@
 package org.genrecall.opensearch.query;
 
+import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.MatchNoDocsQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.util.SetOnce;
@@ -24,6 +25,7 @@ import org.opensearch.index.mapper.MappedFieldType;
 import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryBuilderVisitor;
 import org.opensearch.index.query.QueryCoordinatorContext;
 import org.opensearch.index.query.QueryRewriteContext;
 import org.opensearch.index.query.QueryShardContext;
@@ -373,6 +375,15 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             entry.getValue().addTo(builder, entry.getKey());
         }
         builder.endArray();
+    }
+
+    /** Reaches the query of {@code order_within} too: neural-search gives queries their default model so. */
+    @Override
+    public void visit(QueryBuilderVisitor visitor) {
+        visitor.accept(this);
+        if (orderWithin != null) {
+            orderWithin.query().visit(visitor.getChildVisitor(BooleanClause.Occur.SHOULD));
+        }
     }
 
     @Override

@@ -35,6 +35,7 @@ import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryBuilderVisitor;
 import org.opensearch.index.query.QueryShardContext;
 import org.opensearch.index.query.QueryShardException;
 import org.opensearch.index.query.TermQueryBuilder;
@@ -43,6 +44,7 @@ import org.opensearch.test.AbstractQueryTestCase;
 import org.opensearch.test.TestGeoShapeFieldMapperPlugin;
 
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
@@ -319,6 +321,25 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             () -> new GenerativeQueryBuilder(beyond.bytes().streamInput(), () -> null)
         );
         assertThat(e.getMessage(), containsString("another node wrote format [3], this one reads up to [2]"));
+    }
+
+    public void testVisit_whenOrderWithin_thenItsQueryIsVisitedToo() throws IOException {
+        List<String> visited = new ArrayList<>();
+        QueryBuilderVisitor visitor = new QueryBuilderVisitor() {
+            @Override
+            public void accept(QueryBuilder query) {
+                visited.add(query.getName());
+            }
+
+            @Override
+            public QueryBuilderVisitor getChildVisitor(BooleanClause.Occur occur) {
+                return this;
+            }
+        };
+        String within = "{\"query\": {\"bool\": {\"must\": {\"match_all\": {}}}}}";
+        parseQuery(clause("\"query_text\": \"shoes\", \"order_within\": " + within)).visit(visitor);
+        parseQuery(clause("\"query_text\": \"shoes\"")).visit(visitor);
+        assertEquals(List.of("generative", "bool", "match_all", "generative"), visited);
     }
 
     public void testInnerHits_whenOrderWithinIsNested_thenTheyAreFound() throws IOException {

@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu.wheels                      where there is a network: what it lacks, into .cache/gpu
     python -m benchmarks.gpu --seconds 480               on the machine: every part, most important first
-    python -m benchmarks.gpu --part serving               some parts; those that are done are left out, unless --again
-    python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in about a minute
+    python -m benchmarks.gpu --part serving              some parts; those that are done are left out, unless --again
+    python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in some minutes
 
 Each part runs in a process of its own: what fails, hangs or breaks the device ends that part alone. Results are written
 as soon as they are there, to OUT/records.jsonl, and OUT/gpu.md is made of them after every part; OUT/parts.log has what

@@ -1,7 +1,7 @@
 """What `order_within` costs: the clause with and without it beside a `match` query, on a real node.
 
     genrecall node start 'opensearch.node.jvm_options=[]'
-    python -m benchmarks.order_within [--url http://127.0.0.1:9200] [--items 100000] [--blocks 8]
+    python -m benchmarks.order_within [--url http://127.0.0.1:9200] [--items 100000] [--blocks 10]
 
 Fills an index of its own (genrecall-bench-within, one shard) with random items: titles of eight words out of 20,000,
 the most frequent in one title of twenty, some four items a SID, vectors of 384 dimensions without a graph. SIDs are
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:9200")
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--blocks", type=int, default=8, help=f"of {BLOCK} queries for each side and k")
+    parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} queries for each side and k")
     args = parser.parse_args()
 
     client, rng = OpenSearch(args.url, timeout=120), np.random.default_rng(13)

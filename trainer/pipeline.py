@@ -26,6 +26,7 @@ from genrecall.bundle import Bundle
 from genrecall.config import Config
 from genrecall.config.quantizer import QuantizerKind
 from genrecall.decoding import Generator
+from genrecall.devices import find_device
 from genrecall.embeddings import embed, load_encoder
 from genrecall.errors import UserError
 from genrecall.item_text import item_text
@@ -184,7 +185,8 @@ def evaluate_dev(run: TrainingRun, fitted: Fitted, score: Score) -> dict[str, fl
         return {}
     done = run.folder / fitted.kind / "dev.json"
     if not done.exists():
-        generator = Generator.load(run.folder / fitted.kind / bundle.GENERATOR, fitted.space)
+        device = find_device(run.config.run.device, "run.device")
+        generator = Generator.load(run.folder / fitted.kind / bundle.GENERATOR, fitted.space, device)
         files.write_json(done, score(generator, run.dataset.items["item_id"].to_pylist(), fitted.codes))
     return json.loads(done.read_text(encoding="utf-8"))
 

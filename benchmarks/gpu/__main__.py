@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu.wheels                      where there is a network: what it lacks, into .cache/gpu
     python -m benchmarks.gpu --seconds 480               on the machine: every part, most important first
-    python -m benchmarks.gpu --part serving               some parts; those that are done are left out, unless --again
-    python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in about a minute
+    python -m benchmarks.gpu --part serving              some parts; those that are done are left out, unless --again
+    python -m benchmarks.gpu --device cpu --small        rehearses all of it, on any machine, in some minutes
 
 Each part runs in a process of its own: what fails, hangs or breaks the device ends that part alone. Results are written
 as soon as they are there, to OUT/records.jsonl, and OUT/gpu.md is made of them after every part; OUT/parts.log has what
@@ -47,6 +47,7 @@ PARTS = (
     Part("scratch", "A language model trained from scratch", 200),
 )
 LEAST_S = 15  # a part is not begun with less
+WITH_ERRORS = 4  # as `bench` has it, which is not imported here: it loads torch
 KILLED_S = 3  # between SIGTERM and SIGKILL
 
 
@@ -73,7 +74,7 @@ def main() -> int:
     titles = {part.name: part.title for part in PARTS}
     chosen = [part for part in PARTS if not args.part or part.name in args.part]
     for part in chosen:
-        if records.outcome(records.read(lines), part.name) == records.DONE and not args.again:
+        if records.outcome(records.read(lines), part.name) in records.ENDED and not args.again:
             print(f"{part.name}: done before", flush=True)
             continue
         left = ends - time.monotonic()
@@ -104,7 +105,7 @@ def run(part: Part, options: list[str], environment: dict[str, str], lines: Path
         )
         try:
             code = process.wait(seconds)
-            status = records.DONE if code == 0 else records.FAILED
+            status = {0: records.DONE, WITH_ERRORS: records.ERRORS}.get(code, records.FAILED)
         except subprocess.TimeoutExpired:
             status = records.TIMEOUT
         finally:

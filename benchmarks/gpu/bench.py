@@ -20,6 +20,7 @@ import torch
 from benchmarks.gpu import records
 
 Row = dict[str, Any]
+WITH_ERRORS = 4  # exit code of a part that came to its end, some rows of which are errors
 
 
 @dataclass
@@ -138,7 +139,7 @@ def main() -> int:
         importlib.import_module(f"benchmarks.gpu.parts.{args.part}").run(bench)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return bench.failed
+    return WITH_ERRORS if bench.failed else 0
 
 
 if __name__ == "__main__":

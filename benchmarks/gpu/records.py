@@ -10,7 +10,8 @@ from typing import Any
 Record = dict[str, Any]
 """{"part", "table", "row"}: a result; {"part", "status", "seconds", ...}: how a part ended."""
 
-DONE, FAILED, TIMEOUT, NO_TIME = "done", "failed", "timed out", "no time left"
+DONE, ERRORS, FAILED, TIMEOUT, NO_TIME = "done", "done, with errors", "failed", "timed out", "no time left"
+ENDED = (DONE, ERRORS)  # not run again by itself
 
 
 def append(path: Path, record: Record) -> None:

@@ -97,10 +97,13 @@ def install(folder: Path, site: Path) -> list[str]:
     """
     wanted = missing(CARRIED)
     wheels = [wheel for name in wanted for wheel in folder.glob(f"{_normal(name)}-*.whl")]
-    lacking = sorted(missing(EXPECTED) + [name for name in wanted if not [*folder.glob(f"{_normal(name)}-*.whl")]])
-    if lacking:
+    if lacking := missing(EXPECTED):
+        raise SystemExit(
+            f"{', '.join(lacking)} missing or too old, and too large to be carried: this Python needs them"
+        )
+    if lacking := [name for name in wanted if not [*folder.glob(f"{_normal(name)}-*.whl")]]:
         remedy = f"run `python -m benchmarks.gpu.wheels` where there is a network, and carry {folder.parent}"
-        raise SystemExit(f"{', '.join(lacking)} missing or too old; {remedy}")
+        raise SystemExit(f"{', '.join(lacking)} missing or too old: {remedy}")
     if wheels:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
         command += ["--disable-pip-version-check", "--root-user-action=ignore", "--upgrade", f"--target={site}"]

@@ -22,7 +22,7 @@ GRADE_SCALE = 1000  # TREC judgments are integers; nDCG's linear gain does not f
 MEASURES = ("R@10", "R@50", "R@200", "nDCG@10", "Success@10", "Success@50")
 """What every table shows. Success@k is the hit rate: is there a relevant item among the first k."""
 
-_CELLS = 8_000_000  # of a table from queries and items to numbers, which bounds memory whatever the catalogue
+_CELLS = 500_000  # of a table from queries and items to numbers: it stays in the cache of a core
 
 
 class Interval(NamedTuple):
@@ -79,7 +79,7 @@ class Evaluator:
             raise ValueError(f"the run has no ranking for query {missing[0]!r} and {len(missing) - 1} more")
         listed = [run[q].item_ids for q in self.query_ids]
         encoded = pa.array(np.concatenate([np.empty(0, dtype=object), *listed]), pa.string()).dictionary_encode()
-        numbers = np.array([self._number(item) for item in encoded.dictionary.to_pylist()], dtype=np.int32)
+        numbers = np.array(list(map(self._number, encoded.dictionary.to_pylist())), dtype=np.int32)
         return padded(numbers[encoded.indices.to_numpy()], np.array(list(map(len, listed)), dtype=np.int64))
 
     def gains(self, lists: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ class Resamples:
 
     def __init__(self, queries: int, resamples: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self._counts = np.zeros((resamples, queries), dtype=np.uint16)
+        self._counts = np.zeros((resamples, queries), dtype=np.uint8)  # of draws with mean 1: never near 255
         for rows in self._blocks() if queries else ():
             count = rows.stop - rows.start
             drawn = rng.integers(0, queries, (count, queries)) + queries * np.arange(count)[:, None]

@@ -40,8 +40,9 @@ def without(run: Run, known: Mapping[str, set[str]], depth: int) -> Run:
     """`run` with each query's known items removed from its ranking, then cut to `depth`."""
     out = {}
     for query_id, r in run.items():
-        removed = known.get(query_id, set())
-        keep = np.array([item not in removed for item in r.item_ids], dtype=bool)
+        keep: np.ndarray | slice = slice(None)
+        if removed := known.get(query_id):
+            keep = np.array([item not in removed for item in r.item_ids], dtype=bool)
         out[query_id] = Ranking(r.item_ids[keep][:depth], r.scores[keep][:depth])
     return out
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import records, wheels
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import WITH_ERRORS, Bench
 from benchmarks.gpu.roofline import Ceilings, counted, floor_ms
 from benchmarks.models import SHAPES
 
@@ -63,6 +63,9 @@ def test_a_part_that_fails_or_hangs_is_recorded_and_what_it_started_ends(
     monkeypatch.setattr(gpu, "KILLED_S", 1)
     found = run("one", "import sys; print('CUDA error: an illegal access'); sys.exit(3)", tmp_path, 20, monkeypatch)
     assert (found[-1]["status"], found[-1]["error"]) == (records.FAILED, "CUDA error: an illegal access")
+    found = run("one", "import sys; sys.exit(4)", tmp_path, 20, monkeypatch)
+    assert found[-1]["status"] == records.ERRORS
+    assert gpu.WITH_ERRORS == WITH_ERRORS
     child = "import subprocess, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
     found = run("two", child, tmp_path, 2, monkeypatch)
     assert found[-1]["status"] == records.TIMEOUT
@@ -99,8 +102,12 @@ def test_the_report_says_what_is_not_done(tmp_path: Path) -> None:
 def test_what_the_machine_lacks_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wheels.install(tmp_path, tmp_path / "site") == [], "the development environment has all of it"
     monkeypatch.setitem(wheels.CARRIED, "a-package-that-is-nowhere", "1.0")
+    with pytest.raises(
+        SystemExit, match=r"a-package-that-is-nowhere missing or too old: run `python -m benchmarks.gpu"
+    ):
+        wheels.install(tmp_path, tmp_path / "site")
     monkeypatch.setitem(wheels.EXPECTED, "numpy", "99.0")
-    with pytest.raises(SystemExit, match=r"a-package-that-is-nowhere, numpy missing or too old; run `python -m benchm"):
+    with pytest.raises(SystemExit, match="numpy missing or too old, and too large to be carried"):
         wheels.install(tmp_path, tmp_path / "site")
 
 

@@ -6,6 +6,7 @@ A CPU has nothing to capture: `repeated` computes again over the same buffers, s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,12 +143,16 @@ def pretended() -> Iterator[FakeTensorMode]:
         yield mode
 
 
-@pytest.mark.parametrize("normalizer", ["children", "vocabulary"])
-def test_a_search_never_makes_the_host_wait_for_the_device(normalizer: str, pretended: FakeTensorMode) -> None:
+@pytest.mark.parametrize(("normalizer", "evidence"), [("children", False), ("vocabulary", False), ("children", True)])
+def test_a_search_never_makes_the_host_wait_for_the_device(
+    normalizer: str, evidence: bool, pretended: FakeTensorMode
+) -> None:
     space = random_space(SHAPE)
     with torch.device("cuda"):
         made = build_generator(random_model(SHAPE, "cuda"), space, normalizer)  # type: ignore[arg-type]
         prefix = Prefix(torch.zeros(2, 8, SHAPE.hidden), torch.ones(2, 8, dtype=torch.bool))
+        if evidence:
+            prefix = replace(prefix, evidence=torch.zeros(2, len(space)), gate=torch.full((2,), 0.5))
         tables = ConstraintTables.build(space, "cuda")
         limit = torch.ones((), dtype=torch.int64)
     made.decoder.pack()

@@ -27,7 +27,7 @@ from genrecall.decoding.tables import ConstraintTables
 
 DENSE, LEXICAL, SIZE = 12.0, 0.39, 0.6  # weights at the start: where three catalogues agree
 FLAT = 32_768  # SIDs up to which a query is compared with each: 50 MB of vectors
-NEAREST = 256  # level-2 nodes whose SIDs are compared beyond that
+NEAREST = 128  # level-2 nodes whose SIDs are compared beyond that
 
 
 class Evidence(nn.Module):
@@ -76,7 +76,8 @@ class Evidence(nn.Module):
         nearest = of_nodes.topk(min(NEAREST, of_nodes.shape[1])).indices
         child, there = tables.children(2, nearest)
         child, there = child.flatten(1), there.flatten(1)
-        near = (vectors[child] @ query.unsqueeze(-1)).squeeze(-1)
+        compared = vectors.index_select(0, child.flatten()).view(*child.shape, -1)
+        near = (compared @ query.unsqueeze(-1)).squeeze(-1)
         every = F.pad(of_nodes.index_select(1, tables.above[1]), (0, 1))  # the last takes what is padding
         return every.scatter(1, torch.where(there, child, every.shape[1] - 1), near)[:, :-1]
 

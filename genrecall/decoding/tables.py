@@ -122,10 +122,11 @@ class ConstraintTables:
 
     def _best_child(self, level: int, values: Tensor) -> Tensor:
         """float32 [B, parents]: of each node of the level before, the greatest of its children's, [B, nodes]."""
-        parents = self.start[level].shape[0] - 1
-        if self.narrow:
-            child, there = self._slots(level, torch.arange(parents, device=values.device))
-            return torch.where(there, values[:, child], MASKED).amax(-1)
+        start, parents = self.start[level], self.start[level].shape[0] - 1
+        if self.narrow:  # padding repeats the last child, which changes no maximum
+            slot = torch.arange(self.width[level], device=values.device, dtype=start.dtype)
+            child = torch.minimum(start[:-1].unsqueeze(-1) + slot, start[1:].unsqueeze(-1) - 1)
+            return values.index_select(1, child.flatten()).view(values.shape[0], parents, -1).amax(-1)
         out = values.new_full((values.shape[0], parents), MASKED)
         return out.scatter_reduce(1, self.above[level - 1].expand(values.shape[0], -1), values, "amax")
 

@@ -14,6 +14,7 @@ from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
+from genrecall.sid import SidSpace
 from inference_server.batching.executor import LocalExecutor
 from inference_server.bundles.loaded import LoadedBundles
 from inference_server.server import Running, start_service, stop
@@ -39,6 +40,8 @@ class ThreeSids:
             "items": 5,
         }
         self.bundle = Bundle(Path("nowhere"), manifest)
+        space = SidSpace.of(SIDS, (4, 4, 4))
+        vars(self.bundle).update(space=space, items_per_sid=np.array([1, 3, 1]))  # where it keeps what it has read
         self.gate = threading.Event()
         self.gate.set()
         self.running = threading.Event()

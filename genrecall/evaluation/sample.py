@@ -37,7 +37,13 @@ def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
     clauses = {
         "BM25": search.bm25(text, section),
         "k-NN": search.knn(vector, DEPTH),
-        "generative": search.generative(text, k=K, timeout="5s", on_failure="fail"),
+        "generative": search.generative(
+            text,
+            k=K,
+            timeout="5s",
+            on_failure="fail",
+            order_within=search.order_by_text_and_vector(text, vector, section),
+        ),
     }
     bodies = [search.body(clause, DEPTH, source=["title", "sid"]) for clause in clauses.values()]
     hybrid = search.hybrid(list(clauses.values()), depth=DEPTH)

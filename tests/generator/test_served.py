@@ -161,3 +161,47 @@ def test_another_codebook_is_refused(trained_encoder: Trained) -> None:
         Generator.load(trained_encoder[0], SidSpace.of(codes, (4, 4, 9)))
     with pytest.raises(UserError, match="holds vectors or words of other SIDs"):
         Generator.load(trained_encoder[0], SidSpace.of(codes[1:], (4, 4, 3)))
+
+
+def test_a_generator_of_an_earlier_version_is_served_as_it_was(trained_encoder: Trained, tmp_path: Path) -> None:
+    """Its config.json knows no evidence, and the decoder answers alone."""
+    folder = tmp_path / "generator"
+    shutil.copytree(trained_encoder[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["genrecall"]["evidence"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evidence.safetensors").unlink()
+    earlier, alone = (Generator.load(of, catalogue()[2]) for of in (folder, trained_encoder[0]))
+    alone.evidence = None
+    one, other = (generator.generate(QUERIES, k=5) for generator in (earlier, alone))
+    assert (one.codes == other.codes).all()
+    np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "evidence.safetensors is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "evidence.safetensors is damaged"),
+        (lambda path: path.write_bytes(b""), "evidence.safetensors is damaged"),
+        (lambda path: save_file({"start": torch.zeros(2)}, path), "evidence.safetensors"),
+    ],
+)
+def test_a_damaged_evidence_is_refused_by_name(
+    trained_encoder: Trained, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = tmp_path / "generator"
+    shutil.copytree(trained_encoder[0], folder)
+    damage(folder / "evidence.safetensors")
+    with pytest.raises(UserError, match=message):
+        Generator.load(folder, catalogue()[2])
+
+
+def test_another_analyzer_is_refused(trained_encoder: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "generator"
+    shutil.copytree(trained_encoder[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["genrecall"]["evidence"]["analyzer"] = "words-99"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="'words-99', this version has 'words-1'"):
+        Generator.load(folder, catalogue()[2])

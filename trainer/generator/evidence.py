@@ -96,14 +96,10 @@ def train_evidence(context: TrainingContext, vectors: dict[str, Tensor] | None, 
         metrics["training_queries"] = examples.size("real")
         files.write_json(work / "evidence.json", metrics)
         with files.replacing(done) as partial:
-            save_file({name: t.detach().contiguous() for name, t in _learned(module).items()}, partial)
-    module.load_state_dict(load_file(done), strict=False)
+            save_file({name: t.detach().contiguous() for name, t in module.named_parameters()}, partial)
+    module.load_state_dict(load_file(done), strict=False)  # the parameters alone: the rest is made anew
     module.eval().requires_grad_(False)
     return replace(trained, metrics=json.loads((work / "evidence.json").read_text(encoding="utf-8")))
-
-
-def _learned(module: Evidence) -> dict[str, Tensor]:
-    return dict(module.named_parameters())
 
 
 def _word_arrays(context: TrainingContext) -> dict[str, Tensor]:
@@ -163,14 +159,17 @@ def _fit_weights(
     spread = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.LBFGS([spread], max_iter=50, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
+    def loss() -> float:
         optimizer.zero_grad()
-        total = (spread / SPREAD).square().sum() / 2
-        for rows, dense, lexical in parts:
+        prior = (spread / SPREAD).square().sum() / 2
+        prior.backward()
+        total = prior.item()
+        for rows, dense, lexical in parts:  # a backward each: the graph of all would take gigabytes
             log_p = module.combine(dense, lexical, start * spread.exp())
             here = (query >= rows[0]) & (query <= rows[-1])
-            total = total - (log_p[query[here] - rows[0], sid[here]] * torch.from_numpy(share[here]).float()).sum()
-        total.backward()
+            part = -(log_p[query[here] - rows[0], sid[here]] * torch.from_numpy(share[here]).float()).sum()
+            part.backward()
+            total += part.item()
         return total
 
     optimizer.step(loss)

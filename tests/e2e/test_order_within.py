@@ -123,7 +123,7 @@ def both(shop: Shop) -> dict[str, float]:
 MATCH = {"match": {"title": "red shoes"}}
 MULTI = {"multi_match": {"query": "blue wool", "fields": ["title^2", "brand"], "type": "most_fields"}}
 PRICE = {"function_score": {"query": MATCH, "field_value_factor": {"field": "price"}, "boost_mode": "replace"}}
-VECTORS = search.order_by_text_and_vector("red wool shoes", VECTOR, SECTION, text_weight=0.5)["query"]
+VECTORS = search.order_by_text_and_vector("red wool shoes", VECTOR, SECTION, 0.5, 20.0)["query"]
 SCRIPT = VECTORS["bool"]["should"][1]
 QUERIES: dict[str, tuple[dict[str, Any], Callable[[Shop], dict[str, float]]]] = {
     "match": (MATCH, lambda shop: shop.scores(MATCH)),

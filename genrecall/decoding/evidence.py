@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genrecall.decoding.adapter import QueryAdapter
-from genrecall.decoding.tables import ConstraintTables
+from genrecall.decoding.tables import ConstraintTables, columns
 
 DENSE, LEXICAL, SIZE = 12.0, 0.39, 0.6  # weights at the start: where three catalogues agree
 FLAT = 32_768  # SIDs up to which a query is compared with each: 50 MB of vectors
@@ -78,7 +78,7 @@ class Evidence(nn.Module):
         child, there = child.flatten(1), there.flatten(1)
         compared = vectors.index_select(0, child.flatten()).view(*child.shape, -1)
         near = (compared @ query.unsqueeze(-1)).squeeze(-1)
-        every = F.pad(of_nodes.index_select(1, tables.above[1]), (0, 1))  # the last takes what is padding
+        every = F.pad(columns(of_nodes, tables.above[1]), (0, 1))  # the last takes what is padding
         return every.scatter(1, torch.where(there, child, every.shape[1] - 1), near)[:, :-1]
 
     def lexical(self, terms: Tensor) -> Tensor:

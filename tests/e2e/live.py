@@ -32,8 +32,9 @@ class Answer:
 
     Attributes:
         seconds: from the moment it was due, so that a late sender counts too.
-        stale: hits that the clause did not bring and whose SID is of the other codebook: a pipeline placed the document
-            just before the alias moved, its write came after, and the job has not placed it anew yet.
+        stale: hits whose SID is of the other codebook: a pipeline placed the document just before the alias moved, its
+            write came after, and the job has not placed it anew yet. The plugin's clause brings none of them, as a shard
+            drops what is not of its codebook; a composed one was asked in both while the move was announced, and may.
         wrong: what is.
     """
 
@@ -97,13 +98,13 @@ class Searches:
             if composed:
                 body = self._composer.compose(body, index=section.index)
             answer = self._client.search(index=section.index, body=body, params=NAMES)
-            index, stale, wrong = judged(answer, section.index)
+            index, stale, wrong = judged(answer, section.index, composed)
         except Exception as error:  # whatever it is, it is an answer that a user did not get
             wrong = f"{type(error).__name__}: {error}"
         return Answer(phase, composed, time.monotonic() - due, index, stale, wrong)
 
 
-def judged(answer: Mapping[str, Any], alias: str) -> tuple[str, tuple[str, ...], str]:
+def judged(answer: Mapping[str, Any], alias: str, composed: bool) -> tuple[str, tuple[str, ...], str]:
     """(index that answered, stale hits, what is wrong with the answer)."""
     shards, hits = answer["_shards"], answer["hits"]["hits"]
     if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
@@ -116,7 +117,7 @@ def judged(answer: Mapping[str, Any], alias: str) -> tuple[str, tuple[str, ...],
     others = [hit for hit in hits if not str(hit["_source"].get("sid")).startswith(f"{codebook}/")]
     stale = tuple(hit["_id"] for hit in others)
     for hit in others:
-        if "gen" in hit.get("matched_queries", ()) or "sid" not in hit["_source"]:
+        if ("gen" in hit.get("matched_queries", ()) and not composed) or "sid" not in hit["_source"]:
             return index, stale, f"{hit['_id']} of {index} has SID {hit['_source'].get('sid')}"
     if not any("gen" in hit.get("matched_queries", ()) for hit in hits):
         return index, stale, "the generative clause matched nothing"

@@ -33,8 +33,8 @@ class Answer:
     Attributes:
         seconds: from the moment it was due, so that a late sender counts too.
         stale: hits whose SID is of the other codebook: a pipeline placed the document just before the alias moved, its
-            write came after, and the job has not placed it anew yet. The plugin's clause brings none of them, as a shard
-            drops what is not of its codebook; a composed one was asked in both while the move was announced, and may.
+            write came after, and the job has not placed it anew yet. The plugin brings none of them, as shards
+            drop what is not of their codebook; a composed clause asked in both while the move was announced.
         wrong: what is.
     """
 

@@ -206,9 +206,8 @@ def choose(candidates: dict[QuantizerKind, dict[str, Any]], select_by: str) -> t
         if others := sorted({value for value in values.values() if value < best}, reverse=True):
             left = [kind for kind in left if values[kind] == best]
             if len(left) == 1:
-                return left[0], f"{' and '.join(equal)} equal, " * bool(
-                    equal
-                ) + f"{name} {best:.4f} over {others[0]:.4f}"
+                tied = f"{' and '.join(equal)} equal, " if equal else ""
+                return left[0], f"{tied}{name} {best:.4f} over {others[0]:.4f}"
         equal.append(name)
     return left[0], f"equal in {', '.join(equal)}: the first named"
 

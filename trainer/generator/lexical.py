@@ -14,6 +14,7 @@ import numpy as np
 
 from genrecall.decoding.analyzer import Analyzer
 from genrecall.decoding.lexical import Postings, find, hash_each, hash_terms, trigrams
+from trainer.generator.ragged import ragged
 
 K1, B = 1.2, 0.75
 MAX_POSTINGS = 4096  # SIDs of a term that are kept, those of the greatest impact: what bounds a search
@@ -46,9 +47,8 @@ class Words:
 
     def take(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(position in `texts` int64 [m], term int64 [m]) of every term of the texts, int64 [n], repeats allowed."""
-        size = np.diff(self.start)[texts]
-        first = np.repeat(self.start[texts] - np.concatenate([[0], np.cumsum(size)[:-1]]), size)
-        return np.repeat(np.arange(len(texts)), size), self.term[first + np.arange(size.sum())]
+        position, at = ragged(self.start, texts)
+        return position, self.term[at]
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,9 @@ class Bm25:
         """The terms of both, of which none is the same; the impacts of `other` are multiplied by `weight`."""
         term = np.concatenate([self.term, other.term])
         order = np.argsort(term)
-        size = np.concatenate([np.diff(of.postings.start)[:-1] for of in (self, other)])
-        begin = np.concatenate([self.postings.start[:-2], other.postings.start[:-2] + len(self.postings.document)])
-        start = np.concatenate([[0], np.cumsum(size[order])])
-        at = np.repeat(begin[order] - start[:-1], size[order]) + np.arange(start[-1])
+        both = np.concatenate([self.postings.start[:-2], other.postings.start[:-1] + len(self.postings.document)])
+        _, at = ragged(both, order)
+        start = np.concatenate([[0], np.cumsum(np.diff(both)[order])])
         document = np.concatenate([self.postings.document, other.postings.document])
         impact = np.concatenate([self.postings.impact, other.postings.impact * np.float32(weight)])
         return Bm25(term[order], Postings(np.append(start, start[-1]), document[at], impact[at]))
@@ -141,15 +140,12 @@ def _grams(distinct: Iterable[str], term: np.ndarray) -> tuple[np.ndarray, np.nd
     written = [word for word in sorted(distinct) if trigrams(word)]
     hashes, each = hash_each(written), [hash_terms(trigrams(word)) for word in written]
     order = np.argsort(hashes)
-    size = np.array([len(each[n]) for n in order], dtype=np.int64)
-    start = np.concatenate([[0], np.cumsum(size)])
+    start = np.cumsum([0, *(len(each[n]) for n in order)])
     flat = np.concatenate([np.empty(0, np.int64), *(each[n] for n in order)])
     row = find(hashes[order], term)
     known = np.flatnonzero(row >= 0)
-    row = row[known]
-    count = size[row]
-    first = np.repeat(start[row] - np.concatenate([[0], np.cumsum(count)[:-1]]), count)
-    return np.repeat(known, count), flat[first + np.arange(count.sum())]
+    position, at = ragged(start, row[known])
+    return known[position], flat[at]
 
 
 def _unique_pairs(one: np.ndarray, two: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from genrecall.decoding.user import FIELDS
 from trainer.generator.examples import JudgedQueries
+from trainer.generator.ragged import ragged
 
 PURCHASED, CLICKED, EXPOSED, NOTHING = range(4)
 OUTCOMES = {"purchased": PURCHASED, "clicked": CLICKED, "exposed": EXPOSED}
@@ -69,14 +70,13 @@ class Requests:
 
     def take(self, chosen: np.ndarray) -> Requests:
         """The requests of rows `chosen`, int64 [m]."""
-        size = np.diff(self.start)[chosen]
-        flat = np.repeat(self.start[chosen] - np.concatenate([[0], np.cumsum(size)[:-1]]), size) + np.arange(size.sum())
+        _, flat = ragged(self.start, chosen)
         return Requests(
             self.texts,
             self.text[chosen],
             self.profile[chosen],
             self.recent[chosen],
-            np.concatenate([[0], np.cumsum(size)]),
+            np.concatenate([[0], np.cumsum(np.diff(self.start)[chosen])]),
             *(array[flat] for array in (self.item, self.sid, self.outcome)),
         )
 

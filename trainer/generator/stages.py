@@ -115,9 +115,14 @@ def planned(of: TextStage, examples: Examples) -> StageSection:
         for group, times in PASSES.items()
         if of.shares.get(group)
     ]
-    steps = min(max([*passes, FEWEST]), MOST)
+    steps = clamped(*passes)
     every = max(section.evaluate_every, steps // EVALUATIONS)
     return section.model_copy(update={"steps": steps, "evaluate_every": every})
+
+
+def clamped(*steps: int) -> int:
+    """The most of `steps`, within what steps=auto may be."""
+    return min(max(FEWEST, *steps), MOST)
 
 
 def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
@@ -138,8 +143,8 @@ def user_stage(learner: Learner, work: Path) -> dict[str, Any]:
     evaluate = evaluate_requests(learner) or evaluate_queries(learner)
     stage = section.stage
     if stage.steps == "auto":
-        steps = min(max(math.ceil(PASSES["real"] * len(usable) * targets / stage.batch), FEWEST), MOST)
-        stage = stage.model_copy(update={"steps": steps})
+        passes = math.ceil(PASSES["real"] * len(usable) * targets / stage.batch)
+        stage = stage.model_copy(update={"steps": clamped(passes)})
     return learner.run(TrainingStage("generator.user.stage", stage, batch, evaluate), work)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel
 
+from benchmarks.gpu.parts.shop import SPECIAL, save_word_tokenizer
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import (
     AlignmentSection,
@@ -124,15 +124,8 @@ def requests(count: int, seed: int = 0) -> pa.Table:
 
 def tiny_encoder(folder: Path) -> Path:
     """A random BERT of width 16 over the words of the shop, in Hugging Face layout."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "home", "classic", *COLOURS, *THINGS, *MAKERS]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    fast.save_pretrained(folder)
+    words = [*SPECIAL, ".", "home", "classic", *COLOURS, *THINGS, *MAKERS]
+    save_word_tokenizer(folder, words)
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=16,

@@ -76,13 +76,14 @@ class GeneratedShop:
         return TrainingSettings(generator, self.encoder, SEED, self.folder / "cache", progress=False)
 
 
-def random_encoder(folder: Path, titles: list[str], small: bool) -> None:
-    """A BERT of MiniLM's size (6 layers of 384), random weights, over the words of `titles`; in Hugging Face layout."""
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+def save_word_tokenizer(folder: Path, vocabulary: list[str]) -> None:
+    """A tokenizer of lower-cased words in Hugging Face layout. vocabulary: SPECIAL, then the words, none twice."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    words = sorted({word for title in titles for word in title.lower().split()})[:30_000]
-    vocabulary = {word: n for n, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -90,6 +91,13 @@ def random_encoder(folder: Path, titles: list[str], small: bool) -> None:
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
     fast.save_pretrained(folder)
+
+
+def random_encoder(folder: Path, titles: list[str], small: bool) -> None:
+    """A BERT of MiniLM's size (6 layers of 384), random weights, over the words of `titles`; in Hugging Face layout."""
+    words = sorted({word for title in titles for word in title.lower().split()})[:30_000]
+    vocabulary = list(dict.fromkeys([*SPECIAL, *words]))
+    save_word_tokenizer(folder, vocabulary)
     torch.manual_seed(0)
     layers, hidden, heads = (1, 32, 2) if small else (6, 384, 12)
     config = BertConfig(

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import bm25s
 import numpy as np
 
+from genrecall.bm25_library import bm25s
 from simulation.config import ClickModel
 from simulation.ubi_log import Session, SessionRecorder
 

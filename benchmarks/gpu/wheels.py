@@ -95,6 +95,8 @@ def install(folder: Path, site: Path) -> list[str]:
 
     Raises SystemExit with the remedy where a wheel or an expected package is missing.
     """
+    if str(site) not in sys.path:
+        sys.path.insert(0, str(site))  # what an earlier run installed is there
     wanted = missing(CARRIED)
     wheels = [wheel for name in wanted for wheel in folder.glob(f"{_normal(name)}-*.whl")]
     if lacking := missing(EXPECTED):

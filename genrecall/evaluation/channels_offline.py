@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-import bm25s
 import numpy as np
 import pyarrow as pa
 import Stemmer
 
+from genrecall.bm25_library import bm25s
 from genrecall.config.evaluation import Bm25Section, OrderWithinSection
 from genrecall.evaluation.runs import Channel, Run, ranking, top
 from genrecall.expansion import SidItems, Within

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import numpy as np
 import pytest
 
+from genrecall.bm25_library import bm25s
 from genrecall.config.generator import EvidenceSection
 from genrecall.decoding import Generator
 from genrecall.decoding.analyzer import Analyzer

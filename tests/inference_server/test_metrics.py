@@ -72,8 +72,11 @@ def test_calls_under_way_show_and_so_does_every_way_to_be_shed():
             await refusal(stub.Generate(request("c")))
             left.cancel()
             await pending(running, 2)
-            await refusal(stub.Generate(request("d"), timeout=0.2))
-            await pending(running, 2)
+            for _ in range(20):  # on a busy machine gRPC may cancel a call at its deadline before the queue drops it
+                await refusal(stub.Generate(request("d"), timeout=0.2))
+                await pending(running, 2)
+                if {"reason": "expired"} in (await scrape(running)).labels("genrecall_calls_shed_total"):
+                    break
             engine.gate.set()
             await asyncio.gather(first, scoring)
             return during, await scrape(running)
@@ -83,9 +86,9 @@ def test_calls_under_way_show_and_so_does_every_way_to_be_shed():
     assert during("genrecall_entries_pending") == 3
     shed = {reason: after("genrecall_calls_shed_total", reason=reason) for reason in ("refused", "busy", "expired")}
     assert shed == {"refused": 1, "busy": 1, "expired": 1}
-    assert after("genrecall_calls_shed_total", reason="cancelled") == 1
+    assert after("genrecall_calls_shed_total", reason="cancelled") >= 1
     assert after("genrecall_calls_total", code="RESOURCE_EXHAUSTED") == 2
-    assert after("genrecall_calls_total", method="Generate", code="CANCELLED") == 1
+    assert after("genrecall_calls_total", method="Generate", code="CANCELLED") >= 1
     assert after("genrecall_calls_in_flight") == 0
     assert after("genrecall_entries_pending") == 0
 

@@ -221,8 +221,7 @@ class Judged:
         counted = not has["grade"]
         self.counted |= counted
         known = self.queries.texts
-        ids = [parse_text(get["query"](value), "query", " ") for value in values] if not has["query_id"] else []
-        query_is_id = any(text in known for text in ids)
+        query_is_id = not has["query_id"] and any(_plain(get["query"](value)) in known for value in values)
 
         def left(reason: str) -> Record | None:
             self.rejects.leave_out("judgments", reason)
@@ -353,6 +352,10 @@ def scale_notes(grades: Counter[float], source: JudgmentSource) -> Iterator[str]
 def _value(path: str | list[str], columns: dict[str, int]) -> bool:
     """Whether rows have something at a path: it is a column, or is no plain name."""
     return isinstance(path, list) or path in columns or "[" in path
+
+
+def _plain(value: Any) -> str:
+    return str(value).strip() if isinstance(value, str | int) else ""
 
 
 def _rate(impressions: Any, clicks: Any, purchases: Any) -> float:

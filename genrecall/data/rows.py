@@ -76,7 +76,7 @@ def format_of(path: Path, kind: str, source: Source) -> tuple[str, partial[Itera
     layout = layout_of(
         path,
         encoding,
-        lambda cells: not numbered and _is_header(cells, kind),
+        lambda rows: not numbered and _is_header(rows, kind),
         lambda width: UNNAMED.get(kind, {}).get(width, ()),
         source.delimiter,
     )
@@ -85,17 +85,29 @@ def format_of(path: Path, kind: str, source: Source) -> tuple[str, partial[Itera
     return f"delimited by {mark}, {encoding}{header}", partial(read_table, path, layout)
 
 
-def _is_header(cells: Sequence[str], kind: str) -> bool:
-    """Whether the first row of a table names its columns."""
-    plain_cells = [plain(cell) for cell in cells]
+def _is_header(rows: list[list[str]], kind: str) -> bool:
+    """Whether the first row of a table names its columns: by known names, or words above a column of numbers.
+
+    A header of items may be in any language: then its cells look like names.
+    """
+    cells = rows[0]
     if any(_is_number(cell) for cell in cells):
         return False
-    known = sum(cell in names for names in (columns.names(ALIASES[kind]),) for cell in plain_cells)
-    if kind == "items":  # an unknown language is a header too, where its cells look like names
-        filled = [cell for cell in cells if cell.strip()]
-        looks = len(set(filled)) == len(filled) > 1 and all(len(cell) <= LONGEST_NAME for cell in filled)
-        return known > 1 or (known == 1 and len(cells) <= 2) or looks
-    return known >= min(2, len(cells))
+    known = sum(plain(cell) in columns.names(ALIASES[kind]) for cell in cells)
+    if known >= min(2, len(cells)) or _above_numbers(rows):
+        return True
+    filled = [cell for cell in cells if cell.strip()]
+    looks = len(set(filled)) == len(filled) > 1 and all(len(cell) <= LONGEST_NAME for cell in filled)
+    return kind == "items" and looks
+
+
+def _above_numbers(rows: list[list[str]]) -> bool:
+    """Whether a column has numbers in nearly all rows but the first, which has a word there."""
+    for column, cell in enumerate(rows[0]):
+        below = [row[column] for row in rows[1:] if len(row) > column and row[column].strip()]
+        if cell.strip() and below and sum(map(_is_number, below)) >= 0.8 * len(below):
+            return True
+    return False
 
 
 def _is_number(text: str) -> bool:

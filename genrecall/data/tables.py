@@ -50,7 +50,7 @@ class Layout:
 def layout_of(
     path: Path,
     encoding: str,
-    is_header: Callable[[Sequence[str]], bool],
+    is_header: Callable[[list[list[str]]], bool],
     default: Callable[[int], Sequence[str]],
     delimiter: str = "",
 ) -> Layout:
@@ -59,7 +59,7 @@ def layout_of(
     Args:
         path: of the file.
         encoding: of it.
-        is_header: whether a first row names columns.
+        is_header: of a sample of rows, whether the first names columns.
         default: number of columns -> their names, where there is no header; an empty answer numbers them.
         delimiter: "" finds it.
     """
@@ -82,7 +82,7 @@ def layout_of(
     else:  # one column
         delimiter, quotes = delimiter or "\t", _PLAIN
         rows = [[line.rstrip("\r\n")] for line in text]
-    header = is_header(rows[0])
+    header = is_header(rows)
     width = Counter(map(len, rows)).most_common(1)[0][0]
     names = _unique(rows[0]) if header else default(width) or [str(number) for number in range(1, width + 1)]
     return Layout(encoding, delimiter, quotes, tuple(names), header, skipped)

@@ -69,6 +69,11 @@ def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tupl
     return queries.table(), judged.normalized(table)
 
 
+def is_list_of_judgments(value: dict[str, Any]) -> bool:
+    """Whether an object is a list of rated documents by query, in any of the shapes that are known."""
+    return _listed(value) is not None
+
+
 def _brings_queries(first: list[Row]) -> bool:
     """Whether judgments begin with a list of rated documents by the text of their query."""
     listed = [_listed(row.value) for row in first if not row.fault and isinstance(row.value, dict)]

@@ -108,6 +108,13 @@ def found_fields(
     Raises:
         UserError: there is no column for the id or the title.
     """
+    for name in ("id", "title"):
+        path = getattr(fields, name)
+        if path != ItemFields.model_fields[name].default and values and not _any(path, values):
+            raise UserError(
+                f"{place}: data.items.fields.{name} is {path!r}, which none of the first {len(values)} rows has; the "
+                f"columns are {', '.join(list(columns)[:30]) or 'none'}"
+            )
     chosen: dict[str, Any] = {}
     names = {**naming.ITEM, **(shop.fields if shop else {})}
     for name in ("id", "title", "category", "brand"):
@@ -135,6 +142,11 @@ def found_fields(
         separator = shop.separator if shop else separator_of([get(value) for value in values])
         fields = fields.model_copy(update={"separator": separator})
     return fields
+
+
+def _any(path: str | list[str], values: list[Any]) -> bool:
+    get = getter(path)
+    return any(get(value) not in (None, "", []) for value in values)
 
 
 def _item_parser(fields: ItemFields, seen: set[str]) -> RowParser:

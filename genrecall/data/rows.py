@@ -63,6 +63,8 @@ def format_of(path: Path, kind: str, source: Source) -> tuple[str, partial[Itera
     _, first = next(lines_of(path, encoding), (0, ""))
     first = first.lstrip("\ufeff \t")
     if not first:
+        if kind.startswith("ubi_"):  # an hour without a visitor
+            return "empty", partial(iter, ())
         raise UserError(f"{path} is empty")
     if first.startswith("<"):
         if first[:14].casefold().startswith(("<!doctype html", "<html")):
@@ -91,7 +93,7 @@ def _is_header(rows: list[list[str]], kind: str) -> bool:
     A header of items may be in any language: then its cells look like names.
     """
     cells = rows[0]
-    if any(_is_number(cell) for cell in cells):
+    if any(is_number(cell) for cell in cells):
         return False
     known = sum(plain(cell) in columns.names(ALIASES[kind]) for cell in cells)
     if known >= min(2, len(cells)) or _above_numbers(rows):
@@ -105,12 +107,12 @@ def _above_numbers(rows: list[list[str]]) -> bool:
     """Whether a column has numbers in nearly all rows but the first, which has a word there."""
     for column, cell in enumerate(rows[0]):
         below = [row[column] for row in rows[1:] if len(row) > column and row[column].strip()]
-        if cell.strip() and below and sum(map(_is_number, below)) >= 0.8 * len(below):
+        if cell.strip() and below and sum(map(is_number, below)) >= 0.8 * len(below):
             return True
     return False
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text.strip().replace(",", "."))
     except ValueError:

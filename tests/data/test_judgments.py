@@ -94,7 +94,10 @@ def test_judgments_by_the_text_of_a_query(tmp_path: Path, name: str, content: st
 
 
 def test_esci_parquet(tmp_path: Path) -> None:
-    rows = [{"query": "red shoes", "query_id": 7, "product_id": item, "esci_label": label, "split": "train"} for item, label in (("a", "E"), ("b", "I"))]
+    rows = [
+        {"query": "red shoes", "query_id": 7, "product_id": item, "esci_label": label, "split": "train"}
+        for item, label in (("a", "E"), ("b", "I"))
+    ]
     read(tmp_path, "other.csv", "query,docid,rating\nred shoes,a,3\n")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "examples.parquet")
     data = read_dataset(DataSection(folder=tmp_path, judgments=JudgmentSource(path="examples.parquet")))
@@ -103,7 +106,9 @@ def test_esci_parquet(tmp_path: Path) -> None:
 
 
 def test_what_is_not_judged_or_has_left_is_counted_and_no_mistake(tmp_path: Path) -> None:
-    content = "query,docid,rating\nred shoes,a,3\nred shoes,b,\nred shoes,gone,2\nnothing\nred shoes,a,3\nred shoes,a,1\n"
+    content = (
+        "query,docid,rating\nred shoes,a,3\nred shoes,b,\nred shoes,gone,2\nnothing\nred shoes,a,3\nred shoes,a,1\n"
+    )
     found, rejects = read(tmp_path, "quepid.csv", content)
     assert found == {("red shoes", "a"): 1.0}
     assert rejects.left_out["judgments"] == {
@@ -169,7 +174,11 @@ JSONS = st.recursive(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(PIECES, max_size=30).map("".join) | JSONS.map(json.dumps) | st.lists(JSONS, max_size=3).map(lambda rows: "\n".join(map(json.dumps, rows))))
+@given(
+    st.lists(PIECES, max_size=30).map("".join)
+    | JSONS.map(json.dumps)
+    | st.lists(JSONS, max_size=3).map(lambda rows: "\n".join(map(json.dumps, rows)))
+)
 def test_no_judgments_give_a_traceback(tmp_path: Path, content: str) -> None:
     try:
         found, _ = read(tmp_path, "judgments.data", content)

@@ -118,7 +118,7 @@ def test_sync_asks_an_inference_server_that_wants_certificates(run, section: Ope
     run("load")
     with serving(Scripted(), credentials=credentials) as port:
         address = ("sync", "--endpoint", f"127.0.0.1:{port}", "--ca-cert", str(pki / "ca.pem"))
-        with pytest.raises(UserError, match="2 items .*check the endpoint and the certificates"):
+        with pytest.raises(UserError, match=r"2 items .*check the endpoint and the certificates"):
             run(*address)
         known = ("--cert", str(pki / "client.pem"), "--key", str(pki / "client.key"))
         assert json.loads(run(*address, *known, "--json"))["moved"] == 2

@@ -13,6 +13,7 @@ from index_mappings.alias import aliases_of
 from index_mappings.index_settings import settings_of
 from index_mappings.meta import read_mapping
 
+SHOWN = 5  # differences in a message
 BLOCKS = ("read_only", "read_only_allow_delete", "metadata", "write")
 
 
@@ -119,19 +120,21 @@ def check_no_alias(client: OpenSearch, index: str, template: Mapping[str, Any]) 
 
 
 def _compare(client: OpenSearch, index: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    wrong = list(_differences(wanted, found))
-    wrong += [f"alias {name!r} is added" for name in found.get("aliases", {})]
+    wrong = [f"alias {name!r} is added" for name in found.get("aliases", {})]
+    hidden = found.get("mappings", {}).get("_source", {})
+    wrong += [f"_source.{name} is {value!r}" for name, value in hidden.items() if value not in (True, [], "true")]
+    wrong += _differences(wanted.get("mappings", {}), found.get("mappings", {}))
     pipeline = found.get("settings", {}).get("index", {}).get("final_pipeline")
     if pipeline not in (None, "_none"):
         wrong.append(f"index.final_pipeline is {pipeline!r}")
-    hidden = found.get("mappings", {}).get("_source", {})
-    wrong += [f"_source.{name} is {value!r}" for name, value in hidden.items() if value not in (True, [], "true")]
+    wrong += _differences(wanted.get("settings", {}), found.get("settings", {}))
     if not wrong:
         return
     template = winning_template(client, index)
     by = f"index template {template[0]!r} (priority {template[1]})" if template else "the cluster"
+    shown = "; ".join([*wrong[:SHOWN], *([f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else [])])
     raise UserError(
-        f"{by} would make {index!r} another index than was asked for: {'; '.join(wrong[:5])}. Narrow its "
+        f"{by} would make {index!r} another index than was asked for: {shown}. Narrow its "
         "index_patterns, lower its priority below opensearch.template_priority, or remove these parts of it"
     )
 
@@ -157,4 +160,4 @@ def _differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
             other = found.get(name) if isinstance(found, Mapping) else None
             yield from _differences(value, other, f"{path}.{name}" if path else name)
     elif str(wanted).lower() != str(found).lower():
-        yield f"{path.removeprefix('mappings.properties.')} is {found!r}, not {wanted!r}"
+        yield f"{path.removeprefix('properties.')} is {found!r}, not {wanted!r}"

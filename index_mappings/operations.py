@@ -203,10 +203,12 @@ def _sids(config: Config, bundle: Bundle, assignments: Path | None = None) -> It
     terms = terms_of(bundle.items(), bundle.codebook)
     if assignments is not None:
         terms |= reassigned(assignments, bundle)
-    if not (endpoint := config.opensearch.refresh.endpoint):
+    endpoint, tls = config.opensearch.refresh.endpoint, config.opensearch.refresh.tls
+    if not endpoint:
         yield Sids(terms, None), None
         return
-    with Client(endpoint, timeout_s=SERVER_TIMEOUT_S) as client:
+    cert, key = tls.client_cert, tls.client_key
+    with Client(endpoint, SERVER_TIMEOUT_S, tls.ca_certs, client_certificate=cert, client_key=key) as client:
         yield Sids(terms, encoder_of(client, bundle.codebook)), client
 
 

@@ -1,6 +1,5 @@
 """Creating, loading and searching an index of the real node."""
 
-import base64
 import json
 import re
 import signal
@@ -236,13 +235,6 @@ def test_refused_credentials_are_reported_with_where_they_come_from(flaky: tuple
         explain_errors(section),
     ):
         fill(section, Shop.of(5), tmp_path)
-
-
-def test_credentials_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GENRECALL_OPENSEARCH_USER", "shop")
-    monkeypatch.setenv("GENRECALL_OPENSEARCH_PASSWORD", "secret")
-    headers = connect(OpenSearchSection()).transport.get_connection().headers
-    assert headers["authorization"] == "Basic " + base64.b64encode(b"shop:secret").decode()
 
 
 KILLED = """

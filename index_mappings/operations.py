@@ -54,12 +54,13 @@ def folder_of(config: Config) -> Path:
     return config.run.dir / "index"
 
 
-def create(config: Config, bundle: Bundle, replace: bool = False) -> tuple[str, bool]:
+def create(config: Config, bundle: Bundle, replace: bool = False, progress: Progress = Progress()) -> tuple[str, bool]:
     """As `create.create`: (name of the index, whether it is new)."""
     section = config.opensearch
     with explain_errors(section):
         meta = IndexMeta.of(bundle, config.encoder)
-        return creation.create(connect(section), section, meta, _dimension(config.encoder), replace)
+        dimension = _dimension(config.encoder)
+        return creation.create(connect(section), section, meta, dimension, replace, progress.message)
 
 
 def status(config: Config) -> list[IndexStatus]:
@@ -115,8 +116,13 @@ def rollback(config: Config, queries: Path | None = None, progress: Progress = P
     with explain_errors(section):
         client = _job_client(section)
         state, _ = JobLease.peek(client, section.index)
-        codebook = migration.previous(client, section, state).codebook
-        previous = bundles.open(bundles.resolve(config.run.bundles_dir, codebook))
+        back = migration.previous(client, section, state)
+        previous = bundles.open(bundles.resolve(config.run.bundles_dir, back.codebook))
+        if IndexMeta.of(previous, config.encoder).assignments != back.assignments:
+            raise UserError(
+                f"the previous index was made for another bundle of the name {back.codebook!r} than the one in "
+                f"{config.run.bundles_dir}: set run.bundles_dir to where that one is"
+            )
         with _context(config, previous, queries, client, progress) as context:
             return migration.rollback(client, section, context)
 

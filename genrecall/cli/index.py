@@ -64,7 +64,8 @@ def create(
     from index_mappings import operations
 
     settings = read_config(config, overrides, {URL: url})
-    index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace)
+    with _progress() as progress:
+        index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace, progress)
     line = f"{index}: {'created' if new else 'is there already, for the same bundle and vectors'}"
     _show({"index": index, "new": new}, line, as_json)
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -152,7 +152,14 @@ class RefreshSection(Section):
         description="queries sent to both indices before the switch; 0: no check that the servers hold the bundle",
     )
     min_overlap: float = Field(0.0, ge=0, le=1, description="mean share of a query's hits that must stay")
-    keep: int = Field(1, ge=1, description="indices of earlier codebooks kept for `genrecall index rollback`")
+    keep: int = Field(1, ge=1, description="indices that served before, kept for `genrecall index rollback`")
+    max_delete_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="a larger share of documents that vanished from the serving index during the job is an error: was "
+        "it emptied by mistake?",
+    )
 
 
 class SyncSection(Section):
@@ -160,6 +167,12 @@ class SyncSection(Section):
 
     max_delete_share: float = Field(
         0.1, ge=0, le=1, description="a larger share of deletions is an error: the catalogue may be truncated"
+    )
+    max_add_share: float = Field(
+        0.5,
+        ge=0,
+        description="more new items than this share of the index's documents are an error: the catalogue may be "
+        "another one",
     )
 
 
@@ -189,6 +202,15 @@ class OpenSearchSection(ClusterSection):
     )
     shards: int = Field(1, ge=1)
     replicas: int = Field(0, ge=0)
+    dynamic: Literal["strict", "true", "false", "strict_allow_templates", "false_allow_templates"] = Field(
+        "strict", description="of the mapping: what becomes of fields of your own that no template maps"
+    )
+    components: tuple[str, ...] = Field(
+        (), description="component templates of your own: further fields, analyzers, a default pipeline"
+    )
+    template_priority: int = Field(
+        100, ge=0, description="of the index template; the length of the alias is added, so that `shop-eu` beats `shop`"
+    )
     refresh_interval: str = Field("1s", description="once loaded; during a load it is off")
     bm25_fields: tuple[str, ...] = Field(("title", "brand", "category"), min_length=1, description="such as title^2")
     lease_s: float = Field(15.0, ge=1, description="a load, refresh or sync that does not report for so long is dead")

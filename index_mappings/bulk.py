@@ -21,6 +21,7 @@ from opensearchpy.exceptions import TransportError
 from genrecall.config.opensearch import BulkSection
 from genrecall.errors import UserError
 from genrecall.opensearch import TRANSIENT, backoff, is_transient, reason_of, remedy
+from index_mappings import fence
 
 MAX_ID_BYTES = 512  # of OpenSearch; a longer id fails the whole request, so it never gets into one
 PIPELINE = {"pipeline": "_none"}  # what is sent has its SID already; the index's default pipeline is for others
@@ -34,7 +35,7 @@ class Document:
 
     Attributes:
         source: JSON: the whole document; of an update, the fields that change; empty for a deletion.
-        action: index (replaces what is there), create, update or delete.
+        action: index (replaces what is there), create, update, upsert (update, or create) or delete.
         guard: `_seq_no` and `_primary_term` that the document must still have; else it is refused with 409.
     """
 
@@ -48,7 +49,10 @@ class Document:
         about: dict[str, Any] = {"_id": self.id}
         if self.guard:
             about["if_seq_no"], about["if_primary_term"] = self.guard
-        action = json.dumps({self.action: about}, separators=(",", ":"))
+        upsert = self.action == "upsert"
+        action = json.dumps({"update" if upsert else self.action: about}, separators=(",", ":"))
+        if upsert:
+            return f'{action}\n{{"doc":{self.source},"doc_as_upsert":true}}\n'
         if self.action == "update":
             return f'{action}\n{{"doc":{self.source}}}\n'
         return f"{action}\n{self.source}\n" if self.source else f"{action}\n"
@@ -63,8 +67,10 @@ class Reject:
     reason: str
 
 
-def documents(items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, start: int = 0) -> Iterator[Document]:
-    """The documents of `items` (ITEMS) from row `start` on.
+def documents(
+    items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, start: int = 0, action: str = "index"
+) -> Iterator[Document]:
+    """The documents of `items` (ITEMS) from row `start` on, without empty fields, which would be values of facets.
 
     Args:
         terms: item id -> SID term; an item that is not in it gets no `sid` and the clause never finds it.
@@ -75,9 +81,19 @@ def documents(items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, st
     for first in range(start, len(items), READ_ROWS):
         rows = items.slice(first, READ_ROWS).to_pylist()
         for row, vector in zip(rows, components(vectors[first : first + READ_ROWS]), strict=True):
-            term = terms.get(row["item_id"])
-            source = {**row, "vector": vector} if term is None else {**row, "sid": term, "vector": vector}
-            yield Document(row["item_id"], to_json(source))
+            source = {**row, "sid": terms.get(row["item_id"]), "vector": vector}
+            kept = filled(source) if action == "index" else empty_as_null(source)
+            yield Document(row["item_id"], to_json(kept), action)
+
+
+def filled(source: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {name: value for name, value in source.items() if value not in (None, "", [])}
+
+
+def empty_as_null(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an update: null removes a value that the document had."""
+    return {name: None if value in ("", []) else value for name, value in source.items()}
 
 
 def batches(stream: Iterable[Document], count: int, size: float) -> Iterator[list[Document]]:
@@ -101,12 +117,17 @@ def send(
     batch: Sequence[Document],
     section: BulkSection,
     wait: Callable[[float], None] = time.sleep,
+    token: str | None = None,
 ) -> list[Reject]:
     """Index `batch`; returns the documents that were rejected.
 
+    token: of a lease for which the index is open (`fence`): without that any longer, nothing is written.
+
     After a lost connection or a transient refusal it sends again, `section.attempts` times at most, with exponential
-    backoff. Raises UserError after the last, and the client's error for one that is not transient.
+    backoff. Raises UserError after the last, where `token` no longer counts, and the client's error for one that is
+    not transient.
     """
+    name, params = (index, PIPELINE) if token is None else (fence.PREFIX + token, {**PIPELINE, **fence.PARAMS})
     rejects = [Reject(d.id, 400, f"id of more than {MAX_ID_BYTES} bytes") for d in batch if not _fits(d.id)]
     pending = [document for document in batch if _fits(document.id)]
     reason = ""
@@ -116,12 +137,17 @@ def send(
         if attempt:
             wait(backoff(section, attempt))
         try:
-            response = client.bulk(index=index, body="".join(document.lines for document in pending), params=PIPELINE)
+            response = client.bulk(index=name, body="".join(document.lines for document in pending), params=params)
         except TransportError as error:
             if not is_transient(error):
                 raise
             reason = f"{error.status_code} {reason_of(error.info) or error.error}"
             continue
+        if token and response["errors"] and "index_not_found_exception" in json.dumps(response["items"]):
+            raise UserError(
+                f"index {index!r} is no longer open to this job: another process took it over, or the index was "
+                "deleted or recreated. Nothing was written to it since; see `genrecall index status`"
+            )
         pending, rejected, reason = _sort(pending, response)
         rejects += rejected
     if pending:

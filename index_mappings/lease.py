@@ -1,4 +1,4 @@
-"""One job per alias at a time: the lease that a load, refresh, rollback or sync holds, and how far each came.
+"""One job per alias at a time: the lease that a create, load, refresh, rollback or sync holds, and how far each came.
 
 Owns the index `.genrecall-jobs`, one document per alias. The cluster keeps it, not a machine's disk, so that a job that
 was killed is resumed from any machine. Every note is a compare-and-swap on the document (`if_seq_no`): a job that lost
@@ -28,6 +28,7 @@ from opensearchpy.exceptions import ConflictError, NotFoundError, RequestError, 
 from genrecall.errors import UserError
 
 INDEX = ".genrecall-jobs"
+MAX_HISTORY = 100
 _BODY = {
     "settings": {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replicas": "0-1"}},
     "mappings": {"dynamic": False},
@@ -93,6 +94,11 @@ class JobLease:
         source = _read(client, alias).get("_source", {})
         return source.get("state", {}), source.get("load", {})
 
+    @property
+    def token(self) -> str:
+        """Of this lease alone."""
+        return str(self._holder["token"])
+
     def __enter__(self) -> JobLease:
         return self
 
@@ -118,8 +124,8 @@ class JobLease:
         self._store(self.state, dict(load))
 
     def forget(self) -> None:
-        """Store an empty `state`."""
-        self._store({}, self.load)
+        """Store the `state` from before the migration (`before_it`)."""
+        self._store(dict(self.state.get("before", {})), self.load)
 
     def _store(self, state: dict[str, Any], load: dict[str, Any]) -> None:
         with self._lock:
@@ -171,6 +177,26 @@ class JobLease:
 def unfinished(state: Mapping[str, Any]) -> bool:
     """Whether the migration that noted `state` has steps left."""
     return state.get("step") not in (None, "done")
+
+
+def before_it(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the next migration notes as `before`: the last one, and the indices that served earlier."""
+    return {name: value for name, value in state.items() if name != "before"}
+
+
+def with_predecessor(state: Mapping[str, Any], index: str, uuid: str) -> list[dict[str, str]]:
+    """`history` of the state, with an index that no longer serves as its last: {index, uuid} each."""
+    earlier = [one for one in state.get("history", []) if one["uuid"] != uuid]
+    return [*earlier, {"index": index, "uuid": uuid}][-MAX_HISTORY:]
+
+
+def refuse_unfinished(state: Mapping[str, Any], *indices: str) -> None:
+    """UserError where an unfinished migration works with one of `indices`; without any, where there is one."""
+    if unfinished(state) and (not indices or {*indices} & {state["source"], state["target"]}):
+        raise UserError(
+            f"the {state['kind']} to {state['target']!r} is unfinished (step {state['step']}): finish it by the "
+            "command that began it, or give it up by `genrecall index refresh --abandon`"
+        )
 
 
 def _read(client: OpenSearch, alias: str) -> dict[str, Any]:

@@ -51,8 +51,7 @@ def read_meta(client: OpenSearch, index: str) -> IndexMeta:
     if not isinstance(found, dict) or not found.get("codebook"):
         raise UserError(
             f"index {index!r} names no codebook (_meta.genrecall.codebook in its mapping): it was not made by "
-            "`genrecall index create`; choose another opensearch.index, or replace it with `genrecall index create "
-            "--replace`"
+            "`genrecall index create`; choose another opensearch.index"
         )
     return IndexMeta(str(found["codebook"]), str(found.get("assignments", "")), str(found.get("encoder", "")))
 
@@ -65,7 +64,10 @@ def vector_dimension(mapping: dict[str, Any]) -> int:
 def check_meta(client: OpenSearch, index: str, meta: IndexMeta, dimension: int | None = None) -> None:
     """UserError when `index` holds something else than `meta` says, or vectors of another dimension."""
     found = read_meta(client, index)
-    remedy = "replace it with `genrecall index create --replace`, or choose another opensearch.index"
+    remedy = (
+        "publish the bundle under another codebook name, choose another opensearch.index, or, where nothing searches "
+        "that index, delete it by `genrecall index create --replace`"
+    )
     if found.codebook != meta.codebook:
         raise UserError(f"index {index!r} holds codebook {found.codebook!r}, not {meta.codebook!r}: {remedy}")
     if found.assignments != meta.assignments:

@@ -9,7 +9,6 @@ the jobs do is in `create`, `load`, `migration` and `sync`. Every function raise
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from genrecall.config.encoder import EncoderSection
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.data.readers import read_dataset, read_items
 from genrecall.embeddings import embed
+from genrecall.encoder_layout import EncoderLayout
 from genrecall.errors import UserError
 from genrecall.files import sha256_of
 from genrecall.item_text import item_text
@@ -54,12 +54,13 @@ def folder_of(config: Config) -> Path:
     return config.run.dir / "index"
 
 
-def create(config: Config, bundle: Bundle, replace: bool = False) -> tuple[str, bool]:
+def create(config: Config, bundle: Bundle, replace: bool = False, progress: Progress = Progress()) -> tuple[str, bool]:
     """As `create.create`: (name of the index, whether it is new)."""
     section = config.opensearch
     with explain_errors(section):
         meta = IndexMeta.of(bundle, config.encoder)
-        return creation.create(connect(section), section, meta, _dimension(config.encoder), replace)
+        dimension = _dimension(config.encoder)
+        return creation.create(connect(section), section, meta, dimension, replace, progress.message)
 
 
 def status(config: Config) -> list[IndexStatus]:
@@ -74,7 +75,7 @@ def load(config: Config, bundle: Bundle, switch: bool = False, progress: Progres
         meta=IndexMeta.of(bundle, config.encoder),
         items=items,
         terms=terms_of(bundle.items(), bundle.codebook),
-        vectors=embed(item_text(items), config.encoder, config.run.cache_dir, device=config.run.device),
+        vectors=embed(item_text(items), "item", config.encoder, config.run.cache_dir, device=config.run.device),
         fingerprints={"items": sha256_of(bytes(batch.serialize()) for batch in items.to_batches(65_536))},
     )
     with explain_errors(section):
@@ -115,8 +116,13 @@ def rollback(config: Config, queries: Path | None = None, progress: Progress = P
     with explain_errors(section):
         client = _job_client(section)
         state, _ = JobLease.peek(client, section.index)
-        codebook = migration.previous(client, section, state).codebook
-        previous = bundles.open(bundles.resolve(config.run.bundles_dir, codebook))
+        back = migration.previous(client, section, state)
+        previous = bundles.open(bundles.resolve(config.run.bundles_dir, back.codebook))
+        if IndexMeta.of(previous, config.encoder).assignments != back.assignments:
+            raise UserError(
+                f"the previous index was made for another bundle of the name {back.codebook!r} than the one in "
+                f"{config.run.bundles_dir}: set run.bundles_dir to where that one is"
+            )
         with _context(config, previous, queries, client, progress) as context:
             return migration.rollback(client, section, context)
 
@@ -134,7 +140,9 @@ def sync(
         source = SyncInput(
             meta=IndexMeta.of(bundle, config.encoder),
             items=items,
-            embed=lambda rows: embed([texts[row] for row in rows], config.encoder, run.cache_dir, False, run.device),
+            embed=lambda rows: embed(
+                [texts[row] for row in rows], "item", config.encoder, run.cache_dir, False, run.device
+            ),
             sids=sids,
         )
         return syncing.sync(_job_client(section), section, source, sync_rejects(config), progress)
@@ -197,14 +205,15 @@ def _sids(config: Config, bundle: Bundle, assignments: Path | None = None) -> It
     terms = terms_of(bundle.items(), bundle.codebook)
     if assignments is not None:
         terms |= reassigned(assignments, bundle)
-    if not (endpoint := config.opensearch.refresh.endpoint):
+    endpoint, tls = config.opensearch.refresh.endpoint, config.opensearch.refresh.tls
+    if not endpoint:
         yield Sids(terms, None), None
         return
-    with Client(endpoint, timeout_s=SERVER_TIMEOUT_S) as client:
+    cert, key = tls.client_cert, tls.client_key
+    with Client(endpoint, SERVER_TIMEOUT_S, tls.ca_certs, client_certificate=cert, client_key=key) as client:
         yield Sids(terms, encoder_of(client, bundle.codebook)), client
 
 
 def _dimension(encoder: EncoderSection) -> int:
     """Of the encoder's vectors, without loading it."""
-    file = resolve(encoder.checkpoint) / "config.json"
-    return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
+    return EncoderLayout.read(resolve(encoder.checkpoint)).dim

@@ -39,6 +39,7 @@ def plan_summary(plan: RefreshPlan) -> str:
         f"  {plan.documents:,} documents, {plan.same_path:,} of which keep their codes",
         f"  {plan.not_in_bundle:,} are not in the bundle: {unknown}",
         f"  {plan.not_in_index:,} items of the bundle are not in the index",
+        f"  would delete {', '.join(plan.removes)}, which served before" if plan.removes else "",
         "" if plan.step == "create" else f"  begun already: step {plan.step}, {plan.copied:,} documents copied",
     )
 

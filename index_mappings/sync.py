@@ -24,11 +24,11 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import bulk
+from index_mappings import bulk, checks, fence
 from index_mappings.alias import serving
 from index_mappings.bulk import Document, Reject
 from index_mappings.lease import JobLease
-from index_mappings.meta import IndexMeta, read_meta
+from index_mappings.meta import IndexMeta, read_mapping, read_meta
 from index_mappings.migration import changes
 from index_mappings.migration.changes import Written
 from index_mappings.progress import Progress
@@ -79,7 +79,27 @@ class CatalogueDiff:
     def __init__(self, source: SyncInput) -> None:
         self._source = source
         self.fields = [name for name in source.items.column_names if name != "item_id"]
+        self._prefix = f"{source.meta.codebook}/"
         self.rows = {id: row for row, id in enumerate(source.items["item_id"].to_pylist())}
+
+    def glance(self, found: Sequence[Written]) -> tuple[list[str], list[Document]]:
+        """(ids that differ, deletions of what the catalogue lacks), without a vector and without asking for a SID."""
+        rows = [self.rows.get(document.id) for document in found]
+        items = self._items(rows)
+        different, deletions = [], []
+        for document, row in zip(found, rows, strict=True):
+            kind, known = self._kind(document, items.get(row)), self._source.sids.terms.get(document.id)
+            own = (document.source or {}).get("sid")
+            kept = own == known if known else isinstance(own, str) and own.startswith(self._prefix)
+            if kind == "deleted":
+                deletions.append(Document(document.id, "", "delete", (document.seq_no, document.primary_term)))
+            elif kind != "same" or not kept:
+                different.append(document.id)
+        return different, deletions
+
+    def _items(self, rows: Sequence[int | None]) -> dict[int | None, dict[str, Any]]:
+        known = [row for row in rows if row is not None]
+        return dict(zip(known, self._source.items.take(pa.array(known, pa.int64())).to_pylist(), strict=True))
 
     def differences(self, found: Sequence[Written]) -> Iterator[tuple[str, Document]]:
         """(added | changed | moved | deleted, the write that makes it so) for the documents that differ.
@@ -87,9 +107,7 @@ class CatalogueDiff:
         A document with `source` None is not in the index.
         """
         rows = [self.rows.get(document.id) for document in found]
-        known = [row for row in rows if row is not None]
-        taken = self._source.items.take(pa.array(known, pa.int64())).to_pylist()
-        items: dict[int | None, dict[str, Any]] = dict(zip(known, taken, strict=True))
+        items = self._items(rows)
         kinds = [self._kind(document, items.get(row)) for document, row in zip(found, rows, strict=True)]
         terms = self._terms(found, [items.get(row) for row in rows], kinds)
         new = [row for row, kind in zip(rows, kinds, strict=True) if row is not None and kind in ("added", "changed")]
@@ -101,11 +119,11 @@ class CatalogueDiff:
             elif kind == "same" and term != (document.source or {}).get("sid"):
                 yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
             elif kind in ("added", "changed") and row is not None:
-                source = {**items[row], "vector": bulk.components(vectors[row])}
-                if term or kind == "changed":
-                    source["sid"] = term
-                write = ("create", None) if kind == "added" else ("update", guard)
-                yield kind, Document(document.id, bulk.to_json(source), *write)
+                source = {**items[row], "sid": term, "vector": bulk.components(vectors[row])}
+                if kind == "added":
+                    yield kind, Document(document.id, bulk.to_json(bulk.filled(source)), "create")
+                else:
+                    yield kind, Document(document.id, bulk.to_json(bulk.empty_as_null(source)), "update", guard)
 
     def _kind(self, document: Written, item: Mapping[str, Any] | None) -> str:
         """added | changed | same | deleted; "" for a document that is neither in the index nor in the catalogue."""
@@ -120,14 +138,14 @@ class CatalogueDiff:
         self, found: Sequence[Written], items: Sequence[Mapping[str, Any] | None], kinds: Sequence[str]
     ) -> list[str | None]:
         """The SID that each document should have; None also for those without an item."""
-        sids, prefix = self._source.sids, f"{self._source.meta.codebook}/"
+        sids = self._source.sids
         terms: list[str | None] = [None] * len(found)
         unassigned: dict[int, tuple[str, Mapping[str, Any]]] = {}
         for at, (document, item, kind) in enumerate(zip(found, items, kinds, strict=True)):
             if item is None:
                 continue
             own = (document.source or {}).get("sid")
-            if kind == "same" and isinstance(own, str) and own.startswith(prefix):
+            if kind == "same" and isinstance(own, str) and own.startswith(self._prefix):
                 terms[at] = own
             if document.id in sids.terms:
                 terms[at] = sids.terms[document.id]
@@ -150,57 +168,91 @@ def sync(
     Args:
         rejects: file for what could not be written, with the reasons; replaced.
 
-    Raises UserError while another job of this alias runs, for an index of another codebook or encoder, for more
-    deletions than `opensearch.sync.max_delete_share` (a truncated catalogue must not empty a shop; nothing is deleted
-    then), and for too many rejects. What was written is kept: the next run writes the rest.
+    Raises UserError, before the first write, while another job of this alias runs, for an index of another bundle or
+    encoder or one that cannot be updated, and for more deletions or additions than `opensearch.sync` allows: a
+    truncated or foreign catalogue must not spoil a shop. Afterwards for too many rejects; what was written is kept
+    then, and the next run writes the rest.
     """
     began, items = time.monotonic(), source.items
-    with JobLease.take(client, section.index, section.lease_s, progress.message):
-        index = _serving(client, section, source.meta)
+    with JobLease.take(client, section.index, section.lease_s, progress.message) as lease:
+        index = _serving(client, section, source)
         report, diff = SyncReport(index), CatalogueDiff(source)
-        writer = _Writer(client, section, diff, report)
-        documents = max(client.count(index=index)["count"], len(items))
-        seen: set[str] = set()
-        deletions: list[Document] = []
-        until = changes.now(client, index)
-        stream = changes.pages(
-            client, index, changes.start(client, index), until, section.bulk.docs, [*diff.fields, "sid"]
-        )
-        for _, page in stream:
-            seen.update(document.id for document in page)
-            deletions += writer.write(page)
-            report.compared += len(page)
-            progress.advance(report.compared, documents)
-        missing = [id for id in diff.rows if id not in seen]
-        for some in _parts(missing, section.bulk.docs):
-            writer.write(writer.read(some))  # what others wrote since is read, what does not exist is added
-            progress.advance(report.compared + len(some), documents)
-        if len(deletions) > section.sync.max_delete_share * documents:
-            raise UserError(
-                f"{len(deletions):,} of {documents:,} documents of {index!r} are not in the catalogue, more than "
-                f"opensearch.sync.max_delete_share = {section.sync.max_delete_share:.1%}: is it complete? Nothing was "
-                "deleted; raise the limit if so many items are gone"
-            )
-        for batch in bulk.batches(deletions, section.bulk.docs, section.bulk.megabytes * 1e6):
+        writer = _Writer(client, section, diff, report, lease.token)
+        found = _compare(client, section, diff, report, progress)
+        _check_shares(found, len(items), section, index)
+        fence.open_for(client, index, lease.token)
+        written, total = 0, len(found.different) + len(found.missing)
+        for some in _parts([*found.different, *found.missing], section.bulk.docs):
+            writer.write(writer.read(some))  # as they are now: others may have written them since
+            written += len(some)
+            progress.advance(written, total)
+        for batch in bulk.batches(found.deletions, section.bulk.docs, section.bulk.megabytes * 1e6):
             writer.send([("deleted", document) for document in batch])
+        fence.close(client, index)
         client.indices.refresh(index=index)
     report.seconds = time.monotonic() - began
     _write_rejects(writer.rejects, rejects, report, section)
     return report
 
 
+@dataclass
+class _Compared:
+    """Ids that differ or are missing in the index, and the deletions of what is not in the catalogue."""
+
+    documents: int
+    different: list[str]
+    missing: list[str]
+    deletions: list[Document]
+
+
+def _compare(
+    client: OpenSearch, section: OpenSearchSection, diff: CatalogueDiff, report: SyncReport, progress: Progress
+) -> _Compared:
+    index, missing = report.index, dict.fromkeys(diff.rows)
+    found = _Compared(changes.count(client, index), [], [], [])
+    fields, until = [*diff.fields, "sid"], changes.now(client, index)
+    for _, page in changes.pages(client, index, changes.start(client, index), until, section.bulk.docs, fields):
+        for document in page:
+            missing.pop(document.id, None)
+        different, deleted = diff.glance(page)
+        found.different += different
+        found.deletions += deleted
+        report.compared += len(page)
+        progress.advance(report.compared, max(found.documents, report.compared))
+    found.missing = list(missing)
+    return found
+
+
+def _check_shares(found: _Compared, items: int, section: OpenSearchSection, index: str) -> None:
+    """UserError, before anything is written, where the catalogue looks like another one."""
+    documents, settings = found.documents, section.sync
+    if len(found.deletions) > settings.max_delete_share * documents:
+        raise UserError(
+            f"{len(found.deletions):,} of {documents:,} documents of {index!r} are not in the catalogue, more than "
+            f"opensearch.sync.max_delete_share = {settings.max_delete_share:.1%}: is it complete, and the right one? "
+            "Nothing was written; raise the limit if so many items are gone"
+        )
+    if len(found.missing) > settings.max_add_share * max(documents, 1):
+        raise UserError(
+            f"{len(found.missing):,} of {items:,} items of the catalogue are not in {index!r}, which holds "
+            f"{documents:,} documents: more than opensearch.sync.max_add_share = {settings.max_add_share:.0%} of them "
+            "would be new. Is it the right catalogue? Nothing was written; raise the limit if so many items are new"
+        )
+
+
 class _Writer:
     """Sends differences, and compares again after a conflict."""
 
-    def __init__(self, client: OpenSearch, section: OpenSearchSection, diff: CatalogueDiff, report: SyncReport) -> None:
+    def __init__(
+        self, client: OpenSearch, section: OpenSearchSection, diff: CatalogueDiff, report: SyncReport, token: str
+    ) -> None:
         self._client, self._section, self._diff, self._report = client, section, diff, report
+        self._token = token
         self.rejects: list[Reject] = []
 
-    def write(self, found: Sequence[Written]) -> list[Document]:
-        """Write what differs of `found`, deletions aside, which are returned."""
-        differences = list(self._diff.differences(found))
-        self.send([(kind, document) for kind, document in differences if kind != "deleted"])
-        return [document for kind, document in differences if kind == "deleted"]
+    def write(self, found: Sequence[Written]) -> None:
+        """Write what differs of `found`."""
+        self.send(list(self._diff.differences(found)))
 
     def send(self, differences: Sequence[tuple[str, Document]]) -> None:
         section = self._section.bulk
@@ -210,9 +262,8 @@ class _Writer:
             kinds = {document.id: kind for kind, document in differences}
             rejected: dict[str, Reject] = {}
             for batch in bulk.batches([d for _, d in differences], section.docs, section.megabytes * 1e6):
-                rejected |= {
-                    reject.item_id: reject for reject in bulk.send(self._client, self._report.index, batch, section)
-                }
+                sent = bulk.send(self._client, self._report.index, batch, section, token=self._token)
+                rejected |= {reject.item_id: reject for reject in sent}
             for id, kind in kinds.items():
                 if id not in rejected:
                     setattr(self._report, kind, getattr(self._report, kind) + 1)
@@ -237,27 +288,42 @@ class _Writer:
         if not ids:
             return []
         fields = [*self._diff.fields, "sid"]
-        docs = self._client.mget(
-            index=self._report.index, body={"ids": list(ids)}, params={"_source": ",".join(fields)}
-        )
+        params = {"_source": ",".join(fields), "preference": "_primary"}
+        docs = self._client.mget(index=self._report.index, body={"ids": list(ids)}, params=params)
         return [
             Written(doc["_id"], doc.get("_seq_no", -1), doc.get("_primary_term", 0), doc.get("_source"))
             for doc in docs["docs"]
         ]
 
 
-def _serving(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta) -> str:
-    index = serving(client, section.index)
+def _serving(client: OpenSearch, section: OpenSearchSection, source: SyncInput) -> str:
+    """The index behind the alias; UserError where it cannot be updated from `source`."""
+    index, meta = serving(client, section.index), source.meta
     found = read_meta(client, index)
     if found.codebook != meta.codebook:
         raise UserError(
             f"{section.index} serves codebook {found.codebook!r}, and the bundle is {meta.codebook!r}: name that one "
             f"by --bundle {found.codebook}, or move to the new one by `genrecall index refresh`"
         )
+    if found.assignments != meta.assignments:
+        raise UserError(
+            f"index {index!r} was made for another bundle of the name {meta.codebook!r}, with other SIDs. Choose that "
+            "one (run.bundles_dir), or publish the new one under another codebook name and move there by `genrecall "
+            "index refresh`; to move single SIDs within the codebook use --assignments"
+        )
     if found.encoder != meta.encoder:
         raise UserError(
             f"index {index!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: build "
-            "it anew by `genrecall index load`"
+            "it anew by `genrecall index load` under another codebook name"
+        )
+    checks.check_sid_field(client, index)
+    checks.check_readable(client, index)
+    checks.check_no_final_pipeline(client, index)
+    lacking = {*source.items.column_names, "vector"} - read_mapping(client, index).get("properties", {}).keys()
+    if lacking - {"item_id"}:
+        raise UserError(
+            f"index {index!r} has no field {', '.join(sorted(lacking))}, which sync writes: it is for indices made by "
+            "`genrecall index load`. A refresh works for any mapping; keep other fields up to date yourself"
         )
     return index
 

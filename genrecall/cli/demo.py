@@ -107,7 +107,7 @@ def next_steps(settings: Config, kept: bool) -> str:
     run = "the node still runs" if kept else "start the node again with `genrecall node start`"
     return (
         f"Next, after `. .venv/bin/activate`: {run}, run `genrecall serve`, then\n"
-        f"  curl -s {settings.opensearch.url}/{settings.opensearch.index}/_search \\\n"
+        f"  curl -s {settings.opensearch.hosts[0]}/{settings.opensearch.index}/_search \\\n"
         "    -H 'Content-Type: application/json' \\\n"
         """    -d '{"query": {"generative": {"sid": {"query_text": "red shoes", "k": 20, "timeout": "1s",\n"""
         """         "order_within": {"query": {"match": {"title": "red shoes"}}, "weight": 0.3}}}}}'\n"""

@@ -11,9 +11,12 @@ import typer
 from genrecall.cli.options import (
     DEMO,
     BundleName,
+    CaCert,
+    Cert,
     ConfigFile,
     Endpoint,
     Json,
+    Key,
     Overrides,
     Quiet,
     Url,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Create, load, refresh and inspect the index of a codebook.", no_args_is_help=True)
 
 URL, ENDPOINT = "opensearch.url", "opensearch.refresh.endpoint"
+CA_CERT, CERT, KEY = (f"opensearch.refresh.tls.{key}" for key in ("ca_certs", "client_cert", "client_key"))
 
 QueryFile = Annotated[
     Path | None,
@@ -60,7 +64,8 @@ def create(
     from index_mappings import operations
 
     settings = read_config(config, overrides, {URL: url})
-    index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace)
+    with _progress() as progress:
+        index, new = operations.create(settings, open_bundle(settings.run.bundles_dir, bundle), replace, progress)
     line = f"{index}: {'created' if new else 'is there already, for the same bundle and vectors'}"
     _show({"index": index, "new": new}, line, as_json)
 
@@ -118,6 +123,9 @@ def refresh(
     abandon: Annotated[bool, typer.Option("--abandon", help="Give an unfinished refresh or rollback up.")] = False,
     url: Url = None,
     endpoint: Endpoint = None,
+    ca_cert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -130,7 +138,7 @@ def refresh(
     """
     from index_mappings import operations, summaries
 
-    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    settings = read_config(config, overrides, _options(url, endpoint, ca_cert, cert, key))
     if abandon:
         with _progress() as progress:
             line = operations.abandon(settings, progress)
@@ -158,6 +166,9 @@ def rollback(
     queries: QueryFile = None,
     url: Url = None,
     endpoint: Endpoint = None,
+    ca_cert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -167,7 +178,7 @@ def rollback(
     """
     from index_mappings import operations, summaries
 
-    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    settings = read_config(config, overrides, _options(url, endpoint, ca_cert, cert, key))
     with _progress() as progress:
         report = operations.rollback(settings, queries, progress)
     _show(_with_rate(report), summaries.migration_summary(report, settings.opensearch.index), as_json)
@@ -187,6 +198,9 @@ def sync(
     every: Annotated[float | None, typer.Option(help="Seconds between runs; without it, one run.", min=1)] = None,
     url: Url = None,
     endpoint: Endpoint = None,
+    ca_cert: CaCert = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -201,7 +215,7 @@ def sync(
     from genrecall.progress import console
     from index_mappings import operations, summaries
 
-    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    settings = read_config(config, overrides, _options(url, endpoint, ca_cert, cert, key))
 
     def run() -> "SyncReport":
         opened = open_bundle(settings.run.bundles_dir, bundle)  # `current` may be another one in the next run
@@ -215,6 +229,13 @@ def sync(
             print_json(asdict(report), indent=None)  # a line a run
         else:
             print(summaries.sync_summary(report, operations.sync_rejects(settings)), flush=True)
+
+
+def _options(
+    url: str | None, endpoint: str | None, ca_cert: Path | None, cert: Path | None, key: Path | None
+) -> dict[str, Any]:
+    """The setting that each option stands for."""
+    return {URL: url, ENDPOINT: endpoint, CA_CERT: ca_cert, CERT: cert, KEY: key}
 
 
 @contextmanager

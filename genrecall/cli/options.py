@@ -66,8 +66,8 @@ Url = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The OpenSearch cluster; the same as opensearch.url=URL. Credentials: GENRECALL_OPENSEARCH_USER and "
-        "GENRECALL_OPENSEARCH_PASSWORD in the environment.",
+        help="The OpenSearch cluster, its nodes separated by commas; the same as opensearch.url=URL. Credentials: "
+        "GENRECALL_OPENSEARCH_USER and GENRECALL_OPENSEARCH_PASSWORD in the environment.",
         envvar="GENRECALL_OPENSEARCH_URL",
         show_default="opensearch.url of the configuration",
     ),

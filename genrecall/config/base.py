@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,7 +75,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _explain(model: type[Section], error: Any) -> str:
     path = ".".join(map(str, error["loc"]))
     if error["type"] != "extra_forbidden":
-        return f"  {path}: {error['msg']} (found {error['input']!r})"
+        found = re.sub(r"(?<=//)\S*@", "***@", repr(error["input"]))  # a URL may hold a password
+        return f"  {path}: {error['msg']} (found {found})"
     known = _known(model, error["loc"][:-1])
     close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"

@@ -1,19 +1,85 @@
 """OpenSearch: the cluster and its index, how documents are sent, how lists are fused, and the local node."""
 
+import re
 from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from genrecall.config.base import Section
 
 
-class ClusterSection(Section):
-    """How to reach a cluster. Credentials: GENRECALL_OPENSEARCH_USER and _PASSWORD in the environment."""
+class TlsSection(Section):
+    """Whom a client trusts, and who it is. PEM files."""
 
-    url: str = Field("http://127.0.0.1:9200", pattern=r"^https?://[^/?#\s]+/?$")
+    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the server's certificate")
+    client_cert: Path | None = Field(None, description="PEM file that authenticates this client (mutual TLS)")
+    client_key: Path | None = Field(None, description="PEM file, private key of client_cert, not encrypted")
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError("client_cert and client_key belong together: give both or neither")
+        return self
+
+
+class ClusterSection(TlsSection):
+    """How to reach a cluster. Credentials are no settings, since these are printed and written into bundles: they are
+    in the environment or in `credentials_file`, see genrecall/credentials.py.
+    """
+
+    url: str = Field(
+        "http://127.0.0.1:9200",
+        description="with a path where a proxy has one; several nodes of one cluster as a list or separated by commas",
+    )
+    sniff: bool = Field(False, description="ask the cluster for all its nodes, by the addresses that they publish")
     verify_certs: bool = True
-    ca_certs: Path | None = Field(None, description="PEM file of the authority that signed the cluster's certificate")
+    credentials_file: Path | None = Field(
+        None, description="YAML, mode 600: user and password, or token, or api_key; instead of the environment's"
+    )
+    aws_region: str | None = Field(
+        None, description="of a managed domain: requests are signed (SigV4) with the credentials that AWS tools find"
+    )
     timeout_s: float = Field(30.0, gt=0, description="of one request")
+
+    @property
+    def hosts(self) -> list[str]:
+        """The URL of each node."""
+        return self.url.split(",")
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _joined(cls, url: Any) -> Any:
+        return ",".join(map(str, url)) if isinstance(url, list | tuple) else url
+
+    @field_validator("url")
+    @classmethod
+    def _addresses(cls, url: str) -> str:
+        hosts = [host.strip().rstrip("/") for host in url.split(",")]
+        for host in hosts:
+            try:
+                parts = urlsplit(host)
+                named = parts.hostname and (parts.port is None or parts.port)
+            except ValueError:  # a port that is no number, half a bracket
+                named = None
+            if not named or not re.fullmatch(r"https?://[^?#\s]+", host):
+                raise ValueError("must look like https://search.shop.example:9200, or several of them")
+            if "@" in host:
+                raise ValueError(
+                    "must not hold credentials, since it is printed and written into bundles: see credentials_file"
+                )
+        if len({host.split(":")[0] for host in hosts}) > 1:
+            raise ValueError("must be all http or all https")
+        return ",".join(hosts)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.aws_region and self.credentials_file:
+            raise ValueError("aws_region signs requests, and credentials_file would too: give one")
+        if self.sniff and any(urlsplit(host).path.strip("/") for host in self.hosts):
+            raise ValueError("sniff finds the addresses of nodes, which have no path as url has: set one of them")
+        return self
 
 
 class RetrySection(Section):
@@ -65,6 +131,7 @@ class RefreshSection(Section):
         "127.0.0.1:50051",
         description="inference server that assigns SIDs to items that the bundle lacks; null: they get no SID",
     )
+    tls: TlsSection = Field(TlsSection(), description="of that server: ca_certs turns TLS on")
     slices: int = Field(2, ge=1, le=64, description="bulk requests at the same time")
     docs_per_s: float | None = Field(None, gt=0, description="throttle, to spare the cluster; null: no limit")
     catch_up_threshold: int = Field(
@@ -85,7 +152,14 @@ class RefreshSection(Section):
         description="queries sent to both indices before the switch; 0: no check that the servers hold the bundle",
     )
     min_overlap: float = Field(0.0, ge=0, le=1, description="mean share of a query's hits that must stay")
-    keep: int = Field(1, ge=1, description="indices of earlier codebooks kept for `genrecall index rollback`")
+    keep: int = Field(1, ge=1, description="indices that served before, kept for `genrecall index rollback`")
+    max_delete_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="a larger share of documents that vanished from the serving index during the job is an error: was "
+        "it emptied by mistake?",
+    )
 
 
 class SyncSection(Section):
@@ -93,6 +167,12 @@ class SyncSection(Section):
 
     max_delete_share: float = Field(
         0.1, ge=0, le=1, description="a larger share of deletions is an error: the catalogue may be truncated"
+    )
+    max_add_share: float = Field(
+        0.5,
+        ge=0,
+        description="more new items than this share of the index's documents are an error: the catalogue may be "
+        "another one",
     )
 
 
@@ -122,6 +202,15 @@ class OpenSearchSection(ClusterSection):
     )
     shards: int = Field(1, ge=1)
     replicas: int = Field(0, ge=0)
+    dynamic: Literal["strict", "true", "false", "strict_allow_templates", "false_allow_templates"] = Field(
+        "strict", description="of the mapping: what becomes of fields of your own that no template maps"
+    )
+    components: tuple[str, ...] = Field(
+        (), description="component templates of your own: further fields, analyzers, a default pipeline"
+    )
+    template_priority: int = Field(
+        100, ge=0, description="of the index template; the length of the alias is added, so that `shop-eu` beats `shop`"
+    )
     refresh_interval: str = Field("1s", description="once loaded; during a load it is off")
     bm25_fields: tuple[str, ...] = Field(("title", "brand", "category"), min_length=1, description="such as title^2")
     lease_s: float = Field(15.0, ge=1, description="a load, refresh or sync that does not report for so long is dead")

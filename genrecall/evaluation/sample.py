@@ -21,6 +21,7 @@ DEPTH = 100
 def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
     """Ask the inference server, then OpenSearch for BM25, k-NN, `generative` and their hybrid; print both answers."""
     from genrecall.client import Client
+    from genrecall.config.opensearch import TlsSection
     from genrecall.embeddings import embed
     from genrecall.opensearch import connect
     from genrecall.sid import Sid
@@ -28,9 +29,12 @@ def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
 
     section = settings.opensearch
     text = text or unseen_query(settings)
-    vector = embed([text], settings.encoder, settings.run.cache_dir, False, settings.run.device)[0]
+    vector = embed([text], "query", settings.encoder, settings.run.cache_dir, False, settings.run.device)[0]
     client = connect(section)
-    with Client(endpoint) as server:
+    tls = section.refresh.tls if settings.server.tls_cert else TlsSection()
+    with Client(
+        endpoint, trusted_certificates=tls.ca_certs, client_certificate=tls.client_cert, client_key=tls.client_key
+    ) as server:
         reply = server.generate([text], k=K)
     terms = [Sid(*codes).term(reply.codebook) for codes in reply.codes[0].tolist()]
 

@@ -4,8 +4,9 @@ A refresh and a rollback are both such a migration; they differ in where reading
 
     copy      read the source in the order of its writes and send each document with its new SID, until few are left
     verify    SIDs, counts and answers of the target, while the source still serves and takes writes
-    switch    clauses ask in both codebooks; writes are blocked; the last ones are copied; the alias moves atomically
-    finish    clauses ask in one codebook again; indices beyond those to keep are deleted
+    switch    ids are compared; clauses ask in both codebooks; writes are blocked; the last ones are copied; the alias
+              moves atomically
+    finish    clauses ask in one codebook again; earlier indices beyond those to keep are deleted
 
 Killed at any of them, the same call resumes from the last note. Writers are refused (403, `cluster_block_exception`)
 from the block to the move, some tenths of a second, so that no write is lost. A document's `_version` starts from 1 in
@@ -15,7 +16,7 @@ the target.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,13 +28,14 @@ from opensearchpy.exceptions import TransportError
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
 from genrecall.opensearch import reason_of
-from index_mappings import bulk
+from index_mappings import bulk, fence
 from index_mappings.alias import aliased, point_alias
 from index_mappings.bulk import Document, Reject
 from index_mappings.index_settings import LOADING, put_settings, settings_of
-from index_mappings.lease import JobLease
+from index_mappings.lease import JobLease, with_predecessor
 from index_mappings.migration import changes, indices, verify
 from index_mappings.migration.context import IndexPair, MigrationContext
+from index_mappings.migration.snapshot import Snapshot, absent
 
 MAX_REJECTED = 1000  # documents set aside before a migration gives up
 REPAIR_INTERVAL_S = 0.5  # between two searches for documents with SIDs of the old codebook
@@ -72,6 +74,8 @@ class AliasMigration:
         self._lease, self._context = lease, context
         self._source, self._target = str(lease.state["source"]), str(lease.state["target"])
         self._rejects = context.folder / f"{self._target}.rejects.jsonl"
+        self._since_compared: list[str] = []
+        self._deleted = 0
         self.timing = Timing()
         self.sent = 0
 
@@ -81,6 +85,9 @@ class AliasMigration:
             self._back_out()  # an earlier run ended in it: servers and documents may have changed since
             self._lease.note(step="verify")
         steps = {"copy": self._copy, "verify": self._verify, "switch": self._switch, "finish": self._finish}
+        if self._lease.state["step"] != "finish" and not self._switched():
+            indices.check_uuids(self._client, self._lease.state)
+            fence.open_for(self._client, self._target, self._lease.token)
         with ThreadPoolExecutor(self._settings.slices) as self._pool:
             for name, step in steps.items():
                 if self._lease.state["step"] == name:
@@ -111,13 +118,17 @@ class AliasMigration:
 
     def _catch_up(self, until: changes.Position) -> None:
         """Send what was written to the source up to `until`, and once more what the target rejected before."""
+        indices.check_uuids(self._client, self._lease.state)
         indices.copy_new_fields(self._client, self._source, self._target)
         rejected = list(self._lease.state.get("rejected", []))
         if rejected:
             self._rejects.unlink(missing_ok=True)
-            self._lease.note(rejected=self._send(self._of_source(rejected)))
+            self._lease.note(rejected=self._send(self._of_source(rejected), before=0))
         position = changes.from_json(self._lease.state["position"])
-        page_size = min(self._section.bulk.docs * self._settings.slices, changes.IDS_A_PAGE)
+        section = self._section.bulk
+        page_size = changes.page_size(
+            self._client, self._source, section.docs * self._settings.slices, section.megabytes * self._settings.slices
+        )
         stream = changes.pages(self._client, self._source, position, until, page_size)
         total = self._client.count(index=self._source)["count"]
         began, sent = time.monotonic(), 0
@@ -126,7 +137,9 @@ class AliasMigration:
                 shard, page = next(stream, (0, []))
             if not page:
                 break
-            rejected = self._send([(document.id, document.source or {}) for document in page])
+            before = len(self._lease.state.get("rejected", []))
+            rejected = self._send([(document.id, document.source or {}) for document in page], before)
+            self._since_compared += [document.id for document in page]
             position[shard] = page[-1].seq_no
             self._lease.note(
                 position=dict(position),
@@ -139,8 +152,11 @@ class AliasMigration:
                 time.sleep(max(0.0, sent / self._settings.docs_per_s - (time.monotonic() - began)))
         self._lease.note(position=until)
 
-    def _send(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        """Write documents of the source to the target with their SIDs there; ids of those that it rejected."""
+    def _send(self, documents: Sequence[tuple[str, Mapping[str, Any]]], before: int) -> list[str]:
+        """Write documents of the source to the target with their SIDs there; ids of those that it rejected.
+
+        before: how many others are set aside already.
+        """
         with self.timing.of("place"):
             terms = self._context.sids.of(documents)
             made = [with_sid(id, source, term) for (id, source), term in zip(documents, terms, strict=True)]
@@ -148,14 +164,17 @@ class AliasMigration:
             rejects = self._bulk(made)
         self.sent += len(documents)
         bulk.append_rejects(self._rejects, rejects)
-        if len(self._lease.state.get("rejected", [])) + len(rejects) > MAX_REJECTED:
+        if before + len(rejects) > MAX_REJECTED:
             raise UserError(f"more than {MAX_REJECTED} documents were refused by {self._target!r}; {self._remedy()}")
         return [reject.item_id for reject in rejects]
 
     def _bulk(self, documents: Sequence[Document]) -> list[Reject]:
         section = self._section.bulk
         batches = bulk.batches(documents, section.docs, section.megabytes * 1e6)
-        results = self._pool.map(lambda batch: bulk.send(self._client, self._target, batch, section), list(batches))
+        token = self._lease.token
+        results = self._pool.map(
+            lambda batch: bulk.send(self._client, self._target, batch, section, token=token), list(batches)
+        )
         rejects = [reject for some in results for reject in some]
         for reject in rejects:
             if reject.status == FORBIDDEN:
@@ -174,13 +193,22 @@ class AliasMigration:
     # --- verify
 
     def _verify(self) -> None:
-        self._catch_up(changes.now(self._client, self._source))
-        self._client.indices.refresh(index=self._target)
+        self._check_fields()
         self._none_rejected()
         state = self._lease.state
         pair = IndexPair(self._source, self._target, str(state["codebook"]), new=state["kind"] == "refresh")
         drift = verify.check(self._client, self._settings, pair, self._context)
         self._lease.note(verified=drift, step="switch")
+
+    def _check_fields(self) -> None:
+        """That no field was lost on the way: the target has as many documents with it as the source had before."""
+        client = self._client
+        client.indices.refresh(index=self._source)
+        wanted, sent = verify.documents_with_fields(client, self._source), self.sent
+        self._catch_up(changes.now(client, self._source))
+        client.indices.refresh(index=self._target)
+        found = verify.documents_with_fields(client, self._target)
+        verify.check_fields(wanted, found, self.sent - sent, IndexPair(self._source, self._target, "", new=False))
 
     def _none_rejected(self) -> None:
         if rejected := self._lease.state.get("rejected"):
@@ -192,6 +220,7 @@ class AliasMigration:
         client, source, target = self._client, self._source, self._target
         if not self._switched():
             try:
+                snapshots = self._compare()
                 indices.announce(client, source, self._lease.state["codebook"])
                 time.sleep(self._settings.drain_timeout_s)
                 self._catch_up(changes.now(client, source))
@@ -199,27 +228,40 @@ class AliasMigration:
                     indices.block_writes(client, source, True)
                     self._catch_up(changes.now(client, source))
                     self._none_rejected()
-                    self._reconcile()
+                    self._settle(*snapshots)
                     self._lease.note(since=changes.now(client, target))
+                    indices.check_uuids(client, self._lease.state)
                     self._point()
             except BaseException:
                 self._back_out()
                 raise
-        self._lease.note(step="finish")
+        history = with_predecessor(self._lease.state, source, self._lease.state["uuids"][source])
+        self._lease.note(step="finish", history=history)
 
-    def _reconcile(self) -> None:
-        """Make the target hold exactly the documents of the source, which takes no writes now."""
+    def _compare(self) -> tuple[Snapshot, Snapshot]:
+        """Make the target hold the ids of the source; both as they were then. Writers go on, but for `_settle`."""
+        client, source, target = self._client, self._source, self._target
+        until = changes.now(client, source)
+        self._catch_up(until)
+        self._since_compared = []
+        before = Snapshot.take(client, source, until)
+        after = Snapshot.take(client, target, changes.now(client, target))
+        self._delete(absent(client, source, after.without(before)))  # those written again meanwhile are still there
+        self._restore(before.without(after))
+        return before, after
+
+    def _settle(self, before: Snapshot, after: Snapshot) -> None:
+        """The same for what happened since, quickly: the source takes no writes now."""
         client, source, target = self._client, self._source, self._target
         client.indices.refresh(index=target)
-        if changes.count(client, source) == changes.count(client, target):
-            return  # all of the source is in the target: nothing was deleted
-        wanted = set(changes.ids(client, source))
-        have = set(changes.ids(client, target))
-        self._bulk([Document(id, "", "delete") for id in sorted(have - wanted)])
-        missing = sorted(wanted - have)  # deleted in the target by others
-        for first in range(0, len(missing), self._section.bulk.docs):
-            self._send(self._of_source(missing[first : first + self._section.bulk.docs]))
+        gone = absent(client, source, [*before.changed(client), *self._since_compared])
+        lost = absent(client, target, [*after.changed(client), *self._since_compared]) - gone
+        self._delete(gone)
+        self._restore(sorted(lost))
         client.indices.refresh(index=target)
+        if changes.count(client, source) != changes.count(client, target):  # by name, others added documents there
+            self._compare()
+            client.indices.refresh(index=target)
         ours, theirs = changes.count(client, target), changes.count(client, source)
         if ours != theirs:
             raise UserError(
@@ -227,9 +269,30 @@ class AliasMigration:
                 "program write to it? The alias was not moved; run this again"
             )
 
+    def _delete(self, ids: Collection[str]) -> None:
+        """Delete in the target what the source no longer has. UserError for too many: the source may have been emptied
+        by mistake.
+        """
+        documents = changes.count(self._client, self._target)
+        self._deleted += len(ids)
+        if self._deleted > self._settings.max_delete_share * documents:
+            raise UserError(
+                f"{self._deleted:,} of {documents:,} documents vanished from {self._source!r} since they were copied, "
+                f"more than opensearch.refresh.max_delete_share = {self._settings.max_delete_share:.1%}: was that "
+                f"meant? Nothing was deleted in {self._target!r} and the alias was not moved; raise the limit and run "
+                "the same command again if so many are gone"
+            )
+        self._bulk([Document(id, "", "delete") for id in sorted(ids)])
+
+    def _restore(self, ids: Sequence[str]) -> None:
+        """Send documents again that others deleted in the target."""
+        for first in range(0, len(ids), self._section.bulk.docs):
+            self._send(self._of_source(ids[first : first + self._section.bulk.docs]), before=0)
+
     def _of_source(self, ids: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
         """The documents of these ids that are still there."""
-        found = self._client.mget(index=self._source, body={"ids": list(ids)})["docs"]
+        params = {"preference": "_primary"}
+        found = self._client.mget(index=self._source, body={"ids": list(ids)}, params=params)["docs"]
         if failed := [doc["error"] for doc in found if "error" in doc]:  # a shard that is away; it may hold them
             raise UserError(
                 f"{len(failed)} documents of {self._source!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: "
@@ -265,7 +328,12 @@ class AliasMigration:
             time.sleep(min(left, REPAIR_INTERVAL_S))
         indices.announce(self._client, self._source, None)
         self._repair()
-        removed = indices.delete_old(self._client, self._section, self._source)
+        removed = indices.removable(self._client, self._lease.state, self._target, self._source, self._settings.keep)
+        for index in removed:
+            self._context.progress.message(
+                f"deletes {index}, which served before; opensearch.refresh.keep = {self._settings.keep}"
+            )
+            indices.delete_index(self._client, index)
         self._lease.note(removed=removed, step="done")
 
     def _repair(self) -> None:
@@ -278,14 +346,14 @@ class AliasMigration:
             "seq_no_primary_term": True,
             "size": changes.IDS_A_PAGE,
         }
-        params = {"allow_partial_search_results": "false"}
+        params = {"allow_partial_search_results": "false", "preference": "_primary"}
         hits = client.search(index=target, body=body, params=params)["hits"]["hits"]
         terms = self._context.sids.of([(hit["_id"], hit["_source"]) for hit in hits])
         made = [
             Document(hit["_id"], bulk.to_json({"sid": term}), "update", (hit["_seq_no"], hit["_primary_term"]))
             for hit, term in zip(hits, terms, strict=True)
         ]
-        self._bulk(made)  # what was written in between is a conflict (409), and has its SID
+        bulk.send(client, target, made, self._section.bulk)  # written in between is a conflict (409), and has its SID
 
 
 def with_sid(id: str, source: Mapping[str, Any], term: str | None) -> Document:

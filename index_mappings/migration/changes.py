@@ -5,7 +5,7 @@ number -1 to now, what was written meanwhile is read from there on, and a reader
 number that it noted. Writers need not maintain a field for that, and no clocks are compared.
 
 What numbers do not show is a deletion: the document is gone, and its number with it. Those are found by comparing ids
-(`ids`), once writes are blocked.
+(`snapshot`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Position = dict[int, int]
 
 SHARD_TIMEOUT_S = 60.0  # wait for unavailable shards
 SERVING = ("STARTED", "RELOCATING")
+EXPANDED = 3  # about as much larger than its index on disk is a document as JSON
 IDS_A_PAGE = 10_000  # the most that OpenSearch returns at once by default
 
 
@@ -88,6 +89,14 @@ def pages(
             yield shard, page
 
 
+def page_size(client: OpenSearch, index: str, most: int, megabytes: float) -> int:
+    """Documents to read at a time: at most `most`, and about `megabytes` by what they take on disk, compressed."""
+    primaries = _primaries(client, index).values()
+    stored = sum(one["store"]["size_in_bytes"] for one in primaries)
+    documents = sum(one["docs"]["count"] for one in primaries)
+    return int(max(1, min(most, IDS_A_PAGE, megabytes * 1e6 * documents / max(1, stored * EXPANDED))))
+
+
 def pending(client: OpenSearch, index: str, after: Position) -> int:
     """Documents written since `after`, as far as searches see them."""
     ranges = ((shard, {"range": {"_seq_no": {"gt": at}}}) for shard, at in after.items())
@@ -109,7 +118,7 @@ def count(client: OpenSearch, index: str, query: Mapping[str, Any] | None = None
     """Documents of `index`, or of one of its shards, that match. UserError where a shard did not answer, as the count
     would lack its documents.
     """
-    params = {} if shard is None else {"preference": f"_shards:{shard}|_primary"}
+    params = {"preference": "_primary" if shard is None else f"_shards:{shard}|_primary"}
     answer = client.count(index=index, body={"query": query} if query else None, params=params)
     if answer["_shards"]["successful"] < answer["_shards"]["total"]:
         raise UserError(_unavailable(index, answer["_shards"]["successful"], answer["_shards"]["total"]))

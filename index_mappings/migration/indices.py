@@ -2,37 +2,78 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
 from genrecall.opensearch import reason_of
-from index_mappings.index_settings import LOADING, put_settings, settings_of
+from index_mappings import checks
+from index_mappings.alias import aliases_of
+from index_mappings.index_settings import LOADING, put_settings, settings_of, uuid_of
 from index_mappings.meta import IndexMeta, read_mapping, read_meta
-from index_mappings.status import status
 
 HEALTH = ("red", "yellow", "green")
+PRIVATE = re.compile(r"private index setting \[([\w.]+)\]")
 UNIQUE = ("uuid", "creation_date", "provided_name", "version", "blocks", "resize")  # settings that are not copied
 
 
 def clone_index(client: OpenSearch, source: str, target: str, meta: IndexMeta) -> None:
     """Create `target` empty, with the mapping and settings of `source` (users' additions included), naming `meta`.
 
-    Replicas and refreshes are off until it is filled.
+    Replicas and refreshes are off until it is filled. Settings that a user may not set, such as those of a restored
+    index, are left out. UserError where templates make something else of it.
     """
     mapping = read_mapping(client, source)
     mapping["_meta"] = {**mapping.get("_meta", {}), "genrecall": vars(meta)}
     settings = {name: value for name, value in settings_of(client, source).items() if name not in UNIQUE}
     settings.get("routing", {}).get("allocation", {}).pop("initial_recovery", None)  # of an index that was resized
+    body = {"mappings": mapping, "settings": {"index": {**settings, **LOADING}}}
+    template = client.indices.simulate_index_template(name=target).get("template", {})
+    checks.check_no_alias(client, target, template)
+    while True:
+        try:
+            client.indices.create(index=target, body=body)
+        except RequestError as error:
+            private = set(PRIVATE.findall(str(error.info)))
+            if private and all(_remove(body["settings"]["index"], name.split(".")[1:]) for name in private):
+                continue
+            # the response to our own request may have been lost, and the request repeated
+            if error.error != "resource_already_exists_exception" or read_meta(client, target) != meta:
+                raise
+        break
+    wanted = {"mappings": mapping, "settings": {"index": {"number_of_shards": settings["number_of_shards"]}}}
     try:
-        client.indices.create(index=target, body={"mappings": mapping, "settings": {"index": {**settings, **LOADING}}})
-    except RequestError as error:  # the response to our own request may have been lost, and the request repeated
-        if error.error != "resource_already_exists_exception" or read_meta(client, target) != meta:
-            raise
+        checks.check_created(client, target, wanted)
+    except UserError:
+        delete_index(client, target)
+        raise
+
+
+def _remove(settings: dict[str, Any], path: list[str]) -> bool:
+    """Remove a setting; whether it was there."""
+    for at in range(1, len(path) + 1):  # names of settings may have dots
+        name, rest = ".".join(path[:at]), path[at:]
+        if name in settings:
+            if not rest:
+                del settings[name]
+                return True
+            return isinstance(settings[name], dict) and _remove(settings[name], rest)
+    return False
+
+
+def check_uuids(client: OpenSearch, state: Mapping[str, Any]) -> None:
+    """UserError where an index of the migration was deleted or recreated meanwhile."""
+    for index, uuid in state["uuids"].items():
+        if not client.indices.exists(index=index) or uuid_of(client, index) != uuid:
+            raise UserError(
+                f"index {index!r} was deleted or recreated since the {state['kind']} began: give it up by "
+                "`genrecall index refresh --abandon` and begin again"
+            )
 
 
 def delete_index(client: OpenSearch, index: str) -> None:
@@ -93,11 +134,18 @@ def announce(client: OpenSearch, index: str, codebook: str | None) -> None:
         client.indices.put_mapping(index=index, body={"_meta": {**meta, "genrecall": wanted}})
 
 
-def delete_old(client: OpenSearch, section: OpenSearchSection, previous: str) -> list[str]:
-    """Delete the indices of this alias except the one that serves, `previous`, and the newest others to be kept."""
-    others = [one.index for one in status(client, section) if not one.aliased and one.index != previous]
-    created = {index: int(settings_of(client, index)["creation_date"]) for index in others}
-    beyond = sorted(others, key=lambda index: -created[index])[section.refresh.keep - 1 :]
-    if beyond:
-        delete_index(client, ",".join(beyond))
-    return beyond
+def removable(client: OpenSearch, state: Mapping[str, Any], serving: str, previous: str, keep: int) -> list[str]:
+    """Indices that served before, beyond the newest `keep` of them (`previous` is one) and behind no alias now.
+
+    Only those that the history of the lease names, by uuid: a loaded candidate or an index of others is never among
+    them.
+    """
+    old = [one for one in state.get("history", []) if one["index"] not in (serving, previous)]
+    there = [
+        one["index"]
+        for one in old
+        if client.indices.exists(index=one["index"])
+        and uuid_of(client, one["index"]) == one["uuid"]
+        and not aliases_of(client, one["index"])
+    ]
+    return there[: max(0, len(there) - (keep - 1))]

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 
 from genrecall.client import Client
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from index_mappings import search
-from index_mappings.alias import aliased, serving
+from genrecall.opensearch import reason_of
+from index_mappings import checks, fence, search
+from index_mappings.alias import aliased, aliases_of, serving
 from index_mappings.compose.composer import Composer
 from index_mappings.create import check_plugins
 from index_mappings.index_settings import uuid_of
-from index_mappings.lease import JobLease, unfinished
-from index_mappings.meta import IndexMeta, check_meta, index_name, read_meta
+from index_mappings.lease import JobLease, before_it, refuse_unfinished, unfinished, with_predecessor
+from index_mappings.meta import IndexMeta, check_meta, index_name, read_mapping, read_meta
 from index_mappings.migration import changes, indices, verify
 from index_mappings.migration.alias_migration import AliasMigration
 from index_mappings.migration.context import MigrationContext, Search
@@ -61,6 +63,7 @@ class RefreshPlan:
         not_in_bundle, not_in_index: documents without an item of the bundle, and the reverse.
         same_path: documents whose codes stay.
         endpoint: of the inference server that would assign SIDs to items that the bundle lacks.
+        removes: indices that served before and would be deleted at the end.
     """
 
     source: str
@@ -72,6 +75,7 @@ class RefreshPlan:
     not_in_index: int
     same_path: int
     endpoint: str | None
+    removes: Sequence[str]
 
 
 def refresh(
@@ -103,14 +107,15 @@ def rollback(client: OpenSearch, section: OpenSearchSection, context: MigrationC
     with JobLease.take(client, section.index, section.lease_s, context.progress.message) as lease:
         resumed = unfinished(lease.state)
         if resumed and lease.state["kind"] != "rollback":
-            raise UserError(_unfinished(lease))
-        if resumed:
-            _check_uuids(client, lease)
-        else:
+            refuse_unfinished(lease.state)
+        if not resumed:
             last = lease.state
             back = previous(client, section, last)
             source, target = last["target"], last["source"]
+            checks.check_rollback_target(client, target)
+            checks.check_source(client, source)
             lease.note(
+                before=before_it(last),
                 kind="rollback",
                 source=source,
                 target=target,
@@ -142,9 +147,13 @@ def previous(client: OpenSearch, section: OpenSearchSection, state: Mapping[str,
             f"no refresh led to {', '.join(current) or 'the alias'}: there is nothing to roll back to. "
             f"`genrecall index load --bundle NAME --switch` moves the alias to the index of any bundle"
         )
-    if not client.indices.exists(index=state["source"]):
-        raise UserError(f"the previous index, {state['source']!r}, was deleted: `genrecall index refresh` rebuilds it")
-    return read_meta(client, state["source"])
+    index = str(state["source"])
+    if not client.indices.exists(index=index) or uuid_of(client, index) != state["uuids"][index]:
+        raise UserError(
+            f"the previous index, {index!r}, was deleted or recreated since: `genrecall index refresh` builds one of "
+            "its bundle, published under another codebook name"
+        )
+    return read_meta(client, index)
 
 
 def abandon(client: OpenSearch, section: OpenSearchSection, message: Callable[[str], None]) -> str:
@@ -157,17 +166,36 @@ def abandon(client: OpenSearch, section: OpenSearchSection, message: Callable[[s
         if not unfinished(state):
             return f"no move of {section.index!r} is unfinished"
         source, target = str(state["source"]), str(state["target"])
-        if aliased(client, section.index) == [target]:
-            raise UserError(
-                f"{section.index} points to {target} already: run the same command again to finish, or roll back"
-            )
-        if client.indices.exists(index=source):
-            indices.block_writes(client, source, False)
-            indices.announce(client, source, None)
-        if state["kind"] == "refresh":
-            indices.delete_index(client, target)
+        moved = aliased(client, section.index) == [target]
+        undo = [(source, lambda: indices.announce(client, source, None))]
+        if not moved:
+            undo.append((source, lambda: indices.block_writes(client, source, False)))
+        if state["kind"] == "rollback" or moved:
+            undo.append((target, lambda: fence.close(client, target)))
+        elif _made_here(client, state, target):
+            undo.append((target, lambda: indices.delete_index(client, target)))
+        for index, step in undo:
+            try:
+                if client.indices.exists(index=index):
+                    step()
+            except (TransportError, UserError) as error:  # whatever state it is in, the migration is given up
+                reason = str(error) if isinstance(error, UserError) else reason_of(error.info) or str(error.error)
+                message(f"{index}: {reason}; look after it by hand")
+        if moved:
+            lease.note(step="done", removed=[], history=with_predecessor(state, source, state["uuids"][source]))
+            return f"{section.index} points to {target} already: what was left of the {state['kind']} is left undone"
         lease.forget()
         return f"gave up the {state['kind']} to {target}; {section.index} points to {source} as before"
+
+
+def _made_here(client: OpenSearch, state: Mapping[str, Any], target: str) -> bool:
+    """Whether `target` is the index that the unfinished refresh made, and serves nobody."""
+    if not client.indices.exists(index=target) or aliases_of(client, target):
+        return False
+    uuid = state["uuids"].get(target)
+    if uuid is None:  # killed while it was created
+        return read_meta(client, target).assignments == state["assignments"]
+    return uuid_of(client, target) == uuid
 
 
 def plan(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta, terms: Mapping[str, str]) -> RefreshPlan:
@@ -197,6 +225,7 @@ def plan(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta, terms:
         not_in_index=len(terms) - known,
         same_path=same,
         endpoint=section.refresh.endpoint,
+        removes=indices.removable(client, state, target, source, section.refresh.keep),
     )
 
 
@@ -224,8 +253,10 @@ def _begin(client: OpenSearch, section: OpenSearchSection, lease: JobLease, targ
         check_meta(client, target, meta)
         return False
     _check_fits(client, source, target, meta, lease.state)
+    checks.check_source(client, source)
     position = changes.start(client, source)
     lease.note(
+        before=before_it(lease.state),
         kind="refresh",
         source=source,
         target=target,
@@ -269,7 +300,7 @@ def _run(
 
 def _check_fits(client: OpenSearch, source: str, target: str, meta: IndexMeta, state: Mapping[str, Any]) -> None:
     found = read_meta(client, source)
-    if found.encoder != meta.encoder:
+    if found.encoder != meta.encoder and "vector" in read_mapping(client, source).get("properties", {}):
         raise UserError(
             f"index {source!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: a refresh "
             "copies vectors; `genrecall index load --switch` builds the index from the catalogue"
@@ -286,22 +317,5 @@ def _check_same(client: OpenSearch, lease: JobLease, kind: str, target: str, met
     """UserError where the unfinished migration is another one."""
     state = lease.state
     if (state["kind"], state["target"], state["assignments"]) != (kind, target, meta.assignments):
-        raise UserError(_unfinished(lease))
-    _check_uuids(client, lease)
-
-
-def _check_uuids(client: OpenSearch, lease: JobLease) -> None:
-    """UserError where an index of the migration was deleted or recreated meanwhile."""
-    for index, uuid in lease.state["uuids"].items():
-        if not client.indices.exists(index=index) or uuid_of(client, index) != uuid:
-            raise UserError(
-                f"index {index!r} was deleted or recreated since the {lease.state['kind']} began: give it up by "
-                "`genrecall index refresh --abandon` and begin again"
-            )
-
-
-def _unfinished(lease: JobLease) -> str:
-    return (
-        f"the {lease.state['kind']} to {lease.state['target']!r} is unfinished (step {lease.state['step']}): finish it "
-        "by the command that began it, or give it up by `genrecall index refresh --abandon`"
-    )
+        refuse_unfinished(state)
+    indices.check_uuids(client, state)

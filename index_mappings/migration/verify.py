@@ -6,14 +6,16 @@ of a query's hits that stay. `same_path` compares the codes themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import RefreshSection
 from genrecall.errors import UserError
+from index_mappings.meta import read_mapping
 from index_mappings.migration import changes
 from index_mappings.migration.context import IndexPair, MigrationContext, Search
 from index_mappings.search import Hits
@@ -22,6 +24,8 @@ from index_mappings.sids import Sids
 SEED = 13
 PROBE = "shoes"  # sent where there are no sample queries: the clause must answer, whatever it finds
 SAMPLE_SIZE = 200  # documents whose SID is checked
+PRIMARY = {"preference": "_primary"}  # replicas may lag behind
+FIELDS = 100  # counted in one request
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,50 @@ def check(
     )
 
 
+def documents_with_fields(client: OpenSearch, index: str) -> dict[str, int]:
+    """How many documents have each mapped field, by its path; as far as searches see it."""
+    fields = list(_fields(read_mapping(client, index).get("properties", {})))
+    counts: dict[str, int] = {}
+    for first in range(0, len(fields), FIELDS):
+        filters = {name: {"exists": {"field": name}} for name in fields[first : first + FIELDS]}
+        body = {"size": 0, "aggs": {"fields": {"filters": {"filters": filters}}}}
+        params = {**PRIMARY, "allow_partial_search_results": "false"}
+        answer = client.search(index=index, body=body, params=params)["aggregations"]["fields"]["buckets"]
+        counts |= {name: bucket["doc_count"] for name, bucket in answer.items()}
+    return counts
+
+
+def check_fields(wanted: Mapping[str, int], found: Mapping[str, int], written: int, pair: IndexPair) -> None:
+    """UserError where a field got lost on the way.
+
+    Args:
+        wanted: of the source, before its last writes were copied; found: of the target, after that.
+        written: how many writes those were: each may have removed a field.
+    """
+    lost = {
+        name: (count, found.get(name, 0))
+        for name, count in wanted.items()
+        if name != "sid" and found.get(name, 0) + written < count
+    }
+    if lost:
+        name, (before, after) = next(iter(lost.items()))
+        raise UserError(
+            f"field {name!r} is in {before:,} documents of {pair.source!r}, but in {after:,} of {pair.target!r}"
+            f"{f' (and {len(lost) - 1} more fields)' if len(lost) > 1 else ''}: copies are not what was read. Does a "
+            "template, a pipeline or a setting change them? The alias was not moved; `genrecall index refresh "
+            "--abandon`, mend that and begin again"
+        )
+
+
+def _fields(properties: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, field in properties.items():
+        full = f"{path}{name}"
+        if "properties" in field and field.get("type", "object") == "object":
+            yield from _fields(field["properties"], f"{full}.")
+        elif field.get("type") not in ("alias", "nested"):
+            yield full
+
+
 def _search(search: Search, pair: IndexPair, queries: Sequence[str]) -> list[Hits]:
     """UserError where the clause gets no answer in the new codebook: once the alias moved, no search would."""
     try:
@@ -117,7 +165,7 @@ def _sample(client: OpenSearch, pair: IndexPair, sids: Sids) -> tuple[int, float
     """(documents checked, share whose codes are those of the source). UserError for a SID that is not the bundle's."""
     random = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": SEED, "field": "_seq_no"}}}
     body = {"query": random, "size": SAMPLE_SIZE, "_source": ["sid"]}
-    hits = client.search(index=pair.target, body=body)["hits"]["hits"]
+    hits = client.search(index=pair.target, body=body, params=PRIMARY)["hits"]["hits"]
     found = {hit["_id"]: hit["_source"].get("sid") for hit in hits}
     for id, term in found.items():
         wanted = sids.terms.get(id)
@@ -130,7 +178,7 @@ def _sample(client: OpenSearch, pair: IndexPair, sids: Sids) -> tuple[int, float
             )
     if not found:
         return 0, None
-    docs = client.mget(index=pair.source, body={"ids": list(found)}, params={"_source": "sid"})["docs"]
+    docs = client.mget(index=pair.source, body={"ids": list(found)}, params={**PRIMARY, "_source": "sid"})["docs"]
     old = {doc["_id"]: path_of(doc.get("_source", {}).get("sid")) for doc in docs}
     return len(found), round(float(np.mean([path_of(term) == old.get(id) for id, term in found.items()])), 4)
 
@@ -143,5 +191,5 @@ def path_of(term: str | None) -> str | None:
 def _sizes(client: OpenSearch, index: str) -> tuple[int, int]:
     """(distinct SIDs, documents of the largest)."""
     aggs = {"sids": {"cardinality": {"field": "sid"}}, "largest": {"terms": {"field": "sid", "size": 1}}}
-    answer = client.search(index=index, body={"size": 0, "aggs": aggs})["aggregations"]
+    answer = client.search(index=index, body={"size": 0, "aggs": aggs}, params=PRIMARY)["aggregations"]
     return answer["sids"]["value"], max((bucket["doc_count"] for bucket in answer["largest"]["buckets"]), default=0)

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from genrecall.bundle import Bundle
 from genrecall.config.encoder import EncoderSection
 from genrecall.decoding.request_tokenizer import encoder_tokenizer
+from genrecall.encoder_layout import read_prefixes
 from genrecall.item_text import clean_text, embedded_text, parse_categories
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.batching.scheduler import WorkItem
@@ -43,22 +44,26 @@ class TokenizedItem(NamedTuple):
 class ItemTokenizer:
     """Tokenizes items for one bundle, as training did."""
 
-    def __init__(self, tokenizer: Tokenizer, keep_html: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, prefix: str = "", keep_html: bool = False) -> None:
         tokenizer.no_padding()
-        self._tokenizer, self._keep_html = tokenizer, keep_html
+        self._tokenizer = tokenizer
+        self._prefix, self._keep_html = prefix, keep_html
 
     @classmethod
     def open(cls, bundle: Bundle) -> ItemTokenizer:
         """Raises what `EncodeWorkload.load` raises."""
         section = _encoder_section(bundle)
-        return cls(encoder_tokenizer(Path(section.checkpoint), section.max_tokens), _keeps_html(bundle))
+        folder = Path(section.checkpoint)
+        prefix = read_prefixes(folder).item
+        return cls(encoder_tokenizer(folder, section.max_tokens), prefix, _keeps_html(bundle))
 
     def work_items(self, items: Sequence[pb.Item]) -> list[WorkItem]:
         """One per item, read as `genrecall.data.readers` reads a catalogue. May be called from any thread."""
         keep = self._keep_html
         categories = [parse_categories(list(item.category), "", keep) for item in items]
         texts = [
-            embedded_text(
+            self._prefix
+            + embedded_text(
                 clean_text(item.title, "title", None, keep), clean_text(item.brand, "brand", None, keep), category
             )
             for item, category in zip(items, categories, strict=True)
@@ -76,7 +81,7 @@ class EncodeWorkload(ItemTokenizer):
     name = "encode"
 
     def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, assign: Assigner, keep_html: bool = False) -> None:
-        super().__init__(tokenizer, keep_html)
+        super().__init__(tokenizer, encoder.prefixes.item, keep_html)
         self._encoder = encoder
         self._assign = assign
 

@@ -1,31 +1,19 @@
 """TLS and mutual TLS over real connections, with an authority of the test's own."""
 
-import subprocess
-
 import grpc
 import pytest
 
 from genrecall.client import Retry, ServerError
 from genrecall.errors import UserError
 from tests.client.scripted import Scripted, serving
+from tests.pki import make
 
 ONCE = Retry(max_attempts=1)
 
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
-    """A folder with an authority, and certificates of it for a server and for a client."""
-    folder = tmp_path_factory.mktemp("pki")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    for name in ("server", "client"):
-        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1"]
-        openssl("req", "-x509", *key, *signed, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
-    return folder
+    return make(tmp_path_factory.mktemp("pki"))
 
 
 def server_credentials(pki, mutual):

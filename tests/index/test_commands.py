@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,9 @@ from genrecall.errors import UserError
 from genrecall.opensearch import connect
 from index_mappings.create import create
 from index_mappings.meta import IndexMeta
+from tests.client.scripted import Scripted, serving
 from tests.index.conftest import Shop
+from tests.pki import make
 
 pytestmark = pytest.mark.node
 
@@ -105,6 +108,21 @@ def test_sync_follows_catalogue_and_assignments(run, section: OpenSearchSection,
     assert client.get(index=section.index, id="B0004")["_source"]["sid"] == "v1/0/0/0"
     assert client.get(index=section.index, id="B0003")["_source"]["title"] == "something else"
     assert len(client.get(index=section.index, id="NEW")["_source"]["vector"]) == 384
+
+
+@pytest.mark.slow
+def test_sync_asks_an_inference_server_that_wants_certificates(run, section: OpenSearchSection, tmp_path: Path):
+    pki = make(tmp_path)
+    pair = ((pki / "server.key").read_bytes(), (pki / "server.pem").read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], (pki / "ca.pem").read_bytes(), require_client_auth=True)
+    run("load")
+    with serving(Scripted(), credentials=credentials) as port:
+        address = ("sync", "--endpoint", f"127.0.0.1:{port}", "--ca-cert", str(pki / "ca.pem"))
+        with pytest.raises(UserError, match=r"2 items .*check the endpoint and the certificates"):
+            run(*address)
+        known = ("--cert", str(pki / "client.pem"), "--key", str(pki / "client.key"))
+        assert json.loads(run(*address, *known, "--json"))["moved"] == 2
+    assert connect(section).get(index=section.index, id="B0019")["_source"]["sid"] == "v1/20/2/7"
 
 
 def test_assignments_that_the_codebook_lacks_are_refused(run, tmp_path: Path):

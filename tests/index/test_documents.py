@@ -27,6 +27,8 @@ def test_values_keep_their_type_and_text_around_them_is_kept():
         "index",
         index="shop",
         priority=1,
+        components=["own"],
+        dynamic="strict",
         shards=2,
         replicas=0,
         refresh_interval="1s",
@@ -38,6 +40,7 @@ def test_values_keep_their_type_and_text_around_them_is_kept():
     vector = template["template"]["mappings"]["properties"]["vector"]
     assert vector["dimension"] == 384
     assert vector["method"]["engine"] == "lucene"
+    assert template["composed_of"] == ["own"]
     assert "${" not in json.dumps(template)
 
 

@@ -166,7 +166,7 @@ def test_refused_documents_are_in_the_reject_file_and_the_rest_is_written(loaded
 
 
 def test_a_truncated_catalogue_deletes_nothing(loaded: OpenSearchSection, tmp_path: Path):
-    with pytest.raises(UserError, match=r"25 of 45 documents .* are not in the catalogue.*Nothing was deleted"):
+    with pytest.raises(UserError, match=r"25 of 45 documents .* are not in the catalogue.*Nothing was written"):
         run(loaded, tmp_path, Shop.of(20))
     assert len(everything(connect(loaded), loaded.index)) == COUNT
 

@@ -1,0 +1,126 @@
+"""The ids of an index at one moment, and which of them were written again or deleted since, without reading it again.
+
+A deletion leaves no number that a later reading could find (`changes`). But the document's own number is gone then:
+counting the documents by ranges of `_seq_no` tells in which ranges some are missing, and only those are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from opensearchpy import OpenSearch
+
+from genrecall.errors import UserError
+from genrecall.opensearch import reason_of
+from index_mappings.migration import changes
+from index_mappings.migration.changes import Position
+
+RANGES = 2_000  # of numbers that are counted apart, in each shard
+TOGETHER = 50  # ranges read in one request
+IDS = 1_000  # looked up in one request
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Documents of `index` whose last write is not later than a position.
+
+    Attributes:
+        numbers: shard -> int64 [n], ascending, `_seq_no` of each document.
+        ids: shard -> string [n], in the same order.
+    """
+
+    index: str
+    numbers: dict[int, np.ndarray]
+    ids: dict[int, pa.Array]
+
+    @classmethod
+    def take(cls, client: OpenSearch, index: str, until: Position) -> Snapshot:
+        """A document that is written again while this runs is not in it."""
+        numbers: dict[int, list[np.ndarray]] = {shard: [] for shard in until}
+        ids: dict[int, list[pa.Array]] = {shard: [] for shard in until}
+        everything = dict.fromkeys(until, -1), until
+        for shard, page in changes.pages(client, index, *everything, changes.IDS_A_PAGE, source=False):
+            numbers[shard].append(np.array([document.seq_no for document in page]))
+            ids[shard].append(pa.array([document.id for document in page], pa.large_string()))
+        return cls(
+            index,
+            {shard: np.concatenate([np.empty(0, np.int64), *parts]) for shard, parts in numbers.items()},
+            {shard: pa.concat_arrays([pa.array([], pa.large_string()), *parts]) for shard, parts in ids.items()},
+        )
+
+    def __len__(self) -> int:
+        return sum(len(some) for some in self.numbers.values())
+
+    def without(self, other: Snapshot) -> list[str]:
+        """Ids that `other` has not."""
+        theirs = pa.chunked_array(list(other.ids.values()), pa.large_string())
+        return [
+            id
+            for some in self.ids.values()
+            for id in some.filter(pc.invert(pc.is_in(some, value_set=theirs))).to_pylist()
+        ]
+
+    def changed(self, client: OpenSearch) -> list[str]:
+        """Ids of documents that were written again or deleted since, as far as searches see it."""
+        found: list[str] = []
+        for shard, numbers in self.numbers.items():
+            if len(numbers):
+                lost = np.isin(numbers, self._missing(client, shard, numbers))
+                found += self.ids[shard].filter(pa.array(lost)).to_pylist()
+        return found
+
+    def _missing(self, client: OpenSearch, shard: int, numbers: np.ndarray) -> np.ndarray:
+        """Those of `numbers` that no document of the shard has now."""
+        span = int(numbers[-1]) + 1
+        width = min(max(-(-span // RANGES), 1), changes.IDS_A_PAGE)
+        where = {"preference": f"_shards:{shard}|_primary"}
+        counted = client.search(
+            index=self.index,
+            body={
+                "size": 0,
+                "query": {"range": {"_seq_no": {"lte": span - 1}}},
+                "aggs": {"ranges": {"histogram": {"field": "_seq_no", "interval": width, "min_doc_count": 1}}},
+            },
+            params={**where, "allow_partial_search_results": "false"},
+        )["aggregations"]["ranges"]["buckets"]
+        now = np.zeros(-(-span // width), np.int64)
+        now[[int(bucket["key"]) // width for bucket in counted]] = [bucket["doc_count"] for bucket in counted]
+        fewer = np.flatnonzero(now < np.bincount(numbers // width, minlength=len(now)))
+        missing = [np.empty(0, np.int64)]
+        for some in _parts(fewer.tolist(), TOGETHER):
+            lines: list[dict[str, Any]] = []
+            for at in some:
+                query = {"range": {"_seq_no": {"gte": at * width, "lt": (at + 1) * width}}}
+                body = {"query": query, "size": width, "_source": False, "seq_no_primary_term": True}
+                lines += [{"index": self.index, **where}, body]
+            for at, answer in zip(some, client.msearch(body=lines)["responses"], strict=True):
+                if "error" in answer or answer["_shards"]["failed"]:
+                    raise UserError(f"{self.index!r} cannot be read: {reason_of(answer)}; run the same command again")
+                first, last = np.searchsorted(numbers, (at * width, (at + 1) * width))
+                left = [hit["_seq_no"] for hit in answer["hits"]["hits"]]
+                missing.append(np.setdiff1d(numbers[first:last], left, assume_unique=True))
+        return np.concatenate(missing)
+
+
+def absent(client: OpenSearch, index: str, ids: Iterable[str]) -> set[str]:
+    """Those of `ids` that the index does not hold at this moment. UserError where a shard does not say."""
+    found: set[str] = set()
+    for some in _parts(sorted(set(ids)), IDS):
+        params = {"_source": "false", "preference": "_primary"}
+        documents = client.mget(index=index, body={"ids": some}, params=params)["docs"]
+        if failed := [document["error"] for document in documents if "error" in document]:
+            raise UserError(
+                f"{len(failed)} documents of {index!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: run "
+                "the same command again"
+            )
+        found.update(document["_id"] for document in documents if not document["found"])
+    return found
+
+
+def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[first : first + size] for first in range(0, len(values), size))

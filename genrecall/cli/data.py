@@ -51,8 +51,8 @@ def import_(
 
     **Catalogues**: CSV and TSV of any delimiter and encoding (Shopify, WooCommerce, Magento, Google Merchant), feeds in
     XML, JSON lines, JSON arrays, bulk requests, Parquet, OpenSearch indices. **Judgments**: TREC qrels, BEIR, MS MARCO,
-    CSV, Quepid, the Search Relevance Workbench, feature files, click counts. **Logs**: User Behavior Insights, tables of
-    clicks.
+    CSV, Quepid, the Search Relevance Workbench, feature files, click counts. **Logs**: User Behavior Insights,
+    tables of clicks.
 
     Format, encoding, columns and kind are found in each file and shown; `--map` names a column that was not found or is
     another. Rows that cannot be used are listed in rejects.jsonl and counted; too many of them stop the import.

@@ -232,7 +232,7 @@ def _of_columns(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
     rows = {}
     for source, places in facts.items():
         for place, fields in places.items():
-            name = place if place == "grades" else f"{source} of {place}"
+            name = place if place in ("grades", "actions") else source if place == "columns" else f"{source} of {place}"
             rows[name] = ", ".join(f"{field}: {_column(value)}" for field, value in fields.items())
     return rows
 

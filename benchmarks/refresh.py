@@ -75,7 +75,7 @@ class Bench:
         self.section = settings.opensearch.model_copy(update={"index": ALIAS, "refresh": quick})
         self.client = connect(self.section, retry=self.section.bulk)
         self.items = read_items(settings.data)
-        self.vectors = embed(item_text(self.items), settings.encoder, settings.run.cache_dir)
+        self.vectors = embed(item_text(self.items), "item", settings.encoder, settings.run.cache_dir)
         self.terms = terms_of(self.bundle.items(), self.bundle.codebook)
         if copies > 1:
             self._multiply(copies)

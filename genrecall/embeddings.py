@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from genrecall import files
 from genrecall.checkpoints import fingerprint, resolve
 from genrecall.config.encoder import EncoderSection
+from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,16 +31,26 @@ CHUNK = 2048  # texts encoded between two writes
 
 
 def embed(
-    texts: Sequence[str], section: EncoderSection, cache_dir: Path, progress: bool = True, device: str = "auto"
+    texts: Sequence[str],
+    kind: Literal["query", "item"],
+    section: EncoderSection,
+    cache_dir: Path,
+    progress: bool = True,
+    device: str = "auto",
 ) -> np.ndarray:
     """float32 [n, dim], unit norm, in the order of `texts`. Loads torch only when a text is not in the cache.
 
+    kind: which of the encoder's prefixes is written before each text.
     device: as `run.device`; the cache does not tell vectors of one from those of another, which differ by rounding.
     Raises UserError for a checkpoint that cannot be read or a damaged cache file.
     """
     if not texts:
         raise UserError("there is no text to embed: the catalogue or the query list is empty")
-    folder = _folder(section, cache_dir)
+    checkpoint = resolve(section.checkpoint)
+    folder = cache_dir / "embeddings" / fingerprint(checkpoint, section.max_tokens, section.dtype)
+    given = section.query_prefix if kind == "query" else section.item_prefix
+    prefix = getattr(read_prefixes(checkpoint), kind) if given is None else given
+    texts = [prefix + text for text in texts]
     keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     text_of = dict(zip(keys, texts, strict=True))
     known = _read(folder, text_of)
@@ -57,11 +68,9 @@ def load_encoder(section: EncoderSection, device: str | torch.device = "cpu") ->
 
     from genrecall.decoding.text_encoder import TextEncoder
 
-    return TextEncoder.load(section.checkpoint, section.max_tokens, device, getattr(torch, section.dtype))
-
-
-def _folder(section: EncoderSection, cache_dir: Path) -> Path:
-    return cache_dir / "embeddings" / fingerprint(resolve(section.checkpoint), section.max_tokens, section.dtype)
+    dtype = getattr(torch, section.dtype)
+    prefixes = section.query_prefix, section.item_prefix
+    return TextEncoder.load(section.checkpoint, section.max_tokens, device, dtype, *prefixes)
 
 
 def _encode(

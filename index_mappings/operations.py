@@ -9,7 +9,6 @@ the jobs do is in `create`, `load`, `migration` and `sync`. Every function raise
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from genrecall.config.encoder import EncoderSection
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.data.readers import read_dataset, read_items
 from genrecall.embeddings import embed
+from genrecall.encoder_layout import EncoderLayout
 from genrecall.errors import UserError
 from genrecall.files import sha256_of
 from genrecall.item_text import item_text
@@ -75,7 +75,7 @@ def load(config: Config, bundle: Bundle, switch: bool = False, progress: Progres
         meta=IndexMeta.of(bundle, config.encoder),
         items=items,
         terms=terms_of(bundle.items(), bundle.codebook),
-        vectors=embed(item_text(items), config.encoder, config.run.cache_dir, device=config.run.device),
+        vectors=embed(item_text(items), "item", config.encoder, config.run.cache_dir, device=config.run.device),
         fingerprints={"items": sha256_of(bytes(batch.serialize()) for batch in items.to_batches(65_536))},
     )
     with explain_errors(section):
@@ -140,7 +140,9 @@ def sync(
         source = SyncInput(
             meta=IndexMeta.of(bundle, config.encoder),
             items=items,
-            embed=lambda rows: embed([texts[row] for row in rows], config.encoder, run.cache_dir, False, run.device),
+            embed=lambda rows: embed(
+                [texts[row] for row in rows], "item", config.encoder, run.cache_dir, False, run.device
+            ),
             sids=sids,
         )
         return syncing.sync(_job_client(section), section, source, sync_rejects(config), progress)
@@ -214,5 +216,4 @@ def _sids(config: Config, bundle: Bundle, assignments: Path | None = None) -> It
 
 def _dimension(encoder: EncoderSection) -> int:
     """Of the encoder's vectors, without loading it."""
-    file = resolve(encoder.checkpoint) / "config.json"
-    return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
+    return EncoderLayout.read(resolve(encoder.checkpoint)).dim

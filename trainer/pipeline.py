@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -58,7 +58,7 @@ class TrainingRun:
     @cached_property
     def vectors(self) -> np.ndarray:
         """float32 [items, dim], unit norm."""
-        return self.embed(item_text(self.dataset.items), self.progress)
+        return self.embed(item_text(self.dataset.items), "item", self.progress)
 
     @cached_property
     def pairs(self) -> QueryItemPairs | None:
@@ -70,14 +70,14 @@ class TrainingRun:
         row_of = {item: row for row, item in enumerate(self.dataset.items["item_id"].to_pylist())}
         query_ids, query_idx = np.unique(np.array(judgments["query_id"].to_pylist()), return_inverse=True)
         return QueryItemPairs(
-            query_vectors=self.embed([text_of[query] for query in query_ids], progress=False),
+            query_vectors=self.embed([text_of[query] for query in query_ids], "query", progress=False),
             query_idx=query_idx.astype(np.int64),
             item_idx=np.array([row_of[item] for item in judgments["item_id"].to_pylist()], np.int64),
             weight=judgments["grade"].to_numpy().astype(np.float32),
         )
 
-    def embed(self, texts: list[str], progress: bool) -> np.ndarray:
-        return embed(texts, self.config.encoder, self.config.run.cache_dir, progress, self.config.run.device)
+    def embed(self, texts: list[str], kind: Literal["query", "item"], progress: bool) -> np.ndarray:
+        return embed(texts, kind, self.config.encoder, self.config.run.cache_dir, progress, self.config.run.device)
 
 
 def train(

@@ -18,6 +18,7 @@ from genrecall.decoding.analyzer import NAME, Analyzer
 from genrecall.decoding.config import ENCODER, EVIDENCE, EvidenceConfig, GeneratorConfig, Marker, Vocabulary
 from genrecall.decoding.lexical import Lexicon
 from genrecall.decoding.user import FIELDS, User
+from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
@@ -105,8 +106,10 @@ class RequestTokenizer:
             padding = (tokenizer.padding or {}).get("pad_id", 0)
             tokenizer.no_padding()
 
+            prefix = read_prefixes(folder / ENCODER).query
+
             def tokenize(texts: Sequence[str]) -> list[list[int]]:
-                return [e.ids for e in tokenizer.encode_batch(list(texts))]
+                return [e.ids for e in tokenizer.encode_batch([prefix + text for text in texts])]
 
             return cls(tokenize, config, space, padding, lexicon)
         raise UserError(f"{folder}: kind {config.kind!r} is unknown: use 'lm' or 'encoder'")

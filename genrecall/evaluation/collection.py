@@ -64,9 +64,9 @@ class Collection:
             dataset=dataset,
             item_ids=dataset.items["item_id"].to_pylist(),
             item_vectors=embed(
-                item_text(dataset.items), config.encoder, config.run.cache_dir, device=config.run.device
+                item_text(dataset.items), "item", config.encoder, config.run.cache_dir, device=config.run.device
             ),
-            query_vectors=embed(queries, config.encoder, config.run.cache_dir, device=config.run.device),
+            query_vectors=embed(queries, "query", config.encoder, config.run.cache_dir, device=config.run.device),
             synthetic=synthetic,
             text=Bm25.of(dataset.items, config.opensearch.bm25_fields, config.evaluation.bm25),
         )

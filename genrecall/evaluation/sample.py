@@ -29,7 +29,7 @@ def show(settings: Config, endpoint: str, text: str, console: Console) -> None:
 
     section = settings.opensearch
     text = text or unseen_query(settings)
-    vector = embed([text], settings.encoder, settings.run.cache_dir, False, settings.run.device)[0]
+    vector = embed([text], "query", settings.encoder, settings.run.cache_dir, False, settings.run.device)[0]
     client = connect(section)
     tls = section.refresh.tls if settings.server.tls_cert else TlsSection()
     with Client(

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from genrecall.bundle import Bundle
 from genrecall.config.encoder import EncoderSection
 from genrecall.decoding.request_tokenizer import encoder_tokenizer
+from genrecall.encoder_layout import read_prefixes
 from genrecall.item_text import embedded_text, parse_categories, parse_text
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.batching.scheduler import WorkItem
@@ -43,21 +44,23 @@ class TokenizedItem(NamedTuple):
 class ItemTokenizer:
     """Tokenizes items for one bundle, as training did."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, prefix: str = "") -> None:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._prefix = prefix
 
     @classmethod
     def open(cls, bundle: Bundle) -> ItemTokenizer:
         """Raises what `EncodeWorkload.load` raises."""
         section = _encoder_section(bundle)
-        return cls(encoder_tokenizer(Path(section.checkpoint), section.max_tokens))
+        folder = Path(section.checkpoint)
+        return cls(encoder_tokenizer(folder, section.max_tokens), read_prefixes(folder).item)
 
     def work_items(self, items: Sequence[pb.Item]) -> list[WorkItem]:
         """One per item, read as `genrecall.data.readers` reads a catalogue. May be called from any thread."""
         categories = [parse_categories(list(item.category), separator="") for item in items]
         texts = [
-            embedded_text(parse_text(item.title, "title"), parse_text(item.brand, "brand"), category)
+            self._prefix + embedded_text(parse_text(item.title, "title"), parse_text(item.brand, "brand"), category)
             for item, category in zip(items, categories, strict=True)
         ]
         encoded = self._tokenizer.encode_batch(texts)
@@ -73,7 +76,7 @@ class EncodeWorkload(ItemTokenizer):
     name = "encode"
 
     def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, assign: Assigner) -> None:
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, encoder.prefixes.item)
         self._encoder = encoder
         self._assign = assign
 

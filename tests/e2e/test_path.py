@@ -126,7 +126,7 @@ def test_a_user_in_the_clause_reaches_the_generator(path):
 def test_a_hybrid_query_blends_the_clause_with_bm25_and_vectors(path):
     from genrecall.embeddings import embed
 
-    vector = embed([QUERY], path.settings.encoder, path.settings.run.cache_dir, progress=False)[0].tolist()
+    vector = embed([QUERY], "query", path.settings.encoder, path.settings.run.cache_dir, progress=False)[0].tolist()
     clauses = [
         {"multi_match": {"query": QUERY, "fields": ["title"]}},
         {"knn": {"vector": {"vector": vector, "k": 50}}},

@@ -18,21 +18,21 @@ TEXTS = ["red shoes", "blue lamp", "red shoes", "", "🧦 socks", "green tea"]
 
 
 def test_vectors_follow_the_order_of_the_texts_repeats_included(tmp_path: Path) -> None:
-    vectors = embed(TEXTS, SECTION, tmp_path, progress=False)
+    vectors = embed(TEXTS, "query", SECTION, tmp_path, progress=False)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors[0], vectors[2])
     np.testing.assert_allclose(vectors, TextEncoder.load("minilm").encode(TEXTS).numpy(), atol=2e-6)
 
 
 def test_a_cache_hit_is_identical_and_loads_no_torch(tmp_path: Path) -> None:
-    vectors = embed(TEXTS, SECTION, tmp_path, progress=False)
+    vectors = embed(TEXTS, "query", SECTION, tmp_path, progress=False)
     np.save(tmp_path / "first.npy", vectors)
     code = f"""
 import sys, numpy as np
 from pathlib import Path
 from genrecall.config.encoder import EncoderSection
 from genrecall.embeddings import embed
-vectors = embed({TEXTS!r}[::-1], EncoderSection(), Path({str(tmp_path)!r}))
+vectors = embed({TEXTS!r}[::-1], "query", EncoderSection(), Path({str(tmp_path)!r}))
 assert (vectors[::-1] == np.load({str(tmp_path / "first.npy")!r})).all()
 assert not {{"torch", "transformers"}} & sys.modules.keys()
 """
@@ -40,11 +40,11 @@ assert not {{"torch", "transformers"}} & sys.modules.keys()
 
 
 def test_only_texts_not_seen_before_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed(TEXTS, SECTION, tmp_path, progress=False)
+    embed(TEXTS, "query", SECTION, tmp_path, progress=False)
     encoded: list[str] = []
     original = TextEncoder.encode
     monkeypatch.setattr(TextEncoder, "encode", lambda self, t, n: (encoded.extend(t), original(self, t, n))[1])
-    embed([*TEXTS, "new hat"], SECTION, tmp_path, progress=False)
+    embed([*TEXTS, "new hat"], "query", SECTION, tmp_path, progress=False)
     assert encoded == ["new hat"]
 
 
@@ -64,9 +64,9 @@ def test_an_interrupted_run_continues_after_the_last_finished_chunk(
 
     monkeypatch.setattr(TextEncoder, "encode", encode)
     with pytest.raises(KeyboardInterrupt):
-        embed(texts, SECTION, tmp_path, progress=False)
+        embed(texts, "query", SECTION, tmp_path, progress=False)
     calls.clear()
-    vectors = embed(texts, SECTION, tmp_path, progress=False)
+    vectors = embed(texts, "query", SECTION, tmp_path, progress=False)
     assert calls == [texts[4:]]
     np.testing.assert_allclose(vectors, original(TextEncoder.load("minilm"), texts).numpy(), atol=2e-6)
     assert not list(tmp_path.rglob("*.tmp"))
@@ -75,20 +75,20 @@ def test_an_interrupted_run_continues_after_the_last_finished_chunk(
 def test_another_setting_of_the_encoder_has_a_cache_of_its_own(tmp_path: Path) -> None:
     long = ["one two three four five six seven eight nine ten eleven twelve"]
     assert not np.array_equal(
-        embed(long, EncoderSection(max_tokens=8), tmp_path, progress=False),
-        embed(long, SECTION, tmp_path, progress=False),
+        embed(long, "query", EncoderSection(max_tokens=8), tmp_path, progress=False),
+        embed(long, "query", SECTION, tmp_path, progress=False),
     )
     assert len(list((tmp_path / "embeddings").iterdir())) == 2
 
 
 def test_a_damaged_cache_file_is_named(tmp_path: Path) -> None:
-    embed(TEXTS, SECTION, tmp_path, progress=False)
+    embed(TEXTS, "query", SECTION, tmp_path, progress=False)
     path = next(tmp_path.rglob("*.parquet"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=f"{path.name} is damaged.*delete it"):
-        embed(TEXTS, SECTION, tmp_path, progress=False)
+        embed(TEXTS, "query", SECTION, tmp_path, progress=False)
 
 
 def test_no_text_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no text"):
-        embed([], SECTION, tmp_path, progress=False)
+        embed([], "query", SECTION, tmp_path, progress=False)

@@ -106,7 +106,7 @@ def test_errors_name_the_checkpoint_and_the_remedy(tmp_path: Path) -> None:
         TextEncoder.load(tmp_path)
     with pytest.raises(UserError, match=r"'no such/model'.*use 'minilm'"):
         resolve("no such/model")
-    with pytest.raises(UserError, match=r"512 positions.*max_tokens"):
+    with pytest.raises(UserError, match=r"max_tokens is 4096, but .* reads 256 at most: set it to 256"):
         TextEncoder.load("minilm", max_tokens=4096)
 
 

@@ -93,7 +93,7 @@ def shop_data(
     """What a generator of the shop learns from; `changes` replace fields."""
     items, codes, space = catalogue()
     queries, train, dev = logs()
-    vectors = embed(item_text(items), encoder, cache, progress=False)
+    vectors = embed(item_text(items), "item", encoder, cache, progress=False)
     return replace(TrainingData(space, codes, items, vectors, queries, train, dev, of_users), **changes)
 
 

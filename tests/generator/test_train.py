@@ -67,7 +67,7 @@ def test_a_trained_generator_gives_the_probability_that_training_gave(
     generator.evidence = None  # the decoder alone
     answer = generator.generate(["red shoe"], k=48)
     assert np.exp(answer.scores).sum() == pytest.approx(1.0, abs=1e-4)
-    text = torch.from_numpy(embed(["red shoe"], encoder, cache, progress=False))
+    text = torch.from_numpy(embed(["red shoe"], "query", encoder, cache, progress=False))
     with torch.no_grad():
         for codes, score in zip(answer.codes[0, :5], answer.scores[0, :5], strict=True):
             sid = torch.from_numpy(space.index_of(codes)).reshape(1, 1)

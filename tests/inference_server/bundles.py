@@ -18,14 +18,14 @@ from tests.generator.shop import TINY, catalogue, logs, tiny_encoder
 from trainer.pipeline import train
 
 
-def train_shop(folder: Path, quantizer: str, generator: str) -> tuple[Config, Bundle]:
+def train_shop(folder: Path, quantizer: str, generator: str, **encoder: str) -> tuple[Config, Bundle]:
     """`folder/bundles/v1`, and the configuration that made it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = Config(
         run=RunSection(runs_dir=folder / "runs", bundles_dir=folder / "bundles", cache_dir=folder / "cache"),
         data=DataSection(folder=folder),
-        encoder=EncoderSection(checkpoint=str(tiny_encoder(folder / "checkpoint")), max_tokens=12),
+        encoder=EncoderSection(checkpoint=str(tiny_encoder(folder / "checkpoint")), max_tokens=12, **encoder),
         quantizer=QuantizerSection(
             candidates=(quantizer,),
             category_min_items=2,

@@ -14,6 +14,7 @@ from genrecall import bundle
 from genrecall.assignment import assign
 from genrecall.bundle import Bundle
 from genrecall.client import Client, Item, ServerError
+from genrecall.decoding import Generator
 from genrecall.embeddings import embed
 from genrecall.item_text import item_text
 from genrecall.records import ITEMS
@@ -40,18 +41,22 @@ class Made:
 
     bundle: Bundle
     codes: np.ndarray
+    query: np.ndarray  # its vector of "red shoe"
 
 
-@pytest.fixture(scope="module", params=["cq_sid, encoder", "hierarchical, lm"])
+@pytest.fixture(scope="module", params=["cq_sid, encoder, of E5", "cq_sid, encoder", "hierarchical, lm"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("items")
-    config, published = train_shop(folder, *request.param.split(", "))
+    quantizer, generator, *of_e5 = request.param.split(", ")
+    prefixes = {"query_prefix": "home . ", "item_prefix": "classic "} if of_e5 else {}
+    config, published = train_shop(folder, quantizer, generator, **prefixes)
 
     items = pa.Table.from_pylist(ITEM_ROWS, ITEMS)
-    vectors = embed(item_text(items), config.encoder, config.run.cache_dir, progress=False)
+    vectors = embed(item_text(items), "item", config.encoder, config.run.cache_dir, progress=False)
     arrays = Fitted.load(published.path / "quantizer.safetensors").arrays
+    query = embed(["red shoe"], "query", config.encoder, config.run.cache_dir, progress=False)
     shutil.rmtree(config.encoder.checkpoint)
-    return Made(published, assign(arrays, vectors, items["category"].to_pylist()))
+    return Made(published, assign(arrays, vectors, items["category"].to_pylist()), query)
 
 
 def ask(made_of: Bundle, questions, **settings):
@@ -70,6 +75,15 @@ def test_items_get_the_sids_that_the_trainer_assigns_and_each_exists(made: Made)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, made.codes)
     assert (made.bundle.space.index_of(codes) >= 0).all()
+
+
+def test_a_query_is_encoded_as_in_training(made: Made) -> None:
+    if made.bundle.manifest["kind"] == "lm":
+        pytest.skip("a generator of this kind has no sentence encoder for queries")
+    generator = Generator.load(made.bundle.generator_dir, made.bundle.space)
+    text = generator.prefix(generator.request_tokenizer(["red shoe"])).text
+    assert text is not None
+    np.testing.assert_allclose(text.numpy(), made.query, atol=2e-3)  # kept in float16
 
 
 def test_an_item_of_the_catalogue_keeps_its_sid_up_to_the_split_for_size(made: Made) -> None:

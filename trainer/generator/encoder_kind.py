@@ -52,7 +52,8 @@ def encoder_learner(context: TrainingContext) -> Learner:
             evidence=evidence,
         )
         model.save(folder, generator)
-        frozen = TextEncoder.load(encoder.checkpoint, encoder.max_tokens)
+        prefixes = encoder.query_prefix, encoder.item_prefix
+        frozen = TextEncoder.load(encoder.checkpoint, encoder.max_tokens, "cpu", torch.float32, *prefixes)
         frozen.save(folder / ENCODER, dtype=getattr(torch, section.store))
 
     inputs = VectorInputs(context)
@@ -79,7 +80,7 @@ class VectorInputs:
         for name, texts in context.pools():
             missing, known = (texts[:first], [context.item_vectors]) if name == "examples" else (texts, [])
             made = (
-                [embed(missing, settings.encoder, settings.cache_dir, settings.progress, settings.device)]
+                [embed(missing, "query", settings.encoder, settings.cache_dir, settings.progress, settings.device)]
                 if missing
                 else []
             )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrecall.checkpoints import resolve
+from genrecall.checkpoints import content_of, resolve
 from genrecall.decoding.config import EvidenceConfig, GeneratorConfig, Vocabulary, space_fingerprint
 from genrecall.decoding.request_tokenizer import PromptTemplate, pad, user_tokens
 from genrecall.decoding.tables import ConstraintTables
@@ -45,6 +45,7 @@ def lm_learner(context: TrainingContext) -> Learner:
     nn.Module.to(model, device)
     bfloat16 = section.precision == "bfloat16" or (section.precision == "auto" and device.type == "cuda")
     lowercase = section.checkpoint is None
+    checkpoint = section.checkpoint and content_of(section.checkpoint)
     template = PromptTemplate(tokenizer.backend_tokenizer, vocabulary, section.max_tokens, lowercase)
 
     def save(folder: Path, evidence: EvidenceConfig | None) -> None:
@@ -73,7 +74,7 @@ def lm_learner(context: TrainingContext) -> Learner:
         text_stages=(item, query),
         save=save,
         bfloat16=bfloat16,
-        depends_on=(section.checkpoint, section.bpe_size, section.max_tokens, *(["bfloat16"] if bfloat16 else [])),
+        depends_on=(checkpoint, section.bpe_size, section.max_tokens, *(["bfloat16"] if bfloat16 else [])),
     )
 
 

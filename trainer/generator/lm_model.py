@@ -18,7 +18,7 @@ from genrecall.decoding.config import GeneratorConfig, Vocabulary
 from genrecall.decoding.heads import LevelHeads
 from genrecall.decoding.search import Prefix
 from genrecall.decoding.tables import ConstraintTables
-from genrecall.decoding.text_encoder import without_progress_bar
+from genrecall.decoding.text_encoder import refuse_missing_weights, without_reports
 from genrecall.errors import UserError
 from trainer.generator.encoder_model import add_residual_dropout
 from trainer.generator.policy import Policy
@@ -68,7 +68,7 @@ class SidLanguageModel(Qwen2ForCausalLM):
     def save(self, folder: Path, config: GeneratorConfig) -> None:
         """A folder that `AutoModelForCausalLM` reads, with our block in its config.json."""
         self.config.genrecall = config.write()
-        with without_progress_bar():
+        with without_reports():
             self.save_pretrained(folder)
 
 
@@ -82,10 +82,12 @@ def load_checkpoint(folder: Path) -> tuple[SidLanguageModel, Any]:
             raise UserError(
                 f"generator.lm.checkpoint {folder} is a {config.model_type}: name a Qwen2-family checkpoint"
             )
-        model = SidLanguageModel.from_pretrained(folder, dtype=torch.float32)
+        loaded: Any = SidLanguageModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
     except (OSError, ValueError) as error:
         raise UserError(f"generator.lm.checkpoint {folder} cannot be loaded: {error}") from error
+    model, info = loaded
+    refuse_missing_weights(info, folder)
     return model, tokenizer
 
 

@@ -26,7 +26,7 @@ from transformers.integrations import TensorBoardCallback
 
 from genrecall import files
 from genrecall.config.generator import StageSection
-from genrecall.decoding.text_encoder import without_progress_bar
+from genrecall.decoding.text_encoder import without_reports
 from genrecall.errors import UserError
 from genrecall.progress import Bars
 from trainer.work import RECALL, WHOLE
@@ -279,7 +279,7 @@ def run_stage(
         untrained = stage.evaluate()["recall"]
         start = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
     last = last_checkpoint(work)
-    with without_progress_bar():  # the one of writing checkpoints
+    with without_reports():  # the one of writing checkpoints
         outcome = running.train(resume_from_checkpoint=str(last) if last else None)
     best_step = running.state.best_global_step if best else running.state.global_step
     if untrained is not None and untrained > (running.state.best_metric or 0.0):

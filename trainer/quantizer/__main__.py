@@ -49,10 +49,10 @@ def evaluate_folds(kind: QuantizerKind, settings: Config, data: Dataset, splits:
     """The figures of each split's codebook."""
     cache = settings.run.cache_dir
     vectors, categories = (
-        embed(item_text(data.items), settings.encoder, cache, device=settings.run.device),
+        embed(item_text(data.items), "item", settings.encoder, cache, device=settings.run.device),
         data.items["category"].to_pylist(),
     )
-    queries = embed(data.queries["text"].to_pylist(), settings.encoder, cache, device=settings.run.device)
+    queries = embed(data.queries["text"].to_pylist(), "query", settings.encoder, cache, device=settings.run.device)
     results = []
     for split in splits:
         train, dev = (pairs(part, data, queries, settings.data.relevant) for part in (split.train, split.dev))

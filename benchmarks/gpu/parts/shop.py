@@ -57,7 +57,7 @@ class GeneratedShop:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Random weights say nothing of meaning, but words in common bring vectors close: enough to learn from."""
-        return embed(item_text(self.dataset.items), self.encoder, self.folder / "cache", progress=False)
+        return embed(item_text(self.dataset.items), "item", self.encoder, self.folder / "cache", progress=False)
 
     @cached_property
     def fitted(self) -> Fitted:

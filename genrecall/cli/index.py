@@ -238,6 +238,40 @@ def _options(
     return {URL: url, ENDPOINT: endpoint, CA_CERT: ca_cert, CERT: cert, KEY: key}
 
 
+@app.command()
+def attach(
+    index: Annotated[str, typer.Argument(help="The index, or an alias of one.")],
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    bundle: BundleName = "current",
+    field: Annotated[str, typer.Option(help="Keyword field for SIDs; added where it is not there.")] = "sid",
+    id_field: Annotated[str, typer.Option(help="Field of item ids; _id for the ids of documents.")] = "_id",
+    title: Annotated[str, typer.Option(help="Field of titles, for items that the bundle lacks.")] = "title",
+    category: Annotated[str, typer.Option(help="The same of categories.")] = "category",
+    brand: Annotated[str, typer.Option(help="The same of brands.")] = "brand",
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give SIDs to an index that you have already, in place: one more keyword field, filled by partial updates.
+
+    Nothing else of it changes. Run again, it writes what differs: after an interruption, or for documents added since.
+    The inference server assigns SIDs to documents that the bundle lacks.
+
+    Example: `genrecall index attach my-shop --id-field sku --title name`
+    """
+    from index_mappings import operations, summaries
+    from index_mappings.attach import OwnFields
+
+    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    fields = OwnFields(field, id_field, title, category, brand)
+    with _progress() as progress:
+        report = operations.attach(settings, open_bundle(settings.run.bundles_dir, bundle), index, fields, progress)
+    rejects = operations.attach_rejects(settings, index)
+    _show(asdict(report), summaries.attach_summary(report, index, field, rejects), as_json)
+
+
 @contextmanager
 def _progress(description: str = "documents") -> "Iterator[Progress]":
     """Messages and a bar on standard error."""

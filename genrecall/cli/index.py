@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genrecall.cli.options import (
-    DEMO,
     BundleName,
     CaCert,
     Cert,
-    ConfigFile,
     Endpoint,
     Json,
     Key,
     Overrides,
+    OwnConfig,
     Quiet,
     Url,
     open_bundle,
@@ -50,7 +49,7 @@ QueryFile = Annotated[
 @app.command()
 def create(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     replace: Annotated[bool, typer.Option(help="Delete the index of this codebook first, documents included.")] = False,
     url: Url = None,
@@ -73,7 +72,7 @@ def create(
 @app.command()
 def load(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     switch: Annotated[bool, typer.Option(help="Move the alias here when done; the first load does so itself.")] = False,
     url: Url = None,
@@ -96,7 +95,7 @@ def load(
 @app.command()
 def status(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     url: Url = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -116,7 +115,7 @@ def status(
 @app.command()
 def refresh(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     queries: QueryFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
@@ -162,7 +161,7 @@ def refresh(
 @app.command()
 def rollback(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     queries: QueryFile = None,
     url: Url = None,
     endpoint: Endpoint = None,
@@ -187,7 +186,7 @@ def rollback(
 @app.command()
 def sync(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     assignments: Annotated[
         Path | None,
@@ -242,7 +241,7 @@ def _options(
 def attach(
     index: Annotated[str, typer.Argument(help="The index, or an alias of one.")],
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     field: Annotated[str, typer.Option(help="Keyword field for SIDs; added where it is not there.")] = "sid",
     id_field: Annotated[str, typer.Option(help="Field of item ids; _id for the ids of documents.")] = "_id",

@@ -89,7 +89,8 @@ class Moves(RuleBasedStateMachine):
         Moves.number += 1
         alias = f"{self.section.index}-run{self.number}"
         own = {"max_delete_share": 1.0, "max_without_sid": 1.0}
-        self.shop = quick(self.section.model_copy(update={"index": alias}), **own)
+        shop = quick(self.section.model_copy(update={"index": alias}), **own)
+        self.shop = shop.model_copy(update={"lease_s": 60})  # no renewals: their moment would be chance
         self.client, self.folder = connect(self.shop), Path(tempfile.mkdtemp())
         self.last = 1
         self._fill(1, switch=True)

@@ -1,7 +1,9 @@
 """Random interleavings of writes, deletions, refreshes, rollbacks, loads, deaths and faults, on the real node, against
 a model of what the alias must show.
 
-    GENRECALL_SEED=7 python -m pytest tests/index/test_interleavings.py      another run; a failure prints its seed
+    GENRECALL_SEED=7 GENRECALL_EXAMPLES=20 python -m pytest tests/index/test_interleavings.py
+
+is another and longer run; a failure prints its seed.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from tests.index.test_refresh import quick
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 SEED = int(os.environ.get("GENRECALL_SEED", "13"))
-EXAMPLES, STEPS = 6, 14
+EXAMPLES, STEPS = int(os.environ.get("GENRECALL_EXAMPLES", "3")), 14
 ITEM_COUNT = 9
 ids = st.integers(0, ITEM_COUNT + 2).map(lambda n: f"B{n:04}")
 deaths = st.one_of(st.none(), st.integers(1, 25))

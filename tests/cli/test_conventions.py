@@ -14,7 +14,7 @@ from tests.cli.lines import ROOT, commands
 COMMANDS = commands()
 # Read a configuration: all but those that read a bundle, ask a server, or bring and make data.
 CONFIGURED = set(COMMANDS) - {"bundle list", "bundle show", "bundle verify", "export", "generate"}
-CONFIGURED -= {"data fetch", "data synthesize", "data simulate"}
+CONFIGURED -= {"data import", "data fetch", "data synthesize", "data simulate"}
 PRINTING = set(COMMANDS) - {"demo"}  # the demo shows what other commands print
 MEANING = {
     "--config": ("config", None),

@@ -79,7 +79,7 @@ def test_queries_keep_what_was_shown_and_events_their_action(tmp_path: Path) -> 
 
 def test_gender_and_age_band_come_from_where_the_mapping_says(tmp_path: Path) -> None:
     attributes = {"query_attributes": {"gender": " f ", "age_band": "25-34"}, "who": {"sex": "m"}}
-    rows = [{**QUERIES[0], **attributes}, QUERIES[1], {**QUERIES[1], "query_attributes": {"gender": ["f"]}}]
+    rows = [{**QUERIES[0], **attributes}, QUERIES[1], {**QUERIES[1], "query_attributes": {"gender": ["f", "m"]}}]
     section, rejects = write(tmp_path, EVENT_ROWS, rows), Rejects()
     queries, _ = read(section, rejects)
     assert [(row["gender"], row["age_band"]) for row in queries.to_pylist()] == [("f", "25-34"), ("", "")]

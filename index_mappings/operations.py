@@ -31,10 +31,12 @@ from genrecall.errors import UserError
 from genrecall.files import sha256_of
 from genrecall.item_text import item_text
 from genrecall.opensearch import connect, explain_errors
+from index_mappings import attach as attaching
 from index_mappings import create as creation
 from index_mappings import load as loading
 from index_mappings import status as listing
 from index_mappings import sync as syncing
+from index_mappings.attach import AttachReport, OwnFields
 from index_mappings.lease import JobLease
 from index_mappings.load import LoadInput, LoadReport, terms_of
 from index_mappings.meta import IndexMeta
@@ -152,6 +154,21 @@ def sync(
 
 def sync_rejects(config: Config) -> Path:
     return folder_of(config) / f"{config.opensearch.index}.sync.rejects.jsonl"
+
+
+def attach(
+    config: Config, bundle: Bundle, name: str, fields: OwnFields, progress: Progress = Progress()
+) -> AttachReport:
+    """Give SIDs to the documents of `name`, an index of one's own or an alias of one."""
+    section = config.opensearch
+    with explain_errors(section), _sids(config, bundle) as (sids, _):
+        meta = IndexMeta.of(bundle, config.encoder)
+        client = _job_client(section)
+        return attaching.attach(client, section, name, meta, sids, fields, attach_rejects(config, name), progress)
+
+
+def attach_rejects(config: Config, name: str) -> Path:
+    return folder_of(config) / f"{name}.attach.rejects.jsonl"
 
 
 def repeat(run: Callable[[], SyncReport], every_s: float) -> Iterator[SyncReport | UserError]:

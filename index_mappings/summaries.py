@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from index_mappings.attach import AttachReport
 from index_mappings.load import LoadReport
 from index_mappings.migration.refresh import MigrationReport, RefreshPlan
 from index_mappings.status import IndexStatus
@@ -61,6 +63,17 @@ def migration_summary(report: MigrationReport, alias: str) -> str:
         (drift["not_in_bundle"], "documents are not in the bundle"),
         (drift["not_in_index"], "items of the bundle are not in the index"),
         f"  deleted: {', '.join(report.removed)}" if report.removed else "",
+    )
+
+
+def attach_summary(report: AttachReport, name: str, field: str, rejects: Path) -> str:
+    clause = {"generative": {field: {"query_text": "...", "k": 50}}}
+    return _lines(
+        f"{report.index}: {report.compared:,} documents compared in {report.seconds:.1f} s, {report.written:,} got "
+        f"their SID in {field!r}; search {name} with {json.dumps(clause)}",
+        (report.unknown, "are not in the bundle and have none: the generative clause never finds them"),
+        (report.conflicts, "were written by others meanwhile and looked at again"),
+        (report.rejected, f"were rejected, see {rejects}"),
     )
 
 

@@ -97,7 +97,8 @@ def _copy_files(source: Path, folder: Path) -> dict[str, Any]:
     names = ("items", "queries", "judgments")
     for name in names:
         described: Source = getattr(section, name)
-        if described.index or Path(described.path).is_absolute():
+        paths = [described.path] if isinstance(described.path, str) else described.path
+        if described.index or any(Path(path).is_absolute() for path in paths):
             continue
         for path in source_files(section, name):
             to = folder / path.relative_to(source)

@@ -1,9 +1,11 @@
-"""`genrecall data`: fetch a public dataset, make a shop, simulate logs, check what a configuration reads."""
+"""`genrecall data`: import your files, fetch a public dataset, make a shop, simulate logs, check what is read."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,13 +13,83 @@ from rich.table import Table
 from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, print_json, read_config, stdout
 from genrecall.progress import Bars, console
 
-app = typer.Typer(help="Fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from genrecall.data.importing import Imported
+    from genrecall.data.rejects import Rejects
+
+app = typer.Typer(help="Import, fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
 
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; must not hold anything yet.")]
 OtherSettings = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Such as clicks.noise=2.", show_default=False)
 ]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="The same seed gives the same bytes.")]
+
+
+@app.command("import")
+def import_(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files, or indices as http://127.0.0.1:9200/products.")
+    ],
+    out: NewFolder,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="Which column holds what: title=Name, text=Intro+Body."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="catalogue, queries, judgments or logs; found in the files.")] = "",
+    encoding: Annotated[str, typer.Option(help="Such as cp1252; found in the files.")] = "",
+    delimiter: Annotated[str, typer.Option(help="Of tables, such as ';' or tab; found in the files.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Settings of `data`: judgments.offset=1, max_reject_share=.1."),
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Show what was found; write nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read a shop's own files, whatever they are, and write a dataset folder.
+
+    **Catalogues**: CSV and TSV of any delimiter and encoding (Shopify, WooCommerce, Magento, Google Merchant), feeds in
+    XML, JSON lines, JSON arrays, bulk requests, Parquet, OpenSearch indices. **Judgments**: TREC qrels, BEIR, MS MARCO,
+    CSV, Quepid, the Search Relevance Workbench, feature files, click counts. **Logs**: User Behavior Insights,
+    tables of clicks.
+
+    Format, encoding, columns and kind are found in each file and shown; `--map` names a column that was not found or is
+    another. Rows that cannot be used are listed in rejects.jsonl and counted; too many of them stop the import.
+
+    Example: `genrecall data import products_export.csv --out data/shop`
+    """
+    from genrecall.config import load
+    from genrecall.config.data import DataSection
+    from genrecall.data.importing import KINDS, import_files
+    from genrecall.errors import UserError
+
+    if kind and kind not in KINDS:
+        raise UserError(f"--kind {kind!r} is not known: one of {', '.join(KINDS)}")
+    columns = dict(entry.partition("=")[::2] for entry in mapping or [])
+    if wrong := [field for field, column in columns.items() if not column]:
+        raise UserError(f"--map {wrong[0]!r} must look like FIELD=COLUMN, such as title=Name")
+    told = {"encoding": encoding, "delimiter": {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)}
+    sources = ("items", "queries", "judgments", "ubi_queries", "ubi_events")
+    formats = [f"{source}.{name}={json.dumps(value)}" for source in sources for name, value in told.items() if value]
+    section = load(DataSection, None, [*formats, *(settings or [])])
+    with Bars(transient=True) as bars:
+        counters: dict[str, Callable[[int], None]] = {}
+
+        def done(source: str, number: int) -> None:
+            if source not in counters:
+                counters[source] = bars.counter(f"importing {source}")
+            counters[source](number)
+
+        found = import_files(files, out, section, columns, kind, preview, done)
+    if as_json:
+        print_json({"folder": None if preview else str(out), **found.facts(), "preview": found.preview})
+        return
+    _show_imported(found)
+    if preview:
+        print("nothing was written: leave --preview out")
+    else:
+        print(f"{out}: look at it with `genrecall data check data.folder={out}`")
 
 
 @app.command()
@@ -126,14 +198,13 @@ def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json 
     if as_json:
         print_json(facts if logs is None else {**facts, "logs": logs})
         return
-    _show_facts(facts)
-    if rejects.count():
-        print(f"rejected rows are listed in {rejects.path}")
+    _show_facts(facts, rejects)
     if logs is not None:
         from trainer.logs.report import rows
 
         _show_table(f"logs ({_origin(facts)})", rows(logs))
         print(f"the report is in {folder}: logs.md, logs.png, logs.json")
+    _show_notes(rejects)
 
 
 def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, ...], as_json: bool) -> None:
@@ -146,18 +217,64 @@ def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, .
     print(f"{out}: {counted} (simulated, seed {seed}); look at it with `genrecall data check data.folder={out}`")
 
 
-def _show_facts(facts: dict[str, Any]) -> None:
+def _show_imported(found: Imported) -> None:
+    rows = {Path(one["file"]).name: f"{one['kind']} ({one['format']})" for one in found.files}
+    rows |= _of_columns(found.rejects.facts)
+    rows |= {f"{name} written": f"{count:,}" for name, count in found.counts.items()}
+    _show_table("found", {**rows, **_of_rejects(found.rejects)})
+    for source, records in found.preview.items():
+        _show_table(f"first {source}", {str(number): _record(row) for number, row in enumerate(records, 1)})
+    _show_notes(found.rejects)
+
+
+def _of_columns(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Which column of each file holds what, and the grades of the judgments."""
     rows = {}
+    for source, places in facts.items():
+        for place, fields in places.items():
+            name = place if place in ("grades", "actions") else source if place == "columns" else f"{source} of {place}"
+            rows[name] = ", ".join(f"{field}: {_column(value)}" for field, value in fields.items())
+    return rows
+
+
+def _of_rejects(rejects: Rejects) -> dict[str, str]:
+    rows = {}
+    for what, counted in (("rejected", rejects.reasons), ("left out of", rejects.left_out)):
+        for source, reasons in counted.items():
+            rows[f"{what} {source}"] = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
+    if rejects.count() and rejects.path:
+        rows["rejected rows"] = f"listed in {rejects.path}"
+    return rows
+
+
+def _show_notes(rejects: Rejects) -> None:
+    for source, notes in rejects.notes.items():
+        for note in notes:
+            console.print(f"warning: {source}: {note}", style="yellow", markup=False)
+
+
+def _column(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _record(row: dict[str, Any]) -> str:
+    return "; ".join(f"{name} {value!r}"[:100] for name, value in row.items() if value not in ("", []))
+
+
+def _show_facts(facts: dict[str, Any], rejects: Rejects) -> None:
+    rows: dict[str, str] = {}
     for name, value in facts.items():
-        if name not in ("name", "simulated", "rejects", "splits"):
+        if name not in ("name", "simulated", "rejects", "splits", "most_common", "columns", "left_out", "notes"):
             many = isinstance(value, dict)
             rows[name.replace("_", " ")] = ", ".join(f"{k} {v:,g}" for k, v in value.items()) if many else f"{value:,}"
     for name, parts in facts["splits"].items():
         sizes = ", ".join(f"{part} {size['queries']:,} ({size['judgments']:,})" for part, size in parts.items())
         rows[f"split {name}: queries (judgments)"] = sizes
-    for source, reasons in facts["rejects"].items():
-        rows[f"rejected {source}"] = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
-    _show_table(f"{facts['name']} ({_origin(facts)})", rows)
+    for name, values in facts["most_common"].items():
+        if values:
+            rows[f"most common {name}"] = ", ".join(f"{value} {count:,}" for value, count in values.items())
+    rows |= _of_columns(facts["columns"])
+    _show_table(f"{facts['name']} ({_origin(facts)})", {**rows, **_of_rejects(rejects)})
 
 
 def _show_table(title: str, rows: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, RunName, Url, print_json, read_config
+from genrecall.cli.options import Json, Overrides, OwnConfig, Quiet, RunName, Url, print_json, read_config
 
 app = typer.Typer()
 
@@ -14,7 +14,7 @@ app = typer.Typer()
 @app.command()
 def evaluate(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     offline: Annotated[bool, typer.Option("--offline", help="The same channels without a node.")] = False,
     run: RunName = None,
     folds: Annotated[int | None, typer.Option("--folds", help="The same as evaluation.folds=N.")] = None,

@@ -8,6 +8,7 @@ EXTRAS = {
     "demo": "all",
     "evaluate": "eval",
     "export": "export",
+    "index attach": "opensearch,serve",
     "index create": "opensearch,serve",  # the encoder's vectors
     "index load": "opensearch,serve",
     "index refresh": "opensearch,serve",

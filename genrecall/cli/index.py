@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genrecall.cli.options import (
-    DEMO,
     BundleName,
     CaCert,
     Cert,
-    ConfigFile,
     Endpoint,
     Json,
     Key,
     Overrides,
+    OwnConfig,
     Quiet,
     Url,
     open_bundle,
@@ -50,7 +49,7 @@ QueryFile = Annotated[
 @app.command()
 def create(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     replace: Annotated[bool, typer.Option(help="Delete the index of this codebook first, documents included.")] = False,
     url: Url = None,
@@ -73,7 +72,7 @@ def create(
 @app.command()
 def load(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     switch: Annotated[bool, typer.Option(help="Move the alias here when done; the first load does so itself.")] = False,
     url: Url = None,
@@ -96,7 +95,7 @@ def load(
 @app.command()
 def status(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     url: Url = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -116,7 +115,7 @@ def status(
 @app.command()
 def refresh(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     queries: QueryFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
@@ -162,7 +161,7 @@ def refresh(
 @app.command()
 def rollback(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     queries: QueryFile = None,
     url: Url = None,
     endpoint: Endpoint = None,
@@ -187,7 +186,7 @@ def rollback(
 @app.command()
 def sync(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     bundle: BundleName = "current",
     assignments: Annotated[
         Path | None,
@@ -236,6 +235,40 @@ def _options(
 ) -> dict[str, Any]:
     """The setting that each option stands for."""
     return {URL: url, ENDPOINT: endpoint, CA_CERT: ca_cert, CERT: cert, KEY: key}
+
+
+@app.command()
+def attach(
+    index: Annotated[str, typer.Argument(help="The index, or an alias of one.")],
+    overrides: Overrides = None,
+    config: OwnConfig = None,
+    bundle: BundleName = "current",
+    field: Annotated[str, typer.Option(help="Keyword field for SIDs; added where it is not there.")] = "sid",
+    id_field: Annotated[str, typer.Option(help="Field of item ids; _id for the ids of documents.")] = "_id",
+    title: Annotated[str, typer.Option(help="Field of titles, for items that the bundle lacks.")] = "title",
+    category: Annotated[str, typer.Option(help="The same of categories.")] = "category",
+    brand: Annotated[str, typer.Option(help="The same of brands.")] = "brand",
+    url: Url = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give SIDs to an index that you have already, in place: one more keyword field, filled by partial updates.
+
+    Nothing else of it changes. Run again, it writes what differs: after an interruption, or for documents added since.
+    The inference server assigns SIDs to documents that the bundle lacks.
+
+    Example: `genrecall index attach my-shop --id-field sku --title name`
+    """
+    from index_mappings import operations, summaries
+    from index_mappings.attach import OwnFields
+
+    settings = read_config(config, overrides, {URL: url, ENDPOINT: endpoint})
+    fields = OwnFields(field, id_field, title, category, brand)
+    with _progress() as progress:
+        report = operations.attach(settings, open_bundle(settings.run.bundles_dir, bundle), index, fields, progress)
+    rejects = operations.attach_rejects(settings, index)
+    _show(asdict(report), summaries.attach_summary(report, index, field, rejects), as_json)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genrecall.bundle import Bundle
     from genrecall.config import Config
 
+HERE = Path("genrecall.yaml")  # read without -c, by verbs that change or measure a shop
 DEMO = Path("demo")  # the packaged configuration that a verb reads unless -c names another
 ENDPOINT = "127.0.0.1:50051"  # where `genrecall serve` listens
 
@@ -37,6 +38,16 @@ ConfigFile = Annotated[
     Path,
     typer.Option(
         "--config", "-c", metavar="FILE", help="YAML file, or a configuration of the package: demo, tiny, paper."
+    ),
+]
+OwnConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="YAML file, or a configuration of the package: demo, tiny, paper.",
+        show_default="genrecall.yaml in the working directory",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -79,13 +90,21 @@ Cert = Annotated[Path | None, typer.Option(metavar="PEM", help="Client certifica
 Key = Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of --cert.")]
 
 
-def read_config(config: Path, overrides: list[str] | None, options: Mapping[str, Any] | None = None) -> "Config":
+def read_config(config: Path | None, overrides: list[str] | None, options: Mapping[str, Any] | None = None) -> "Config":
     """The configuration of a verb. options: dotted key -> value of the option that sets it, None where it was not used.
 
-    An override takes precedence over an option, and an option over the file.
+    An override takes precedence over an option, and an option over the file. Without a file it is HERE; UserError where
+    that is not there, since the demo's would be another shop's.
     """
     from genrecall.config import Config, load
+    from genrecall.errors import UserError
 
+    if config is None and not HERE.exists():
+        raise UserError(
+            f"no configuration: name yours by -c FILE, or call it {HERE} in the working directory; -c demo is that of "
+            "`genrecall demo`"
+        )
+    config = config or HERE
     chosen = [f"{key}={json.dumps(value, default=str)}" for key, value in (options or {}).items() if value is not None]
     return load(Config, config, [*chosen, *(overrides or [])])
 

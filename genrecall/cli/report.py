@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, RunName, print_json, read_config
+from genrecall.cli.options import Json, Overrides, OwnConfig, Quiet, RunName, print_json, read_config
 
 app = typer.Typer()
 
@@ -12,7 +12,7 @@ app = typer.Typer()
 @app.command()
 def report(
     overrides: Overrides = None,
-    config: ConfigFile = DEMO,
+    config: OwnConfig = None,
     run: RunName = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Which training of the run, such as fold0; else the newest.")
@@ -25,7 +25,7 @@ def report(
     Reads runs/NAME and writes report.md, report.html (one file, to open or to send) and report/*.png there. A run that
     is still under way is reported as far as it got.
 
-    Example: `genrecall report --run demo`
+    Example: `genrecall report -c demo`
     """
     from genrecall.reports import collect, diagnose, write_run
 

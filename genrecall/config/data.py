@@ -30,7 +30,12 @@ class ItemFields(Section):
     category: FieldPath = Field("category", description="a list, general to specific, or one string (see separator)")
     brand: FieldPath = "brand"
     text: FieldPath = Field("text", description="several fields are joined by line breaks")
-    separator: str = Field(">", min_length=1, description="splits a category given as one string: 'Home > Kitchen'")
+    separator: str = Field(
+        "auto",
+        description="splits a category given as one string: 'Home > Kitchen'; auto: the first of > » / | that the "
+        "catalogue has; empty: a string is one name",
+    )
+    keep_html: bool = Field(False, description="leave tags and entities in texts as they are: &amp; <b>")
 
 
 class QueryFields(Section):
@@ -40,8 +45,12 @@ class QueryFields(Section):
 
 class JudgmentFields(Section):
     query_id: FieldPath = "query_id"
+    query: FieldPath = Field("query", description="the text of the query, where it has no id")
     item_id: FieldPath = "item_id"
     grade: FieldPath = Field("grade", description="0 irrelevant, larger is better; divided by the largest that occurs")
+    impressions: FieldPath = Field("impressions", description="of click counts in place of a grade")
+    clicks: FieldPath = "clicks"
+    purchases: FieldPath = "purchases"
 
 
 class LoggedQueryFields(Section):
@@ -65,13 +74,21 @@ class LoggedEventFields(Section):
     timestamp: FieldPath = "timestamp"
     item_id: FieldPath = "event_attributes.object.object_id"
     position: FieldPath = "event_attributes.position.ordinal"
+    user_query: FieldPath = Field("user_query", description="the text of its query, for logs without ubi_queries")
 
 
 class Source(Section):
-    """A file or several (`part-*.jsonl.gz`) in the folder, or an OpenSearch index; else a file of a standard name."""
+    """A file or several (`part-*.jsonl.gz`) in the folder, or an OpenSearch index; else a file of a standard name.
 
-    path: str = Field("", description=".jsonl, .json.gz, .parquet, .tsv, TREC .txt or a judgment list .json")
+    What a file is packed in, its encoding, format, delimiter and columns are found in it.
+    """
+
+    path: str | list[str] = Field(
+        "", description="CSV, TSV, JSON lines, a JSON array, XML, Parquet, TREC qrels; also with gzip; a list of these"
+    )
     index: str = Field("", description="an OpenSearch index or alias of data.cluster, read by a point in time")
+    encoding: str = Field("", description="such as cp1252; empty: found")
+    delimiter: str = Field("", max_length=1, description="of a table; empty: found")
     fields: Section = Section()
 
     @model_validator(mode="after")
@@ -91,6 +108,12 @@ class QuerySource(Source):
 
 class JudgmentSource(Source):
     fields: JudgmentFields = JudgmentFields()
+    labels: dict[str, float] = Field({}, description="grades given as words: {good: 2, bad: 0}; ESCI's are known")
+    offset: float = Field(0.0, description="subtracted from every grade: 1 for a scale on which 1 is irrelevant")
+    clip: float | None = Field(None, gt=0, description="larger grades count as this one, offset included")
+    scale: Literal["dataset", "query"] = Field(
+        "dataset", description="query: grades are divided by the largest of their query instead of the dataset's"
+    )
 
 
 class LoggedQuerySource(Source):
@@ -119,13 +142,26 @@ class Description(Sources):
     about: dict[str, Any] = Field({}, description="for people: origin, licence, seed, counts")
 
 
+_EXPOSURES = ("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression")
+_CLICKS = ("click", "clicked", "onclick", "click_through", "clickthrough", "item_click", "product_click")
+_MORE_CLICKS = ("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add")
+_PURCHASES = ("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion")
+# What trackers call these actions: User Behavior Insights, Google Analytics 4, others; as `columns.plain` writes names.
+KNOWN_ACTIONS = {
+    **dict.fromkeys(_EXPOSURES, "exposure"),
+    **dict.fromkeys((*_CLICKS, *_MORE_CLICKS), "click"),
+    **dict.fromkeys(_PURCHASES, "purchase"),
+}
+
+
 class DataSection(Sources):
     folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
     name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
     cluster: ClusterSection = Field(ClusterSection(), description="OpenSearch of the sources with an index")
-    actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
-        {"click": "click", "purchase": "purchase"},
-        description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",
+    actions: dict[str, Literal["exposure", "click", "purchase", "none"]] = Field(
+        {},
+        description="action_name of ubi_events -> exposure, click, purchase or none, beside those of KNOWN_ACTIONS; "
+        "case and punctuation do not count. Others are left out and counted",
     )
     relevant: float = Field(1.0, gt=0, le=1, description="smallest normalised grade that counts as relevant")
     max_reject_share: float = Field(

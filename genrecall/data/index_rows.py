@@ -8,7 +8,7 @@ from typing import Any
 
 from genrecall.config.data import DataSection
 from genrecall.config.opensearch import RetrySection
-from genrecall.data.rows import Row
+from genrecall.data.row import Row
 from genrecall.errors import UserError
 
 PAGE_ROWS = 1000

@@ -1,15 +1,17 @@
 """Reading a dataset: items, queries and judgments as the tables of `genrecall.records`, bad rows set aside.
 
-Owns what a record of each kind must have. Where the rows are belongs to `genrecall.data.sources`, formats to
-`genrecall.data.rows`, the checks of single values to `genrecall.data.parse`, behaviour logs to `genrecall.data.events`.
-A row that cannot be used is counted by reason and written to the reject file; more than `data.max_reject_share` of them
-stops the run: rows in = rows kept + rejects.
+Owns what an item must have, and what a dataset is. Where the rows are belongs to `genrecall.data.sources`, formats to
+`genrecall.data.rows`, the checks of single values to `genrecall.data.parse` and `genrecall.item_text`, judgments to
+`genrecall.data.judgments`, behaviour logs to `genrecall.data.events`. A row that cannot be used is counted by reason
+and written to the reject file; more than `data.max_reject_share` of them stops the run: rows in = rows kept + rejects +
+rows left out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genrecall import files
-from genrecall.config.data import DataSection, ItemFields, JudgmentFields, QueryFields, Source
+from genrecall.config.data import DataSection, ItemFields, Source
+from genrecall.data import columns as naming
 from genrecall.data.field_mapping import getter
-from genrecall.data.parse import Record, RowParser, parse_grade, parse_id, parse_table, parse_texts
+from genrecall.data.judgments import read_judged
+from genrecall.data.parse import Record, RowParser, parse_batches, parse_item_id
 from genrecall.data.rejects import Rejects, open_rejects
-from genrecall.data.rows import Row, is_judgment_list, read_judgment_list
-from genrecall.data.sources import has_source, read_rows, resolve_sources, source_files
+from genrecall.data.row import Row
+from genrecall.data.shops import Shop, shop_of
+from genrecall.data.sources import read_rows, resolve_sources, source_files
 from genrecall.errors import BadRow, UserError
-from genrecall.item_text import parse_categories, parse_text
-from genrecall.records import ITEMS, JUDGMENTS, QUERIES, Dataset
+from genrecall.item_text import clean_text, is_absent, parse_paths, parse_texts, separator_of
+from genrecall.records import ITEMS, Dataset
 
 
 def read_dataset(section: DataSection, rejects: Path | Rejects | None = None) -> Dataset:
@@ -41,7 +46,7 @@ def read_dataset(section: DataSection, rejects: Path | Rejects | None = None) ->
     section, simulated = resolve_sources(section)
     with open_rejects(rejects) as bad:
         items = _read_items(section, bad)
-        queries, judgments = _read_judged(section, items, bad)
+        queries, judgments = read_judged(section, items, bad)
     prints = _fingerprints(section, {"items": items, "queries": queries, "judgments": judgments})
     return Dataset(section.name, items, queries, judgments, simulated, prints)
 
@@ -53,10 +58,9 @@ def read_items(section: DataSection, rejects: Path | Rejects | None = None) -> p
 
 
 def _read_items(section: DataSection, rejects: Rejects) -> pa.Table:
-    """ITEMS, unique by item_id (the first row of an id is kept). A missing category or brand is allowed."""
-    fields = section.items.fields
-    items = parse_table(read_rows(section, "items"), ITEMS, _item_parser(fields), rejects, "items")
+    items = pa.Table.from_batches(item_batches(section, rejects), schema=ITEMS)
     rejects.check("items", section.max_reject_share)
+    fields = section.items.fields
     for name in ("category", "brand", "text"):
         empty = not any(pc.any(pc.greater(_lengths(chunk), 0)).as_py() for chunk in items[name].chunks)
         if empty and getattr(fields, name) != ItemFields.model_fields[name].default:
@@ -67,103 +71,108 @@ def _read_items(section: DataSection, rejects: Rejects) -> pa.Table:
     return items
 
 
-def _read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tuple[pa.Table, pa.Table]:
-    """QUERIES, unique by query_id, and JUDGMENTS about known items and queries.
+def item_batches(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    """ITEMS in batches, unique by item_id (the first row of an id is kept). section: resolved.
 
-    A judgment list brings its own queries: they are named q001, q002, ... in its order. Both tables are empty where
-    there are neither queries nor judgments.
+    A missing category or brand is allowed. Each file has columns of its own.
     """
-    if not has_source(section, "queries") and not has_source(section, "judgments"):
-        return QUERIES.empty_table(), JUDGMENTS.empty_table()
-    listed = source_files(section, "judgments")
-    if listed and is_judgment_list(listed[0]):
-        query_rows, judgment_rows = _judgment_list_rows(listed[0])
-        query_fields, judgment_fields = QueryFields(), JudgmentFields(item_id="rated.docId", grade="rated.rating")
-    else:
-        query_rows, judgment_rows = read_rows(section, "queries"), read_rows(section, "judgments")
-        query_fields, judgment_fields = section.queries.fields, section.judgments.fields
-    queries = parse_table(query_rows, QUERIES, _query_parser(query_fields), rejects, "queries")
-    rejects.check("queries", section.max_reject_share)
-    parser = _judgment_parser(judgment_fields, items, queries)
-    judgments = parse_table(judgment_rows, JUDGMENTS, parser, rejects, "judgments")
-    rejects.check("judgments", section.max_reject_share)
-    return queries, _normalize(judgments)
+    seen: set[str] = set()
+    for place, group in groupby(read_rows(section, "items"), key=lambda row: row.place):
+        rows = iter(group)
+        first = list(islice(rows, naming.SAMPLE_ROWS))
+        values = [row.value for row in first if not row.fault]
+        columns = naming.columns_of(values)
+        shop = shop_of(columns)
+        fields = found_fields(section.items.fields, columns, values, shop[0] if shop else None, place)
+        facts = {name: value for name, value in fields.model_dump().items() if value not in ("", [])}
+        if shop:
+            facts["export"] = shop[0].name
+        rejects.facts.setdefault("items", {})[place] = facts
+        whole: Iterable[Row] = chain(first, rows)
+        products = shop[0].fold(whole, shop[1], rejects) if shop else whole
+        yield from parse_batches(products, ITEMS, _item_parser(fields, seen), rejects, "items")
 
 
-def _judgment_list_rows(path: Path) -> tuple[Iterable[Row], Iterable[Row]]:
-    """The rows of queries, and of judgments, which are located by their number in the list."""
-    listed = [(f"q{number:03}", text, ratings) for number, (text, ratings) in enumerate(read_judgment_list(path), 1)]
-    queries = ({"query_id": query_id, "text": text} for query_id, text, _ in listed)
-    judgments = ({"query_id": query_id, "rated": rating} for query_id, _, ratings in listed for rating in ratings)
-    query_rows, judgment_rows = (
-        (Row(path.name, line, value) for line, value in enumerate(values, 1)) for values in (queries, judgments)
-    )
-    return query_rows, judgment_rows
+def found_fields(
+    fields: ItemFields, columns: dict[str, int], values: list[Any], shop: Shop | None, place: str
+) -> ItemFields:
+    """`fields` with what is left at its standard, and no row has, looked for among the columns.
+
+    Args:
+        fields: as configured.
+        columns: `columns_of` the first rows.
+        values: those rows.
+        shop: whose export it is.
+        place: of the rows, for the message.
+
+    Raises:
+        UserError: there is no column for the id or the title.
+    """
+    for name in ("id", "title"):
+        path = getattr(fields, name)
+        if path != ItemFields.model_fields[name].default and values and not _any(path, values):
+            raise UserError(
+                f"{place}: data.items.fields.{name} is {path!r}, which none of the first {len(values)} rows has; the "
+                f"columns are {', '.join(list(columns)[:30]) or 'none'}"
+            )
+    chosen: dict[str, Any] = {}
+    names = {**naming.ITEM, **(shop.fields if shop else {})}
+    for name in ("id", "title", "category", "brand"):
+        standard = ItemFields.model_fields[name].default
+        if getattr(fields, name) != standard or standard in columns:
+            continue
+        if found := naming.find_one(columns, names[name]):
+            chosen[name] = found
+        elif name in ("id", "title") and values:
+            numbered = all(column.isdigit() for column in columns)
+            hint = (
+                "the first row is no header: name columns by their number, from 1" if numbered else "name one of them"
+            )
+            raise UserError(
+                f"{place}: no column for the {name} of an item among {', '.join(list(columns)[:30]) or 'none'}; {hint} "
+                f"with --map {name}=COLUMN or data.items.fields.{name}=COLUMN. If these are not items: --kind"
+            )
+    fields = fields.model_copy(update=chosen)
+    if fields.text == "text" and "text" not in columns:
+        taken = {str(getattr(fields, name)) for name in ("id", "title", "category", "brand")}
+        if texts := naming.find_texts(columns, taken):
+            fields = fields.model_copy(update={"text": texts})
+    if fields.separator == "auto":
+        get = getter(fields.category)
+        separator = shop.separator if shop else separator_of([get(value) for value in values])
+        fields = fields.model_copy(update={"separator": separator})
+    return fields
 
 
-def _normalize(judgments: pa.Table) -> pa.Table:
-    """Grades divided by the largest that occurs."""
-    largest = pc.max(judgments["grade"]).as_py()
-    if not largest:
-        raise UserError("data.judgments: every grade is 0, so nothing is relevant; check data.judgments.fields.grade")
-    grades = pc.divide(judgments["grade"], pa.scalar(largest, pa.float32()))
-    return judgments.set_column(2, JUDGMENTS.field("grade"), grades)
+def _any(path: str | list[str], values: list[Any]) -> bool:
+    get = getter(path)
+    return any(get(value) not in (None, "", []) for value in values)
 
 
-def _item_parser(fields: ItemFields) -> RowParser:
+def _item_parser(fields: ItemFields, seen: set[str]) -> RowParser:
     get_id, get_title, get_category = getter(fields.id), getter(fields.title), getter(fields.category)
     get_brand, get_text = getter(fields.brand), getter(fields.text)
-    seen: set[str] = set()
+    keep = fields.keep_html
 
     def parse(row: Any) -> Record:
-        item_id = parse_id(get_id(row), "id")
-        title = parse_text(get_title(row), "title")
-        if not title:
+        item_id = parse_item_id(get_id(row), "id")
+        title = clean_text(get_title(row), "title", " ", keep)
+        if not title or title in _NO_TITLE:
             raise BadRow("title is empty")
-        category = parse_categories(get_category(row), fields.separator)
-        brand, text = parse_text(get_brand(row), "brand"), "\n".join(parse_texts(get_text(row)))
+        paths = parse_paths(get_category(row), fields.separator, keep)
+        category = max(paths, key=len, default=[])
+        brand = clean_text(get_brand(row), "brand", ", ", keep)
+        texts = list(parse_texts(get_text(row), keep))
+        texts += [" > ".join(path) for path in paths if path != category[: len(path)]]
         if item_id in seen:
             raise BadRow("id is a duplicate")
         seen.add(item_id)
-        return item_id, title, category, brand, text
+        return item_id, title, category, "" if is_absent(brand) else brand, "\n".join(texts)
 
     return parse
 
 
-def _query_parser(fields: QueryFields) -> RowParser:
-    get_id, get_text = getter(fields.id), getter(fields.text)
-    seen: set[str] = set()
-
-    def parse(row: Any) -> Record:
-        query_id, text = parse_id(get_id(row), "query_id"), parse_text(get_text(row), "text")
-        if not text:
-            raise BadRow("text is empty")
-        if query_id in seen:
-            raise BadRow("query_id is a duplicate")
-        seen.add(query_id)
-        return query_id, text
-
-    return parse
-
-
-def _judgment_parser(fields: JudgmentFields, items: pa.Table, queries: pa.Table) -> RowParser:
-    get_query, get_item, get_grade = getter(fields.query_id), getter(fields.item_id), getter(fields.grade)
-    known_items, known_queries = set(items["item_id"].to_pylist()), set(queries["query_id"].to_pylist())
-    seen: set[tuple[str, str]] = set()
-
-    def parse(row: Any) -> Record:
-        pair = parse_id(get_query(row), "query_id"), parse_id(get_item(row), "item_id")
-        grade = parse_grade(get_grade(row))
-        if pair[0] not in known_queries:
-            raise BadRow("no such query")
-        if pair[1] not in known_items:
-            raise BadRow("no such item")
-        if pair in seen:
-            raise BadRow("judged twice")
-        seen.add(pair)
-        return *pair, grade
-
-    return parse
+_NO_TITLE = {"NaN", "nan", "null", "NULL", "None", "\\N"}  # a "Nan" is bread
 
 
 def _lengths(chunk: pa.Array) -> pa.Array:

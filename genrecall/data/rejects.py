@@ -1,4 +1,8 @@
-"""Rows that cannot be used: counted by reason, written to a file, and too many of them stop the run."""
+"""What a source's rows came to: bad rows counted by reason and written to a file, rows left out, what is worth saying.
+
+Too many bad rows stop the run. Rows that are left out for a reason that is no mistake (a variant of a product, a
+judgment of an item that left the catalogue) are counted apart and never stop it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,13 @@ class Rejects:
     Args:
         path: the reject file (JSON lines: source, place, line, reason, raw), written line by line and absent when no
             row is rejected; None keeps only the counts.
+
+    Attributes:
+        accepted: rows by source.
+        reasons: source -> reason -> rejected rows.
+        left_out: source -> reason -> rows, or values of rows, left out for a reason that is no mistake.
+        notes: source -> what may be wrong with it, and the setting that helps; each once.
+        facts: source -> what was found in it, JSON-ready: the columns of its fields, a histogram of its grades.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -27,6 +38,9 @@ class Rejects:
         self.accepted: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = {}
         self.examples: dict[tuple[str, str], str] = {}
+        self.left_out: dict[str, Counter[str]] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
         self._file: TextIO | None = None
         if path:
             path.unlink(missing_ok=True)
@@ -58,6 +72,16 @@ class Rejects:
         """One row of `source` that can be used."""
         self.accepted[source] += 1
 
+    def leave_out(self, source: str, reason: str, count: int = 1) -> None:
+        """Rows, or values, of `source` that are left out though nothing is wrong with them."""
+        self.left_out.setdefault(source, Counter())[reason] += count
+
+    def note(self, source: str, text: str) -> None:
+        """Something that may be wrong with `source`."""
+        notes = self.notes.setdefault(source, [])
+        if text not in notes:
+            notes.append(text)
+
     def count(self, source: str | None = None) -> int:
         """Rejected rows of `source`, or of all."""
         chosen = self.reasons if source is None else {source: self.reasons.get(source, Counter())}
@@ -68,7 +92,11 @@ class Rejects:
         accepted, rejected = self.accepted[source], self.count(source)
         rows = accepted + rejected
         if not rows:
-            raise UserError(f"data.{source} has no rows: check that the file or index is the right one")
+            left = "; ".join(f"{reason}: {n:,}" for reason, n in self.left_out.get(source, Counter()).most_common(3))
+            raise UserError(
+                f"data.{source} has no rows{f' that can be used ({left})' if left else ''}: check that the file or "
+                "index is the right one"
+            )
         if accepted and rejected <= max_share * rows:
             return
         reason, times = self.reasons[source].most_common(1)[0]

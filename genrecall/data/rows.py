@@ -1,100 +1,123 @@
 """Raw rows of files, one at a time, in bounded memory.
 
-Owns the formats: JSON lines (also gzipped), Parquet, TSV, TREC qrels, the judgment list of OpenSearch's Search
-Relevance Workbench. Rows of an index come from `genrecall.data.index_rows`; what rows mean belongs to
-`genrecall.data.readers`. A row that cannot be parsed is still a row, with a reason in `fault`; a truncated file stops
-the run, because nobody knows what is missing from it.
+Owns which format a file is in, judged by what it begins with: Parquet, XML, JSON, delimited text, or the lines of
+judgments. Rows of an index come from `genrecall.data.index_rows`; what rows mean belongs to `genrecall.data.readers`. A
+row that cannot be parsed is still a row, with a reason in `fault`; a truncated file stops the run, because nobody knows
+what is missing from it.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
+from genrecall.config.data import Source
+from genrecall.data import columns, judgment_lines
+from genrecall.data.columns import plain
+from genrecall.data.json_files import read_json
+from genrecall.data.row import Row
+from genrecall.data.tables import layout_of, read_table
+from genrecall.data.text_files import PARQUET, encoding_of, head, lines_of
+from genrecall.data.xml_files import read_xml
 from genrecall.errors import UserError
 
-QUERY_COLUMNS = ("query_id", "text")
 PARQUET_ROWS = 8192
+LONGEST_NAME = 60  # characters of a column's name
+ALIASES = {
+    "items": columns.ITEM,
+    "queries": columns.QUERY,
+    "judgments": columns.JUDGMENT,
+    "ubi_queries": columns.LOGGED_QUERY,
+    "ubi_events": columns.LOGGED_EVENT,
+}
+# What the columns of a file without a header are, by their number. A `query` may be an id or a text.
+UNNAMED = {
+    "queries": {1: ("text",), 2: ("query_id", "text")},
+    "judgments": {3: ("query", "item_id", "grade"), 4: ("query_id", "iteration", "item_id", "grade")},
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A raw row: its place (file or index), 1-based line or row number there, value, and why it cannot be parsed."""
-
-    place: str
-    line: int
-    value: Any
-    fault: str = ""
-
-
-def read_files(files: list[Path]) -> Iterator[Row]:
-    """Rows of files, each in the format that its name says."""
+def read_files(files: Sequence[Path], kind: str, source: Source | None = None) -> Iterator[Row]:
+    """Rows of files. kind: what the rows are (a key of ALIASES); source: settings of them."""
     for path in files:
-        name = path.name.removesuffix(".gz")
-        reader: Callable[[Path], Iterator[Row]]
-        if name.endswith(".parquet"):
-            reader = _parquet
-        elif name.endswith(".tsv"):
-            reader = _tsv
-        elif name.endswith(".txt"):
-            reader = _qrels
-        elif name.endswith((".jsonl", ".ndjson", ".json")):
-            reader = _json_lines
-        else:
-            raise UserError(f"{path}: format not known by its name; use .jsonl, .json.gz, .parquet, .tsv or TREC .txt")
-        yield from reader(path)
+        yield from read_file(path, kind, source or Source())
 
 
-def is_judgment_list(path: Path) -> bool:
-    """Whether a file is one JSON document with `judgmentRatings` rather than JSON lines."""
-    if not path.name.endswith(".json"):
+def read_file(path: Path, kind: str, source: Source) -> Iterator[Row]:
+    """Rows of one file, in the format that it begins with. Args as of `read_files`."""
+    reader = format_of(path, kind, source)[1]
+    return reader()
+
+
+def format_of(path: Path, kind: str, source: Source) -> tuple[str, partial[Iterator[Row]]]:
+    """What a file is, for people, and what reads it."""
+    if head(path, 4) == PARQUET or path.name.endswith(".parquet"):
+        return "Parquet", partial(_parquet, path)
+    encoding = source.encoding or encoding_of(path)
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise UserError(f"encoding {encoding!r} is not known: such as utf-8, cp1252, utf-16, shift_jis") from None
+    _, first = next(lines_of(path, encoding), (0, ""))
+    first = first.lstrip("\ufeff \t")
+    if not first:
+        if kind.startswith("ubi_"):  # an hour without a visitor
+            return "empty", partial(iter, ())
+        raise UserError(f"{path} is empty")
+    if first.startswith("<"):
+        if first[:14].casefold().startswith(("<!doctype html", "<html")):
+            raise UserError(f"{path} is a page in HTML, as of a log-in or an error: fetch the feed again")
+        return "XML", partial(read_xml, path)
+    if first[0] in "{[":
+        return f"JSON, {encoding}", partial(read_json, path, encoding)
+    if kind == "judgments" and (reader := judgment_lines.reader_of(path, encoding)):
+        return f"{reader[0]}, {encoding}", reader[1]
+    numbered = any(str(value).isdigit() for value in source.fields.model_dump(exclude_defaults=True).values())
+    layout = layout_of(
+        path,
+        encoding,
+        lambda rows: not numbered and _is_header(rows, kind),
+        lambda width: UNNAMED.get(kind, {}).get(width, ()),
+        source.delimiter,
+    )
+    mark = {"\t": "tab"}.get(layout.delimiter, repr(layout.delimiter))
+    header = "" if layout.header else ", no header"
+    return f"delimited by {mark}, {encoding}{header}", partial(read_table, path, layout)
+
+
+def _is_header(rows: list[list[str]], kind: str) -> bool:
+    """Whether the first row of a table names its columns: by known names, or words above a column of numbers.
+
+    A header of items may be in any language: then its cells look like names.
+    """
+    cells = rows[0]
+    if any(is_number(cell) for cell in cells):
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(1 << 16).lstrip().startswith("{") and '"judgmentRatings"' in path.read_text("utf-8", "replace")
+    known = sum(plain(cell) in columns.names(ALIASES[kind]) for cell in cells)
+    if known >= min(2, len(cells)) or _above_numbers(rows):
+        return True
+    filled = [cell for cell in cells if cell.strip()]
+    looks = len(set(filled)) == len(filled) > 1 and all(len(cell) <= LONGEST_NAME for cell in filled)
+    return kind == "items" and looks
 
 
-def read_judgment_list(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Queries and their ratings: [(query text, [{"docId": ..., "rating": ...}])], in the file's order."""
+def _above_numbers(rows: list[list[str]]) -> bool:
+    """Whether a column has numbers in nearly all rows but the first, which has a word there."""
+    for column, cell in enumerate(rows[0]):
+        below = [row[column] for row in rows[1:] if len(row) > column and row[column].strip()]
+        if cell.strip() and below and sum(map(is_number, below)) >= 0.8 * len(below):
+            return True
+    return False
+
+
+def is_number(text: str) -> bool:
     try:
-        queries = json.loads(path.read_text(encoding="utf-8"))["judgmentRatings"]
-        return [(str(query["query"]), list(query["ratings"])) for query in queries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a judgment list ({error!r}): it must hold judgmentRatings: "
-                        '[{"query": ..., "ratings": [{"docId": ..., "rating": ...}]}]') from None  # fmt: skip
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank."""
-    line = 0
-    try:
-        with _open(path) as file:
-            for line, text in enumerate(file, 1):
-                if line == 1:
-                    text = text.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
-                if text.strip():
-                    yield line, text.rstrip(b"\r\n")
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read after line {line} ({error}): fetch or write it again") from None
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
-
-
-def _json_lines(path: Path) -> Iterator[Row]:
-    for line, text in _lines(path):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            yield Row(path.name, line, text.decode("utf-8", "backslashreplace"), "not JSON")
-            continue
-        yield Row(path.name, line, value, "" if isinstance(value, dict) else "not a JSON object")
+        float(text.strip().replace(",", "."))
+    except ValueError:
+        return False
+    return text.strip().casefold() not in ("nan", "inf", "infinity")
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -108,35 +131,5 @@ def _parquet(path: Path) -> Iterator[Row]:
                 for value in batch.to_pylist():
                     line += 1
                     yield Row(path.name, line, value)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} is not a whole Parquet file ({error}): fetch or write it again") from None
-
-
-def _tsv(path: Path) -> Iterator[Row]:
-    """`query_id<TAB>text`; a first line with just those names is a header."""
-    for line, raw in _lines(path):
-        text, fault = _decode(raw)
-        cells = tuple(text.split("\t"))
-        if line == 1 and cells == QUERY_COLUMNS:
-            continue
-        if not fault and len(cells) != len(QUERY_COLUMNS):
-            fault = "not two columns"
-        yield Row(path.name, line, text if fault else dict(zip(QUERY_COLUMNS, cells, strict=True)), fault)
-
-
-def _qrels(path: Path) -> Iterator[Row]:
-    """TREC: `query_id iteration item_id grade`, separated by white space."""
-    for line, raw in _lines(path):
-        text, fault = _decode(raw)
-        cells = text.split()
-        if not fault and len(cells) != 4:
-            fault = "not four columns"
-        value = text if fault else {"query_id": cells[0], "item_id": cells[2], "grade": cells[3]}
-        yield Row(path.name, line, value, fault)
-
-
-def _decode(raw: bytes) -> tuple[str, str]:
-    try:
-        return raw.decode("utf-8"), ""
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "backslashreplace"), "not UTF-8"

@@ -9,15 +9,27 @@ from pathlib import Path
 
 from genrecall.config.data import DataSection, Description, Source, Sources
 from genrecall.data.index_rows import scan_index
-from genrecall.data.rows import Row, read_files
+from genrecall.data.row import Row
+from genrecall.data.rows import read_files
 from genrecall.errors import UserError
 
+_TABLES = ("ndjson", "json", "csv", "csv.gz", "tsv")
+
+
+def _named(stem: str, *suffixes: str) -> tuple[str, ...]:
+    return tuple(f"{stem}.{suffix}" for suffix in suffixes)
+
+
+_BOTH = "ubi_queries_events.ndjson", "ubi_queries_events.ndjson.gz"  # as OpenSearch's samples name a bulk request
 STANDARD_FILES = {
-    "items": ("items.jsonl", "items.jsonl.gz", "items.parquet"),
-    "queries": ("queries.tsv", "queries.jsonl", "queries.jsonl.gz", "queries.parquet"),
-    "judgments": ("qrels.txt", "judgments.json", "judgments.jsonl", "judgments.jsonl.gz", "judgments.parquet"),
-    "ubi_queries": ("ubi_queries.jsonl", "ubi_queries.jsonl.gz", "ubi_queries.parquet"),
-    "ubi_events": ("ubi_events.jsonl", "ubi_events.jsonl.gz", "ubi_events.parquet"),
+    "items": (*_named("items", "jsonl", "jsonl.gz", "parquet", *_TABLES, "xml"), "corpus.jsonl"),
+    "queries": _named("queries", "tsv", "jsonl", "jsonl.gz", "parquet", "csv", "json"),
+    "judgments": (
+        *("qrels.txt", "judgments.json", "judgments.jsonl", "judgments.jsonl.gz", "judgments.parquet"),
+        *("judgments.csv", "judgments.tsv", "qrels.tsv", "qrels.qrels", "qrels/test.tsv"),
+    ),
+    "ubi_queries": (*_named("ubi_queries", "jsonl", "jsonl.gz", "parquet", *_TABLES), *_BOTH),
+    "ubi_events": (*_named("ubi_events", "jsonl", "jsonl.gz", "parquet", *_TABLES), *_BOTH),
 }
 
 
@@ -30,7 +42,8 @@ def resolve_sources(section: DataSection) -> tuple[DataSection, bool]:
     if not section.items.index and not section.folder.is_dir():
         raise UserError(
             f"data.folder {section.folder} does not exist: `genrecall data fetch esci` fills data/esci-us, "
-            "`genrecall data synthesize --items 10000 --out DIR` makes a shop"
+            "`genrecall data import FILE --out DIR` reads your own files, `genrecall data synthesize --items 10000 "
+            "--out DIR` makes a shop"
         )
     path = section.folder / "dataset.json"
     if not path.is_file():
@@ -46,8 +59,9 @@ def resolve_sources(section: DataSection) -> tuple[DataSection, bool]:
 def _merge(chosen: Source, described: Source) -> Source:
     if chosen.path or chosen.index:
         return chosen
-    mapped = chosen.model_dump(include={"fields"}, exclude_defaults=True).get("fields", {})
-    return described.model_copy(update={"fields": described.fields.model_copy(update=mapped)})
+    mapped = chosen.model_dump(exclude_defaults=True)
+    fields = described.fields.model_copy(update=mapped.pop("fields", {}))
+    return described.model_copy(update={**mapped, "fields": fields})
 
 
 def has_source(section: DataSection, name: str) -> bool:
@@ -66,9 +80,14 @@ def source_files(section: DataSection, name: str) -> list[Path]:
         return []
     if not source.path:
         return next(([folder / file] for file in STANDARD_FILES[name] if (folder / file).is_file()), [])
-    path = folder / source.path  # an absolute path stays itself
-    single = path.is_file() or Path(source.path).is_absolute()
-    files = [file for file in ([path] if single else sorted(folder.glob(source.path))) if file.is_file()]
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    return [file for path in paths for file in _matching(folder, path, name)]
+
+
+def _matching(folder: Path, chosen: str, name: str) -> list[Path]:
+    path = folder / chosen  # an absolute path stays itself
+    single = path.is_file() or Path(chosen).is_absolute()
+    files = [file for file in ([path] if single else sorted(folder.glob(chosen))) if file.is_file()]
     if not files:
         raise UserError(f"{path} does not exist: correct data.folder, or data.{name}.path")
     return files
@@ -85,4 +104,4 @@ def read_rows(section: DataSection, name: str) -> Iterator[Row]:
             f"data.folder {section.folder} has none of {', '.join(STANDARD_FILES[name])}: name the file in "
             f"data.{name}.path, or an OpenSearch index in data.{name}.index"
         )
-    return read_files(files)
+    return read_files(files, name, source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +15,9 @@ from genrecall.data.splits import kfold_splits, read_split, recurring_split
 from genrecall.errors import UserError
 from genrecall.records import Dataset, Split
 
+COMMON = 5  # values shown of those that are most common
+FEW = 20  # items; of fewer nothing is odd
+
 
 def summarize(dataset: Dataset, config: Config, rejects: Rejects) -> dict[str, Any]:
     """JSON-ready facts about a dataset that was read with `rejects`, and its splits as a run of `config` makes them."""
@@ -22,6 +27,13 @@ def summarize(dataset: Dataset, config: Config, rejects: Rejects) -> dict[str, A
     _, of_query = np.unique(np.asarray(dataset.judgments["query_id"].to_pylist())[relevant], return_counts=True)
     judged = len(set(dataset.judgments["query_id"].to_pylist()))
     brands = [brand for brand in dataset.items["brand"].to_pylist() if brand]
+    common = {
+        "brands": Counter(brands),
+        "categories": Counter(" > ".join(path) for path in categories if path),
+        "top categories": Counter(path[0] for path in categories if path),
+    }
+    for note in _category_notes(items, common):
+        rejects.note("items", note)
     return {
         "name": dataset.name,
         "simulated": dataset.simulated,
@@ -41,9 +53,25 @@ def summarize(dataset: Dataset, config: Config, rejects: Rejects) -> dict[str, A
             name: float(np.quantile(of_query, q)) if len(of_query) else 0.0
             for name, q in (("median", 0.5), ("most", 1.0))
         },
+        "most_common": {name: dict(counts.most_common(COMMON)) for name, counts in common.items()},
+        "columns": rejects.facts,
+        "left_out": {source: dict(reasons.most_common()) for source, reasons in rejects.left_out.items()},
+        "notes": rejects.notes,
         "rejects": {source: dict(reasons.most_common()) for source, reasons in rejects.reasons.items()},
         "splits": {name: _sizes(split) for name, split in _splits(dataset, config)},
     }
+
+
+def _category_notes(items: int, common: dict[str, Counter[str]]) -> Iterator[str]:
+    """What is odd about the categories, which the first level of codes is made from."""
+    paths = common["categories"]
+    setting = "check data.items.fields.category and .separator"
+    if items >= FEW and len(paths) * 2 > items:
+        yield f"{len(paths):,} different categories of {items:,} items: are these names of items? {setting}"
+    elif items >= FEW and len(paths) == 1 and paths.total() * 2 > items:
+        yield f"all items are of one category, {next(iter(paths))!r}: it says nothing about them; {setting}"
+    elif items >= FEW and not paths:
+        yield f"no item has a category; where the catalogue has some, {setting}"
 
 
 def _splits(dataset: Dataset, config: Config) -> list[tuple[str, Split]]:

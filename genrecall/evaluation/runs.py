@@ -6,9 +6,12 @@ measuring to `metrics`.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +32,7 @@ Run = dict[str, Ranking]
 Channel = Callable[[pa.Table, int], Run]
 """(queries as records.QUERIES, depth) -> their run, at most `depth` items each."""
 
+_SPACE = re.compile(r"[\s%]")
 EMPTY = Ranking(np.empty(0, dtype=object), np.empty(0, dtype=np.float32))
 
 
@@ -62,29 +66,39 @@ def top(scores: np.ndarray, depth: int) -> np.ndarray:
 def write_trec(run: Run, path: Path, tag: str) -> None:
     """TREC run lines `query Q0 item rank score tag`, published atomically.
 
-    Ids hold no white space (the readers see to that). Queries with an empty ranking leave no line: `read_trec`
-    takes the queries that it should find.
+    trec_eval orders by score alone: a score that equals the one before it is written as the next smaller number. White
+    space in ids, and `%`, are percent-encoded. Queries with an empty ranking leave no line: `read_trec` takes the
+    queries that it should find.
     """
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for query_id, r in run.items():
+            last = math.inf
             for rank, (item_id, score) in enumerate(zip(r.item_ids, r.scores.tolist(), strict=True), start=1):
-                file.write(f"{query_id} Q0 {item_id} {rank} {score:.9g} {tag}\n")
+                last = min(float(f"{score:.9g}"), math.nextafter(last, -math.inf))
+                file.write(f"{_encoded(query_id)} Q0 {_encoded(item_id)} {rank} {last!r} {tag}\n")
 
 
 def read_trec(path: Path, query_ids: list[str]) -> Run:
-    """The run of `query_ids` in a TREC file, in the order of its ranks; ValueError names a malformed line."""
-    rows: dict[str, list[tuple[int, str, float]]] = {query_id: [] for query_id in query_ids}
+    """The run of `query_ids` in a TREC file, as trec_eval reads it; ValueError names a malformed line.
+
+    By score, whatever the ranks say; equal scores in descending order of the ids.
+    """
+    rows: dict[str, list[tuple[float, str]]] = {query_id: [] for query_id in query_ids}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                query, _, item, rank, score, _ = line.split()
-                row = int(rank), item, float(score)
+                query, _, item, _, score, _ = map(unquote, line.split())
+                row = float(score), item
             except ValueError:
                 raise ValueError(f"{path}:{number}: not a TREC run line: {line.rstrip()!r}") from None
             if query in rows:
                 rows[query].append(row)
     run = {}
     for query_id, found in rows.items():
-        found.sort()
-        run[query_id] = ranking(np.array([i for _, i, _ in found], dtype=object), np.array([s for _, _, s in found]))
+        found.sort(reverse=True)
+        run[query_id] = ranking(np.array([i for _, i in found], dtype=object), np.array([s for s, _ in found]))
     return run
+
+
+def _encoded(text: str) -> str:
+    return _SPACE.sub(lambda match: quote(match[0], safe=""), text)

@@ -19,7 +19,7 @@ from genrecall.bundle import Bundle
 from genrecall.config.encoder import EncoderSection
 from genrecall.decoding.request_tokenizer import encoder_tokenizer
 from genrecall.encoder_layout import read_prefixes
-from genrecall.item_text import embedded_text, parse_categories, parse_text
+from genrecall.item_text import clean_text, embedded_text, parse_categories
 from genrecall.rpc import generative_recall_pb2 as pb
 from inference_server.batching.scheduler import WorkItem
 from inference_server.bundles.loaded import BundleNotLoaded
@@ -44,23 +44,28 @@ class TokenizedItem(NamedTuple):
 class ItemTokenizer:
     """Tokenizes items for one bundle, as training did."""
 
-    def __init__(self, tokenizer: Tokenizer, prefix: str = "") -> None:
+    def __init__(self, tokenizer: Tokenizer, prefix: str = "", keep_html: bool = False) -> None:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._prefix = prefix
+        self._prefix, self._keep_html = prefix, keep_html
 
     @classmethod
     def open(cls, bundle: Bundle) -> ItemTokenizer:
         """Raises what `EncodeWorkload.load` raises."""
         section = _encoder_section(bundle)
         folder = Path(section.checkpoint)
-        return cls(encoder_tokenizer(folder, section.max_tokens), read_prefixes(folder).item)
+        prefix = read_prefixes(folder).item
+        return cls(encoder_tokenizer(folder, section.max_tokens), prefix, _keeps_html(bundle))
 
     def work_items(self, items: Sequence[pb.Item]) -> list[WorkItem]:
         """One per item, read as `genrecall.data.readers` reads a catalogue. May be called from any thread."""
-        categories = [parse_categories(list(item.category), separator="") for item in items]
+        keep = self._keep_html
+        categories = [parse_categories(list(item.category), "", keep) for item in items]
         texts = [
-            self._prefix + embedded_text(parse_text(item.title, "title"), parse_text(item.brand, "brand"), category)
+            self._prefix
+            + embedded_text(
+                clean_text(item.title, "title", None, keep), clean_text(item.brand, "brand", None, keep), category
+            )
             for item, category in zip(items, categories, strict=True)
         ]
         encoded = self._tokenizer.encode_batch(texts)
@@ -75,8 +80,8 @@ class EncodeWorkload(ItemTokenizer):
 
     name = "encode"
 
-    def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, assign: Assigner) -> None:
-        super().__init__(tokenizer, encoder.prefixes.item)
+    def __init__(self, tokenizer: Tokenizer, encoder: TextEncoder, assign: Assigner, keep_html: bool = False) -> None:
+        super().__init__(tokenizer, encoder.prefixes.item, keep_html)
         self._encoder = encoder
         self._assign = assign
 
@@ -90,11 +95,18 @@ class EncodeWorkload(ItemTokenizer):
         section = _encoder_section(bundle)
         where = find_device(device, "server.device")
         tokenizer = encoder_tokenizer(Path(section.checkpoint), section.max_tokens)
-        return cls(tokenizer, load_encoder(section, where), Assigner.load(bundle.quantizer_path))
+        assign = Assigner.load(bundle.quantizer_path)
+        return cls(tokenizer, load_encoder(section, where), assign, _keeps_html(bundle))
 
     def run(self, payloads: list[TokenizedItem]) -> list[np.ndarray]:
         vectors = self._encoder.encode_tokens([tokens.ids for tokens in payloads]).cpu().numpy()
         return list(self._assign(vectors, [tokens.category for tokens in payloads]))
+
+
+def _keeps_html(bundle: Bundle) -> bool:
+    """Whether the catalogue was read with its tags and entities, as before there was a choice."""
+    fields = bundle.manifest["config"].get("data", {}).get("items", {}).get("fields", {})
+    return bool(fields.get("keep_html", "separator" in fields))
 
 
 def _encoder_section(bundle: Bundle) -> EncoderSection:

@@ -14,7 +14,7 @@ from tests.cli.lines import ROOT, commands
 COMMANDS = commands()
 # Read a configuration: all but those that read a bundle, ask a server, or bring and make data.
 CONFIGURED = {name for name in COMMANDS if not name.startswith("bundle ")} - {"export", "generate"}
-CONFIGURED -= {"data fetch", "data synthesize", "data simulate"}
+CONFIGURED -= {"data import", "data fetch", "data synthesize", "data simulate"}
 PRINTING = set(COMMANDS) - {"demo"}  # the demo shows what other commands print
 MEANING = {
     "--config": ("config", None),
@@ -61,8 +61,18 @@ def test_options_have_one_name_and_one_meaning(name: str):
     arguments = [parameter.name for parameter in COMMANDS[name].params if parameter.param_type_name == "argument"]
     assert "config" not in arguments
     if name in CONFIGURED:
-        assert arguments == ["overrides"]
-        assert str(offered["--config"].default) == "demo"  # type: ignore[attr-defined]
+        assert arguments == (["index", "overrides"] if name == "index attach" else ["overrides"])
+        own = name.startswith("index ") or name in ("evaluate", "report")
+        assert str(offered["--config"].default) == ("None" if own else "demo")  # type: ignore[attr-defined]
+
+
+def test_verbs_that_change_or_measure_a_shop_ask_for_its_configuration(run, tmp_path: Path):
+    for words in (["index", "load"], ["index", "sync"], ["index", "refresh"], ["evaluate"], ["report"]):
+        code, out, error = run(*words)
+        assert (code, out) == (2, ""), words
+        assert "name yours by -c FILE, or call it genrecall.yaml" in " ".join(error.split())
+    (tmp_path / "genrecall.yaml").write_text("opensearch: {url: 'http://127.0.0.1:9'}")
+    assert "127.0.0.1:9" in run("index", "status")[2]
 
 
 def test_version_completion_and_help_are_there(run):

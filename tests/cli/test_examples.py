@@ -31,8 +31,8 @@ PARSED = {
 }
 # In this order: each uses what those before it made.
 RUN = [
-    "data synthesize", "data simulate", "data check", "node status", "train", "report", "bundle list", "bundle show",
-    "bundle verify", "bundle use", "bundle prune", "serve", "generate", "evaluate",
+    "data import", "data synthesize", "data simulate", "data check", "node status", "train", "report", "bundle list",
+    "bundle show", "bundle verify", "bundle use", "bundle prune", "serve", "generate", "evaluate",
 ]  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthesize(ShopSection(items=1000, queries=40, sessions=10), folder / "data/esci-us", lambda *_: None)
     for logs in (folder / "data/esci-us").glob("ubi_*"):  # people's judgments alone, as ESCI
         logs.unlink()
+    (folder / "products_export.csv").write_text("Handle,Title,Vendor,Type\ntee,Plain Tee,Acme,Shirts\n")
     settings = yaml.safe_load((ROOT / "configs/tiny.yaml").read_text())
     settings["run"]["name"] = "demo"
     settings["quantizer"]["candidates"] = ["hierarchical"]

@@ -79,7 +79,7 @@ def test_queries_keep_what_was_shown_and_events_their_action(tmp_path: Path) -> 
 
 def test_gender_and_age_band_come_from_where_the_mapping_says(tmp_path: Path) -> None:
     attributes = {"query_attributes": {"gender": " f ", "age_band": "25-34"}, "who": {"sex": "m"}}
-    rows = [{**QUERIES[0], **attributes}, QUERIES[1], {**QUERIES[1], "query_attributes": {"gender": ["f"]}}]
+    rows = [{**QUERIES[0], **attributes}, QUERIES[1], {**QUERIES[1], "query_attributes": {"gender": ["f", "m"]}}]
     section, rejects = write(tmp_path, EVENT_ROWS, rows), Rejects()
     queries, _ = read(section, rejects)
     assert [(row["gender"], row["age_band"]) for row in queries.to_pylist()] == [("f", "25-34"), ("", "")]
@@ -96,13 +96,13 @@ def test_bad_rows_are_rejected_by_reason(tmp_path: Path) -> None:
         event("click", "s1", "a", time="yesterday"),
         event("click", "s1", "a", time=None),
     ]
-    queries = [*QUERIES, {**QUERIES[0], "timestamp": []}, {**QUERIES[0], "query_response_hit_ids": "a"}]
+    queries = [*QUERIES, {**QUERIES[0], "timestamp": []}, {**QUERIES[0], "query_response_hit_ids": [True]}]
     rejects = Rejects(tmp_path / "rejects.jsonl")
     assert [len(table) for table in read(write(tmp_path, [*EVENT_ROWS, *bad], queries), rejects)] == [2, 2]
     rows = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert [(row["source"], row["line"], row["reason"]) for row in rows] == [
-        ("ubi_queries", 3, "timestamp is not a time"),
-        ("ubi_queries", 4, "the items shown are not a list"),
+        ("ubi_queries", 3, "timestamp is missing"),
+        ("ubi_queries", 4, "item_id is true or false, not text"),
         ("ubi_events", 4, "item_id is missing"),
         ("ubi_events", 5, "position is not a whole number"),
         ("ubi_events", 6, "timestamp is not a time"),

@@ -64,11 +64,11 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
         {"item_id": "e"},
         {"item_id": "a", "title": "again"},
         {"item_id": True, "title": "t"},
-        {"item_id": "f", "title": 5},
-        {"item_id": "g", "title": "t", "category": 5},
-        {"item_id": "h", "title": "t", "brand": ["x"]},
+        {"item_id": "f", "title": False},
+        {"item_id": "g", "title": "t", "category": True},
+        {"item_id": "h", "title": "t", "brand": {"x": True}},
         {"item_id": "i", "title": "\ud800"},
-        {"item_id": "two words", "title": "t"},
+        {"item_id": "two\nlines", "title": "t"},
         {"item_id": "é" * 257, "title": "t"},
         '{"item_id": "j", ',
         "[1]",
@@ -83,11 +83,11 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
         ("items", 7, "title is empty"),
         ("items", 8, "id is a duplicate"),
         ("items", 9, "id is true or false, not text"),
-        ("items", 10, "title is a number, not text"),
-        ("items", 11, "category is a number, not a list"),
-        ("items", 12, "brand is a list, not text"),
+        ("items", 10, "title is true or false, not text"),
+        ("items", 11, "category is true or false, not text"),
+        ("items", 12, "brand is true or false, not text"),
         ("items", 13, "title is not valid Unicode"),
-        ("items", 14, "id holds white space"),
+        ("items", 14, "id holds a line break or control character"),
         ("items", 15, "id is longer than 512 bytes"),
         ("items", 16, "not JSON"),
         ("items", 17, "not a JSON object"),
@@ -97,19 +97,20 @@ def test_each_bad_item_is_reported_by_line_and_reason(tmp_path: Path) -> None:
 
 
 def test_each_bad_judgment_and_query_is_reported(tmp_path: Path) -> None:
-    qrels = "q1 0 a 1\nq1 0 a 1\nq1 0 zz 1\nq9 0 a 1\nq1 0 b -1\nq1 0 3 x\nq1 0 3 nan\nq1 a 1\n"
+    qrels = "q1 0 a 1\nq1 0 a 1\nq1 0 a 2\nq1 0 zz 1\nq9 0 a 1\nq1 0 b -1\nq1 0 3 x\nq1 0 3 nan\nq1 a 1\n"
     folder = write(tmp_path / "shop", queries="q1\tred\nq1\tblue\nq2\t \nq3\nq4\tbag\n", qrels=qrels)
-    data = read_dataset(section(folder), tmp_path / "rejects.jsonl")
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        data = read_dataset(section(folder), rejects)
     assert data.queries["query_id"].to_pylist() == ["q1", "q4"]
-    assert len(data.judgments) == 1
+    assert data.judgments["item_id"].to_pylist() == ["a", "b"]
+    assert data.judgments["grade"].to_pylist() == [1.0, 0.0], "a grade below 0 is irrelevant"
+    assert rejects.left_out["judgments"] == {"the same judgment again": 1, "the item is not in the catalogue": 1}
     assert [(source, reason) for source, _, reason in reasons(tmp_path / "rejects.jsonl")] == [
         ("queries", "query_id is a duplicate"),
         ("queries", "text is empty"),
-        ("queries", "not two columns"),
-        ("judgments", "judged twice"),
-        ("judgments", "no such item"),
+        ("queries", "text is empty"),
+        ("judgments", "judged twice, with different grades"),
         ("judgments", "no such query"),
-        ("judgments", "grade is negative"),
         ("judgments", "grade is not a number"),
         ("judgments", "grade is not a number"),
         ("judgments", "not four columns"),
@@ -208,10 +209,12 @@ def test_judgment_list_of_the_workbench_brings_its_queries(tmp_path: Path) -> No
     }
     folder = write(tmp_path / "shop")
     (folder / "list.json").write_text(json.dumps(listed))
-    data = read_dataset(section(folder, judgments=JudgmentSource(path="list.json")), tmp_path / "rejects.jsonl")
+    rejects = Rejects()
+    data = read_dataset(section(folder, judgments=JudgmentSource(path="list.json")), rejects)
     assert data.queries.to_pylist() == [{"query_id": "q001", "text": "red shoes"}, {"query_id": "q002", "text": "x"}]
     assert data.judgments["grade"].to_pylist() == pytest.approx([1.0, 0.1])
-    assert reasons(tmp_path / "rejects.jsonl") == [("judgments", 3, "no such item")]
+    assert rejects.left_out["judgments"] == {"the item is not in the catalogue": 1, "a query without a judgment": 1}
+    assert not rejects.count()
 
 
 def test_dataset_json_describes_the_folder_and_configuration_goes_before_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
 from genrecall import bundle
@@ -152,3 +153,16 @@ def queries(folder: Path) -> Path:
     file = folder / "queries.txt"
     file.write_text("red shoe\n")
     return file
+
+
+@pytest.mark.slow
+def test_attach_gives_sids_to_an_index_of_ones_own(run, section: OpenSearchSection, client: OpenSearch):
+    own = f"{section.index}-own"
+    for n in range(20):
+        client.index(index=own, id=f"B{n:04}", body={"title": f"thing {n}"})
+    client.indices.refresh(index=own)
+    done = json.loads(run("attach", own, "opensearch.refresh.endpoint=null", "--json"))
+    assert (done["written"], done["unknown"]) == (18, 2)
+    said = run("attach", own, "opensearch.refresh.endpoint=null")
+    assert "0 got their SID in 'sid'" in said
+    assert "2 are not in the bundle" in said

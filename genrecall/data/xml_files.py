@@ -1,0 +1,121 @@
+"""Feeds in XML: RSS and Atom of Google Merchant, and files that repeat one element for each product.
+
+Parsed as a stream by expat. A document that declares entities of its own is refused: feeds have none, attacks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from genrecall.data.row import Row
+from genrecall.data.text_files import DAMAGED, open_bytes, shown, unreadable
+from genrecall.errors import UserError
+
+CHUNK = 1 << 16
+RECORDS = {"item", "entry", "product", "offer", "row", "record", "doc", "document", "article", "shopitem"}
+
+
+def read_xml(path: Path) -> Iterator[Row]:
+    """A row for each record: {name of the element, without its namespace: text, object or list of these}.
+
+    A record is an element of one of the names RECORDS. An element of one text is that text; the attributes of a record,
+    and of elements without a text, stand beside as `@name`.
+    """
+    reader = _Reader(path)
+    line = 0
+    try:
+        with open_bytes(path) as file:
+            while chunk := file.read(CHUNK):
+                reader.feed(chunk)
+                line = reader.line
+                yield from reader.take()
+            reader.close()
+    except DAMAGED as error:
+        raise unreadable(path, line, error) from None
+    yield from reader.take()
+    if not reader.count:
+        names = ", ".join(sorted(RECORDS))
+        raise UserError(f"{path} has no product: expected elements named {names}; found {reader.seen or 'none'}")
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path, self.count, self.seen = path, 0, ""
+        self._done: list[Row] = []
+        self._stack: list[tuple[str, dict[str, Any], list[str]]] = []  # of the record that is open
+        self._begins = 0
+        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
+        parser.CharacterDataHandler = self._text
+        parser.EntityDeclHandler = self._entity
+
+    @property
+    def line(self) -> int:
+        return self._parser.CurrentLineNumber
+
+    def feed(self, chunk: bytes) -> None:
+        self._parse(chunk, False)
+
+    def close(self) -> None:
+        self._parse(b"", True)
+
+    def take(self) -> list[Row]:
+        done, self._done = self._done, []
+        return done
+
+    def _parse(self, chunk: bytes, final: bool) -> None:
+        try:
+            self._parser.Parse(chunk, final)
+        except expat.ExpatError as error:
+            raise UserError(
+                f"{self.path} line {error.lineno}: not XML ({expat.ErrorString(error.code)}); write the feed again, "
+                "with & as &amp; and < as &lt; in texts"
+            ) from None
+        except (ValueError, LookupError) as error:
+            raise UserError(f"{self.path}: its encoding is not known ({error}); save it as UTF-8") from None
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        name = name.rpartition(" ")[2]
+        if not self._stack:
+            if name.casefold() not in RECORDS:
+                self.seen = self.seen or name
+                return
+            self._begins = self.line
+        self._stack.append((name, {f"@{key.rpartition(' ')[2]}": value for key, value in attributes.items()}, []))
+
+    def _text(self, text: str) -> None:
+        if self._stack:
+            self._stack[-1][2].append(text)
+
+    def _end(self, _: str) -> None:
+        if not self._stack:
+            return
+        name, fields, texts = self._stack.pop()
+        text = "".join(texts).strip()
+        value: Any = fields
+        if not any(not key.startswith("@") for key in fields):
+            value = text or (fields.get("@term") or fields.get("@href") if fields else None)
+        elif text:
+            fields["#text"] = text
+        if self._stack:
+            parent = self._stack[-1][1]
+            if name in parent:
+                held = parent[name]
+                parent[name] = [*held, value] if isinstance(held, list) else [held, value]
+            else:
+                parent[name] = value
+            return
+        self.count += 1
+        if isinstance(value, dict):
+            self._done.append(Row(self.path.name, self._begins, value))
+        else:
+            self._done.append(Row(self.path.name, self._begins, shown(str(value or "")), "an element without fields"))
+
+    def _entity(self, *_: Any) -> None:
+        raise UserError(
+            f"{self.path} line {self.line}: it declares entities of its own, as no feed does; remove its DOCTYPE"
+        )

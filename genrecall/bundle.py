@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,6 +97,20 @@ class Bundle:
     def items_per_sid(self) -> np.ndarray:
         """int64 [n]: how many items have each SID of `space`."""
         return np.bincount(self.space.index_of(codes_of(self.items())), minlength=len(self.space))
+
+
+def require_fit(bundle: Bundle, item_ids: pa.ChunkedArray, most: float) -> None:
+    """BundleError, with figures, where the bundle lacks more than the share `most` of a catalogue's items."""
+    known = bundle.items()["item_id"]
+    lacking = len(item_ids) - (pc.sum(pc.is_in(item_ids, known.combine_chunks())).as_py() or 0)
+    if lacking <= most * len(item_ids):
+        return
+    origin = bundle.manifest.get("config", {}).get("data", {}).get("folder", "another one")
+    raise BundleError(
+        f"bundle {bundle.codebook!r} lacks {lacking:,} of the catalogue's {len(item_ids):,} items "
+        f"({lacking / len(item_ids):.1%}; it has {len(known):,}, of {origin}), more than opensearch.max_unknown = "
+        f"{most:.0%}: name the bundle of this catalogue with --bundle, or train one"
+    )
 
 
 def codes_of(assignments: pa.Table) -> np.ndarray:
@@ -239,15 +254,29 @@ def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
     return manifest
 
 
+def attachments(bundle: Bundle) -> dict[str, int]:
+    """Name -> bytes of what is attached, checksums not compared."""
+    folders = sorted(f for pattern in ATTACHMENTS for f in bundle.path.glob(pattern) if (f / MANIFEST).is_file())
+    return {
+        str(folder.relative_to(bundle.path)): sum(file.stat().st_size for file in folder.iterdir())
+        for folder in folders
+        if not folder.name.startswith(".")
+    }
+
+
 def resolve(root: Path, name: str = "current") -> Path:
     """The folder of a codebook, `current` or `previous`. BundleError, which lists the bundles, for any other name."""
     path = root / name
     if (path / MANIFEST).is_file():
         return path.resolve() if name in POINTERS else path
-    present = ", ".join(one.codebook for one in list_bundles(root, damaged=lambda error: None))
+    present = [b.codebook for b in list_bundles(root, damaged=lambda error: None)]
     if present and name in POINTERS:
-        raise BundleError(f"{root} has no bundle {name!r}, but {present}: name one by --bundle")
-    raise BundleError(f"no bundle {name!r} in {root} (there: {present or 'none'}); train one with `genrecall train`")
+        raise BundleError(
+            f"no bundle is {name!r} in {root}; there are {', '.join(present)}: name one with --bundle, or make it "
+            f"current with `genrecall bundle use {present[0]}`"
+        )
+    there = ", ".join(present) or "none"
+    raise BundleError(f"no bundle {name!r} in {root} (there: {there}); train one with `genrecall train`")
 
 
 def list_bundles(root: Path, damaged: Callable[[BundleError], None] | None = None) -> list[Bundle]:
@@ -284,6 +313,20 @@ def point(root: Path, codebook: str) -> None:
     if was and was != codebook:
         _link(root, "previous", was)
     _link(root, "current", codebook)
+
+
+def remove(bundle: Bundle) -> None:
+    """Delete a bundle: out of sight at once, then file by file."""
+    doomed = bundle.path.with_name(f".{bundle.path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was interrupted
+    bundle.path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def unused(root: Path, keep: int) -> list[Bundle]:
+    """The bundles beyond the newest `keep` that neither `current` nor `previous` names."""
+    named = {pointer(root, name) for name in POINTERS}
+    return [bundle for bundle in list_bundles(root)[keep:] if bundle.path.name not in named]
 
 
 def _link(root: Path, name: str, target: str) -> None:

@@ -26,12 +26,14 @@ _DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F16": np.float1
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A path beside `path` to write to; renamed to `path` when the block succeeds, removed when it raises.
 
-    Parent folders are made. durable: fsync the file before the rename and its folder afterwards.
+    Parent folders are made. The file gets the permissions of the umask, whatever its writer chose: safetensors and ONNX
+    Runtime keep theirs to the owner. durable: fsync the file before the rename and its folder afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
         yield partial
+        _permit(partial)
         if durable:
             sync(partial)
         os.replace(partial, path)
@@ -45,8 +47,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, replace: bool = False, durable: bool = False) -> Iterator[Path]:
     """A folder beside `path` to fill; renamed to `path` when the block succeeds, removed when it raises.
 
-    Parent folders are made. FileExistsError where `path` is occupied, unless `replace`. durable: fsync all files before
-    the rename and the parent folder afterwards.
+    Parent folders are made, and permissions set as by `replacing`. FileExistsError where `path` is occupied, unless
+    `replace`. durable: fsync all files before the rename and the parent folder afterwards.
     """
     if not replace and occupied(path):
         raise FileExistsError(f"{path} exists and is not an empty folder")
@@ -55,8 +57,9 @@ def new_folder(path: Path, *, replace: bool = False, durable: bool = False) -> I
     partial.mkdir()
     try:
         yield partial
-        if durable:
-            for entry in (*partial.rglob("*"), partial):
+        for entry in (*partial.rglob("*"), partial):
+            _permit(entry)
+            if durable:
                 sync(entry)
         if replace and path.exists():
             path.rename(replaced)
@@ -143,6 +146,20 @@ def sha256_of(parts: Iterable[bytes | str]) -> str:
 def key_of(value: Any) -> str:
     """sha256 of a JSON value, independent of the order of its keys: a name for what was made from these settings."""
     return sha256_of([json.dumps(value, sort_keys=True, default=str)])
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)  # it cannot be read without being set
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # once, while there is one thread
+
+
+def _permit(path: Path) -> None:
+    if not path.is_symlink():
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
 
 
 def _beside(path: Path) -> Path:

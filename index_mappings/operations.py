@@ -73,6 +73,7 @@ def status(config: Config) -> list[IndexStatus]:
 def load(config: Config, bundle: Bundle, switch: bool = False, progress: Progress = Progress()) -> LoadReport:
     """Index the catalogue of `config.data`. switch: point the alias to the index also where it points to another."""
     section, items = config.opensearch, _items(config)
+    bundles.require_fit(bundle, items["item_id"], section.max_unknown)
     source = LoadInput(
         meta=IndexMeta.of(bundle, config.encoder),
         items=items,
@@ -137,6 +138,7 @@ def sync(
     assignments: Parquet of item_id and codes, SIDs that replace the bundle's.
     """
     section, items = config.opensearch, _items(config)
+    bundles.require_fit(bundle, items["item_id"], section.max_unknown)
     texts, run = item_text(items), config.run
     with explain_errors(section), _sids(config, bundle, assignments) as (sids, _):
         source = SyncInput(

@@ -234,7 +234,7 @@ def publish(
     name = work.next_codebook(config.run.bundles_dir) if codebook == "auto" else codebook
 
     def write(target: Path) -> None:
-        shutil.copytree(folder / bundle.GENERATOR, target / bundle.GENERATOR)
+        shutil.copytree(folder / bundle.GENERATOR, target / bundle.GENERATOR, copy_function=work.link)
         shutil.copy2(folder / bundle.QUANTIZER, target)
         if config.generator.kind == "lm":  # the other kind keeps it inside the generator, which reads with it
             load_encoder(config.encoder).save(target / bundle.ENCODER)
@@ -249,4 +249,6 @@ def publish(
         fingerprints={**dataset.fingerprints, "training": key},
         metrics=metrics,
     )
-    return bundle.publish(config.run.bundles_dir, name, contents, write, make_current=codebook == "auto")
+    published = bundle.publish(config.run.bundles_dir, name, contents, write, make_current=codebook == "auto")
+    work.prune(run.folder, [*candidates], chosen)
+    return published

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from genrecall import bundle
@@ -32,6 +35,25 @@ def find_published(root: Path, codebook: str, key: str) -> Bundle | None:
                 "changed: choose another run.codebook, or 'auto' for the next free one"
             )
     return None
+
+
+def link(source: str, target: str) -> None:
+    """A second name of a file that is never changed, where the file system allows it; else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copy2(source, target)
+
+
+def prune(folder: Path, kinds: Sequence[str], chosen: str) -> None:
+    """Remove from a training's folder what nothing reads after its publication: checkpoints, and the generators of the
+    candidates that were not chosen. The chosen one's stays (it takes no room, see `link`), to be published again under
+    another name; so do codes, figures and curves, for `genrecall report`.
+    """
+    for kind in kinds:
+        shutil.rmtree(folder / kind / "checkpoints", ignore_errors=True)
+        if kind != chosen:
+            shutil.rmtree(folder / kind / bundle.GENERATOR, ignore_errors=True)
 
 
 def next_codebook(root: Path) -> str:

@@ -13,7 +13,7 @@ from genrecall.cli.options import BundlesFolder, Json, Quiet, print_json, stdout
 if TYPE_CHECKING:
     from genrecall.bundle import Bundle
 
-app = typer.Typer(help="List, show and verify published bundles.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, choose and remove published bundles.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A codebook such as v1, `current` or `previous`.")]
 
@@ -31,9 +31,9 @@ def list_(bundles: BundlesFolder = Path("bundles"), as_json: Json = False, quiet
     if as_json:
         print_json(rows)
         return
-    table = Table("codebook", "", "model", "items", "SIDs", "size", "created")
+    table = Table("codebook", "", "model", "items", "SIDs", "exports", "size", "created")
     for row in rows:
-        counts = f"{row['items']:,}", f"{row['sids']:,}", f"{row['bytes'] / 1e6:.1f} MB"
+        counts = f"{row['items']:,}", f"{row['sids']:,}", ", ".join(row["exports"]), f"{row['bytes'] / 1e6:.1f} MB"
         table.add_row(row["codebook"], row["pointer"] or "", row["model"], *counts, row["created"])
     if rows:
         stdout.print(table)
@@ -74,6 +74,66 @@ def verify(
         raise typer.Exit(2)
 
 
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(help="A codebook such as v1, or `previous`.")],
+    bundles: BundlesFolder = Path("bundles"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a bundle `current`, once its files are verified; the one that was current becomes `previous`.
+
+    A running server loads it at its next look. The index is switched by `genrecall index refresh`.
+
+    Example: `genrecall bundle use v1`
+    """
+    from genrecall import bundle
+
+    before = bundle.pointer(bundles, "current")
+    chosen = bundle.open(bundle.resolve(bundles, name)).codebook
+    bundle.point(bundles, chosen)
+    if as_json:
+        print_json({"current": chosen, "before": before})
+    else:
+        print(f"current -> {chosen}" + (f" (before: {before})" if before else ""))
+
+
+@app.command()
+def prune(
+    bundles: BundlesFolder = Path("bundles"),
+    keep: Annotated[int, typer.Option(help="The newest bundles that stay in any case.", min=0)] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove old bundles. `current` and `previous` stay, whatever their age.
+
+    An index of a removed codebook cannot be served or rolled back to any more: `genrecall index status` lists them.
+
+    Example: `genrecall bundle prune --keep 3 --dry-run`
+    """
+    from genrecall import bundle
+
+    doomed = bundle.unused(bundles, keep)
+    removed = [_row(opened, None) for opened in doomed]
+    if not dry_run:
+        for opened in doomed:
+            bundle.remove(opened)
+    if as_json:
+        print_json(removed)
+        return
+    for row in removed:
+        print(f"{'would remove' if dry_run else 'removed'} {row['path']} ({row['bytes'] / 1e6:.1f} MB)")
+    if not removed:
+        print(f"nothing to remove in {bundles}: `current`, `previous` and the newest {keep} stay")
+
+
 def _row(opened: Bundle, pointer: str | None) -> dict[str, Any]:
+    """bytes: with exports."""
+    from genrecall.bundle import attachments
+
     facts = {key: opened.manifest.get(key) for key in ("model", "kind", "items", "sids", "created")}
-    return {"codebook": opened.codebook, "pointer": pointer, "path": str(opened.path), **facts, "bytes": opened.size}
+    exports = attachments(opened)
+    size = opened.size + sum(exports.values())
+    where = {"codebook": opened.codebook, "pointer": pointer, "path": str(opened.path)}
+    return {**where, **facts, "exports": [*exports], "bytes": size}

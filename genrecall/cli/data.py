@@ -232,7 +232,7 @@ def _of_columns(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
     rows = {}
     for source, places in facts.items():
         for place, fields in places.items():
-            name = place if place == "grades" else f"{source} of {place}"
+            name = place if place in ("grades", "actions") else source if place == "columns" else f"{source} of {place}"
             rows[name] = ", ".join(f"{field}: {_column(value)}" for field, value in fields.items())
     return rows
 
@@ -258,7 +258,8 @@ def _column(value: Any) -> str:
 
 
 def _record(row: dict[str, Any]) -> str:
-    return "; ".join(f"{name} {value!r}"[:100] for name, value in row.items() if value not in ("", []))
+    shown = {name: value for name, value in row.items() if value not in ("", []) and name not in ("place", "line")}
+    return "; ".join(f"{name} {value if name == 'timestamp' else repr(value)}"[:100] for name, value in shown.items())
 
 
 def _show_facts(facts: dict[str, Any], rejects: Rejects) -> None:

@@ -1,6 +1,7 @@
 """Entry point: gathers the verbs and turns errors into exit codes (2: the user's mistake, 1: ours)."""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -12,6 +13,21 @@ from genrecall.errors import UserError
 
 # verb (or verb group) -> module of genrecall.cli that defines `app`; a group with a single command is that command.
 VERBS = ["demo", "data", "train", "evaluate", "report", "export", "serve", "generate", "bundle", "node", "index"]
+
+
+INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
+# What is said after it.
+RESUMES = {
+    "demo": "the same command goes on from the step that was interrupted",
+    "train": "the same command resumes from the last finished stage or checkpoint; --fresh begins anew",
+    "evaluate": "the same command takes the finished folds as they are",
+    "export": "nothing was attached; run the same command again",
+    "index load": "the same command resumes; nothing is searched before it is done",
+    "index refresh": "the same command resumes, `genrecall index refresh --abandon` gives it up",
+    "index rollback": "the same command resumes, `genrecall index refresh --abandon` gives it up",
+    "index sync": "the same command does what is left",
+}
 
 
 def build() -> typer.Typer:
@@ -55,9 +71,16 @@ def main() -> None:
         if (message := explain(error, sys.argv[1:])) is None:
             raise
         _fail(message)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print(f"interrupted{go_on(sys.argv[1:])}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def go_on(words: Sequence[str]) -> str:
+    """What the command line `words` does when it is run again, for those that keep what is done."""
+    return next((f": {RESUMES[name]}" for name in (" ".join(words[:2]), *words[:1]) if name in RESUMES), "")
 
 
 def _fail(message: str) -> None:

@@ -28,14 +28,27 @@ def train(
     Example: `genrecall train -c demo run.seed=7`
     """
     settings = read_config(config, overrides)
+    from genrecall.bundle import pointer
     from genrecall.evaluation.training import train_run
 
+    before = pointer(settings.run.bundles_dir, "current")
     bundle = train_run(settings, fresh)
+    current = pointer(settings.run.bundles_dir, "current")
     if as_json:
-        print_json({"codebook": bundle.codebook, "path": str(bundle.path), **bundle.manifest["metrics"]})
+        where = {"codebook": bundle.codebook, "path": str(bundle.path), "current": current}
+        print_json({**where, **bundle.manifest["metrics"]})
         return
     show(bundle)
+    print(about_current(bundle.codebook, before, current))
     print(f"what it learned, stage by stage: genrecall report -c {config} {' '.join(overrides or [])}".rstrip())
+
+
+def about_current(codebook: str, before: str | None, current: str | None) -> str:
+    """Whether `current` moved, which `serve` and `index` take where no bundle is named."""
+    if current == codebook:
+        return f"current -> {codebook}" + (f" (before: {before})" if before not in (None, codebook) else "")
+    stays = f"current stays {current}" if current else "no bundle is current"
+    return f"{stays}: a bundle of a given name does not move it; `genrecall bundle use {codebook}` does"
 
 
 def show(bundle: "Bundle") -> None:

@@ -142,13 +142,26 @@ class Description(Sources):
     about: dict[str, Any] = Field({}, description="for people: origin, licence, seed, counts")
 
 
+_EXPOSURES = ("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression")
+_CLICKS = ("click", "clicked", "onclick", "click_through", "clickthrough", "item_click", "product_click")
+_MORE_CLICKS = ("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add")
+_PURCHASES = ("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion")
+# What trackers call these actions: User Behavior Insights, Google Analytics 4, others; as `columns.plain` writes names.
+KNOWN_ACTIONS = {
+    **dict.fromkeys(_EXPOSURES, "exposure"),
+    **dict.fromkeys((*_CLICKS, *_MORE_CLICKS), "click"),
+    **dict.fromkeys(_PURCHASES, "purchase"),
+}
+
+
 class DataSection(Sources):
     folder: Path = Field(Path("data/esci-us"), description="the dataset; `genrecall data fetch esci` fills this one")
     name: str = Field("", description="empty: as the folder's dataset.json says, else the folder's name")
     cluster: ClusterSection = Field(ClusterSection(), description="OpenSearch of the sources with an index")
-    actions: dict[str, Literal["exposure", "click", "purchase"]] = Field(
-        {"click": "click", "purchase": "purchase"},
-        description="action_name of ubi_events -> exposure, click or purchase; other actions are left out",
+    actions: dict[str, Literal["exposure", "click", "purchase", "none"]] = Field(
+        {},
+        description="action_name of ubi_events -> exposure, click, purchase or none, beside those of KNOWN_ACTIONS; "
+        "case and punctuation do not count. Others are left out and counted",
     )
     relevant: float = Field(1.0, gt=0, le=1, description="smallest normalised grade that counts as relevant")
     max_reject_share: float = Field(

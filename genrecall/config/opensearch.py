@@ -212,6 +212,9 @@ class OpenSearchSection(ClusterSection):
         100, ge=0, description="of the index template; the length of the alias is added, so that `shop-eu` beats `shop`"
     )
     refresh_interval: str = Field("1s", description="once loaded; during a load it is off")
+    max_unknown: float = Field(
+        0.5, ge=0, le=1, description="a larger share of items that the bundle lacks is an error: it is another shop's"
+    )
     bm25_fields: tuple[str, ...] = Field(("title", "brand", "category"), min_length=1, description="such as title^2")
     lease_s: float = Field(15.0, ge=1, description="a load, refresh or sync that does not report for so long is dead")
     bulk: BulkSection = BulkSection()

@@ -7,20 +7,23 @@ they return. It owns which kind a file is of.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genrecall.config.data import DataSection, ItemSource
 from genrecall.data import columns as naming
 from genrecall.data import judgment_lines
 from genrecall.data.columns import find, plain
+from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, is_event, logged_events, logged_queries
 from genrecall.data.index_rows import scan_index
 from genrecall.data.judgments import is_list_of_judgments, read_judged
 from genrecall.data.readers import item_batches
@@ -34,8 +37,29 @@ from genrecall.records import ITEMS
 
 KINDS = ("catalogue", "queries", "judgments", "logs")
 SAMPLE_ROWS = 50
+LOG_ROWS = 100_000  # of a log, in which queries and events are looked for
 PREVIEW_ROWS = 3
 SOURCES = {"catalogue": "items", "queries": "queries", "judgments": "judgments"}
+MOST_GONE = 0.5  # share of the items in a log that are in the catalogue, below which something is wrong
+_STORED = {  # column of LOGGED_QUERIES, LOGGED_EVENTS -> how it is stored
+    "ubi_queries": {
+        "query_id": pa.field("query_id", pa.string()),
+        "text": pa.field("user_query", pa.string()),
+        "client_id": pa.field("client_id", pa.string()),
+        "timestamp": LOGGED_QUERIES.field("timestamp"),
+        "gender": pa.field("query_attributes.gender", pa.string()),
+        "age_band": pa.field("query_attributes.age_band", pa.string()),
+        "hits": pa.field("query_response_hit_ids", pa.list_(pa.string())),
+    },
+    "ubi_events": {
+        "action": pa.field("action_name", pa.string()),
+        "query_id": pa.field("query_id", pa.string()),
+        "client_id": pa.field("client_id", pa.string()),
+        "timestamp": LOGGED_EVENTS.field("timestamp"),
+        "item_id": pa.field("event_attributes.object.object_id", pa.string()),
+        "position": pa.field("event_attributes.position.ordinal", pa.int32()),
+    },
+}
 _HINTS = (("judgments", ("qrel", "judg", "rating")), ("logs", ("ubi", "event", "click", "log")), ("queries", ("quer",)))
 
 
@@ -92,7 +116,7 @@ def import_files(
         UserError: a file that cannot be read, a kind or column that is not found, too many bad rows.
     """
     found = [Found.of(file, section, kind, mapping) for file in files]
-    section = _sources(found, section, mapping)
+    section = _sources(found, section.model_copy(update={"folder": out}), mapping)  # where no other file is
     beside = out.with_name(f"{out.name}.rejects.jsonl")
     with Rejects(None if preview_only else beside) as rejects:
         result = Imported([{"file": one.name, "kind": one.kind, "format": one.format} for one in found], {}, rejects)
@@ -121,6 +145,7 @@ class Found:
     path: Path | None
     index: str = ""
     url: str = ""
+    sources: tuple[str, ...] = ()  # of a log: ubi_queries, ubi_events, or both
 
     @classmethod
     def of(cls, file: str, section: DataSection, kind: str, mapping: Mapping[str, str] = {}) -> Found:
@@ -134,14 +159,31 @@ class Found:
             url = f"{address.scheme}://{address.netloc}"
             cluster = section.cluster.model_copy(update={"url": url})
             rows = list(islice(scan_index(section.model_copy(update={"cluster": cluster}), index), SAMPLE_ROWS))
-            return cls(file, kind or kind_of(file, rows, plain_mapping), "OpenSearch index", None, index, url)
+            of = kind or kind_of(file, rows, plain_mapping)
+            sources = _logs_in(rows) if of == "logs" else ()
+            return cls(file, of, "OpenSearch index", None, index, url, sources)
         path = Path(file)
         if not path.is_file():
             raise UserError(f"{file} is not a file: name files, or an index as http://127.0.0.1:9200/products")
         source = ItemSource(encoding=section.items.encoding, delimiter=section.items.delimiter)
         of = kind or _kind_of_file(path, source, plain_mapping)
         source_name = SOURCES.get(of, "ubi_events")
-        return cls(file, of, format_of(path, source_name, source)[0], path.resolve())
+        form, rows_of = format_of(path, source_name, source)
+        sources = _logs_in(rows_of()) if of == "logs" else ()
+        return cls(file, of, form, path.resolve(), sources=sources)
+
+
+def _logs_in(rows: Iterable[Row]) -> tuple[str, ...]:
+    """What a log has: queries, events, or both. A table of clicks without actions is one of events."""
+    found = set()
+    for row in islice(rows, LOG_ROWS):
+        if not row.fault and isinstance(row.value, dict):
+            names = naming.columns_of([row.value])
+            asked = find(names, naming.LOGGED_QUERY["hits"]) or not find(names, naming.LOGGED_EVENT["item_id"])
+            found.add("ubi_events" if is_event(row) or not asked else "ubi_queries")
+        if len(found) == 2:
+            break
+    return tuple(sorted(found, reverse=True)) or ("ubi_queries", "ubi_events")
 
 
 def _kind_of_file(path: Path, source: ItemSource, mapping: Mapping[str, str]) -> str:
@@ -218,7 +260,9 @@ def _sources(found: Sequence[Found], section: DataSection, mapping: Mapping[str,
     names += ["ubi_queries", "ubi_events"] if "logs" in kinds else []
     update: dict[str, Any] = {}
     for name in names:
-        mine = [one for one in found if SOURCES.get(one.kind, name) == name]
+        mine = [one for one in found if SOURCES.get(one.kind, name) == name and name in (one.sources or (name,))]
+        if not mine:
+            continue
         indices, paths = [one.index for one in mine if one.index], [str(one.path) for one in mine if one.path]
         if (indices and paths) or (len(indices) > 1 and name in SOURCES.values()):
             raise UserError(f"{name}: several files, or one index: found {', '.join(one.name for one in mine)}")
@@ -245,10 +289,6 @@ def _write(
     found: Sequence[Found], section: DataSection, folder: Path, result: Imported, done: Callable[[str, int], None]
 ) -> dict[str, Any]:
     """Write the records of every kind; the description of the folder."""
-    if logs := [one.name for one in found if one.kind == "logs"]:
-        raise UserError(
-            f"{logs[0]} is a log: name it in the configuration, in data.ubi_queries.path and data.ubi_events.path"
-        )
     kinds, rejects, share = {one.kind for one in found}, result.rejects, section.max_reject_share
     described: dict[str, Any] = {"about": {"imported": result.files}}
     ids = pa.table({"item_id": pa.array([], pa.string())})
@@ -265,6 +305,51 @@ def _write(
         for name, table in (("queries", queries), ("judgments", judgments)):
             _write_table(table, folder / f"{name}.parquet", result, name)
             described[name] = {"path": f"{name}.parquet"}
+    if "logs" in kinds:
+        described |= _write_logs(section, folder, result, done, ids)
+    return described
+
+
+def _write_logs(
+    section: DataSection, folder: Path, result: Imported, done: Callable[[str, int], None], ids: pa.Table
+) -> dict[str, Any]:
+    """Write ubi_queries.parquet and ubi_events.parquet under the names of User Behavior Insights, actions as logged."""
+    rejects, known = result.rejects, ids["item_id"].combine_chunks()
+    logged, here, examples = 0, 0, list[str]()
+    described = {}
+    streams: dict[str, Callable[[DataSection, Rejects], Iterator[pa.RecordBatch]]]
+    streams = {"ubi_queries": logged_queries, "ubi_events": partial(logged_events, raw=True)}
+    for name, read in streams.items():
+        path, count = folder / f"{name}.parquet", 0
+        with pq.ParquetWriter(path, pa.schema(_STORED[name].values()), compression="zstd") as file:
+            for batch in read(section, rejects):
+                columns = [batch.column(column) for column in _STORED[name]]
+                file.write_batch(pa.record_batch(columns, schema=pa.schema(_STORED[name].values())))
+                items = batch.column("hits").flatten() if name == "ubi_queries" else batch.column("item_id")
+                items = items.filter(pc.not_equal(items, ""))
+                found = pc.is_in(items, known)
+                logged, here, count = logged + len(items), here + (pc.sum(found).as_py() or 0), count + len(batch)
+                examples = examples or items.slice(0, PREVIEW_ROWS).to_pylist()
+                _preview_rows(result, name, batch)
+                done(name, len(batch))
+        if rejects.count(name):
+            rejects.check(name, section.max_reject_share)
+        if count:
+            described[name] = {"path": path.name}
+            result.counts[name] = count
+        else:
+            path.unlink()
+    for note in action_notes(rejects.facts.get("ubi_events", {}).get("actions", {}), section):
+        rejects.note("logs", note)
+    if len(known) and logged and here < MOST_GONE * logged:
+        ours, theirs = ", ".join(known.slice(0, 3).to_pylist()), ", ".join(examples)
+        rejects.note(
+            "logs",
+            f"{logged - here:,} of {logged:,} items in the log are not in the catalogue: the log has {theirs}, the "
+            f"catalogue {ours}. Name the column of these ids: --map items.id=COLUMN",
+        )
+    if section.actions:
+        rejects.note("logs", "data.actions is a setting of the runs too: put it into their configuration")
     return described
 
 

@@ -20,6 +20,7 @@ def _named(stem: str, *suffixes: str) -> tuple[str, ...]:
     return tuple(f"{stem}.{suffix}" for suffix in suffixes)
 
 
+_BOTH = "ubi_queries_events.ndjson", "ubi_queries_events.ndjson.gz"  # as OpenSearch's samples name a bulk request
 STANDARD_FILES = {
     "items": (*_named("items", "jsonl", "jsonl.gz", "parquet", *_TABLES, "xml"), "corpus.jsonl"),
     "queries": _named("queries", "tsv", "jsonl", "jsonl.gz", "parquet", "csv", "json"),
@@ -27,8 +28,8 @@ STANDARD_FILES = {
         *("qrels.txt", "judgments.json", "judgments.jsonl", "judgments.jsonl.gz", "judgments.parquet"),
         *("judgments.csv", "judgments.tsv", "qrels.tsv", "qrels.qrels", "qrels/test.tsv"),
     ),
-    "ubi_queries": _named("ubi_queries", "jsonl", "jsonl.gz", "parquet", *_TABLES),
-    "ubi_events": _named("ubi_events", "jsonl", "jsonl.gz", "parquet", *_TABLES),
+    "ubi_queries": (*_named("ubi_queries", "jsonl", "jsonl.gz", "parquet", *_TABLES), *_BOTH),
+    "ubi_events": (*_named("ubi_events", "jsonl", "jsonl.gz", "parquet", *_TABLES), *_BOTH),
 }
 
 

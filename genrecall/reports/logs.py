@@ -48,7 +48,12 @@ def rows(facts: Mapping[str, Any]) -> dict[str, str]:
         known = counts({value: n for value, n in values.items() if value})
         out[name.replace("_", " ")] = f"known in {1 - values.get('', 0) / kept:.1%} of requests; {known}"
     return out | {
-        "events of other actions": f"{facts['other_actions']:,}",
+        "actions": counts(facts["actions"]),
+        "events of other actions": counts(facts["other_actions"]),
+        "events attributed by client and time": f"{facts['events_attributed']:,}",
+        "further pages of an answer": f"{facts['pages']:,}",
+        "left out": "; ".join(f"{of}: {counts(reasons)}" for of, reasons in facts["left_out"].items()) or "none",
+        "warnings": "; ".join(facts["notes"]) or "none",
         "rejects": "; ".join(f"{of}: {counts(reasons)}" for of, reasons in facts["rejects"].items()) or "none",
         f"split by {split['by']}": counts({name: n for name, n in split.items() if name != "by"}),
         "leaks found": str(facts["leaks"] or "none"),

@@ -30,6 +30,11 @@ class OnnxEngine(ExportedEngine["Session"]):
 
     def __init__(self, bundle: Bundle, device: str = "auto", dtype: str = "float32", threads: int = 0) -> None:
         provider, number = _provider(device)
+        if provider == CPU and dtype == "bfloat16":
+            raise UserError(
+                "server.dtype is 'bfloat16', which ONNX Runtime computes on CUDA alone: use float32, or "
+                "server.engine=torch"
+            )
 
         def open_session(path: Path, tables: Arrays) -> Session:
             return Session(path.with_suffix(".onnx"), provider, number, threads, tables)

@@ -13,7 +13,7 @@ from tests.cli.lines import ROOT, commands
 
 COMMANDS = commands()
 # Read a configuration: all but those that read a bundle, ask a server, or bring and make data.
-CONFIGURED = set(COMMANDS) - {"bundle list", "bundle show", "bundle verify", "export", "generate"}
+CONFIGURED = {name for name in COMMANDS if not name.startswith("bundle ")} - {"export", "generate"}
 CONFIGURED -= {"data import", "data fetch", "data synthesize", "data simulate"}
 PRINTING = set(COMMANDS) - {"demo"}  # the demo shows what other commands print
 MEANING = {
@@ -107,6 +107,22 @@ def test_a_fault_of_ours_ends_with_code_1_and_its_traceback(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [("train -c tiny", "the same command resumes"), ("index load", "the same command resumes"), ("bundle list", "")],
+)
+def test_an_interrupted_command_says_how_to_go_on(words: str, way: str):
+    code = (
+        "import genrecall.cli.options as o, genrecall.bundle as b, sys\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "o.read_config = b.list_bundles = stop\n"
+        f"from genrecall.cli.main import main; sys.argv = ['genrecall', *{words.split()!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 130
+    assert done.stderr.startswith(f"interrupted: {way}" if way else "interrupted\n")
 
 
 def test_quiet_leaves_results_alone(run, tmp_path: Path):

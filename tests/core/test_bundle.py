@@ -2,6 +2,7 @@ import json
 import os
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,40 @@ def test_the_manifest_records_sizes_and_versions(tmp_path):
     assert manifest["files"]["generator/model.safetensors"]["size"] == 700
     assert manifest["sids"] == 2
     assert "numpy" in manifest["versions"]
+
+
+def test_every_file_is_readable_by_another_account(tmp_path):
+    opened = publish(tmp_path)
+    bundle.attach(opened, "onnx/float32", lambda folder: (folder / "graph").write_bytes(b"x") and {})
+    (tmp_path / "plain").touch()
+    modes = {path.name: path.stat().st_mode for path in opened.path.rglob("*") if path.is_file()}
+    assert modes.keys() >= {"constraint.safetensors", "items.parquet", "manifest.json", "graph"}
+    assert set(modes.values()) == {(tmp_path / "plain").stat().st_mode}
+
+
+def test_without_a_current_bundle_those_that_are_there_are_named(tmp_path):
+    with pytest.raises(BundleError, match=r"\(there: none\); train one"):
+        bundle.resolve(tmp_path)
+    bundle.publish(tmp_path, "v7", bundle.Contents(IDS, CODES, SIZES, "encoder"), write, make_current=False)
+    with pytest.raises(BundleError, match=r"no bundle is 'current' .*there are v7: .*genrecall bundle use v7"):
+        bundle.resolve(tmp_path)
+
+
+def test_only_what_is_old_and_has_no_name_is_unused(tmp_path):
+    for codebook in ("v1", "v2", "v3", "v4", "v5"):
+        publish(tmp_path, codebook)
+    bundle.point(tmp_path, "v1")  # current v1, previous v5
+    assert [b.codebook for b in bundle.unused(tmp_path, 2)] == ["v3", "v2"]
+    assert [b.codebook for b in bundle.unused(tmp_path, 0)] == ["v4", "v3", "v2"]
+    for unused in bundle.unused(tmp_path, 2):
+        bundle.remove(unused)
+    assert {path.name for path in tmp_path.iterdir()} == {"v1", "v4", "v5", "current", "previous"}
+
+
+def test_a_bundle_of_another_catalogue_is_refused_with_figures(tmp_path):
+    opened = publish(tmp_path)
+    bundle.require_fit(opened, pa.chunked_array([["a", "b"], ["new"]]), 0.5)
+    with pytest.raises(
+        BundleError, match=r"lacks 2 of the catalogue's 3 items \(66\.7%; it has 3, .*max_unknown = 50%"
+    ):
+        bundle.require_fit(opened, pa.chunked_array([["a", "x", "y"]]), 0.5)

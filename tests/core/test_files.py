@@ -1,6 +1,7 @@
 """A file is there whole, as it was, or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,24 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, durable: bool) ->
         (folder / "items").write_text("second")
     assert (path / "items").read_text() == "second"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_is_for_other_accounts_too_whatever_its_writer_thought(tmp_path: Path) -> None:
+    def private(path: Path) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+    plain = tmp_path / "plain"
+    plain.touch()
+    with files.replacing(tmp_path / "alone") as partial:
+        private(partial)
+    with files.new_folder(tmp_path / "folder") as folder:
+        (folder / "in").mkdir(0o700)
+        private(folder / "in" / "it")
+    modes = [path.stat().st_mode for path in (tmp_path / "alone", tmp_path / "folder" / "in" / "it")]
+    assert modes == [plain.stat().st_mode] * 2
+    assert (tmp_path / "folder").stat().st_mode == (tmp_path / "folder" / "in").stat().st_mode == tmp_dir_mode(tmp_path)
+
+
+def tmp_dir_mode(folder: Path) -> int:
+    (folder / "plain folder").mkdir()
+    return (folder / "plain folder").stat().st_mode

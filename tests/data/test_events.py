@@ -73,7 +73,7 @@ def test_queries_keep_what_was_shown_and_events_their_action(tmp_path: Path) -> 
     }
     assert queries["hits"][1].as_py() == [], "a query that showed nothing"
     rows = [(row["action"], row["item_id"], row["position"], row["line"]) for row in events.to_pylist()]
-    assert rows == [("click", "a", 2, 1), ("purchase", "a", 0, 3)]
+    assert rows == [("click", "a", 2, 1), ("purchase", "a", -1, 3)]
     assert events["timestamp"][0].as_py() == datetime(2025, 3, 1, 10, tzinfo=UTC), "zones are brought to UTC"
 
 
@@ -96,13 +96,13 @@ def test_bad_rows_are_rejected_by_reason(tmp_path: Path) -> None:
         event("click", "s1", "a", time="yesterday"),
         event("click", "s1", "a", time=None),
     ]
-    queries = [*QUERIES, {**QUERIES[0], "timestamp": []}, {**QUERIES[0], "query_response_hit_ids": "a"}]
+    queries = [*QUERIES, {**QUERIES[0], "timestamp": []}, {**QUERIES[0], "query_response_hit_ids": [True]}]
     rejects = Rejects(tmp_path / "rejects.jsonl")
     assert [len(table) for table in read(write(tmp_path, [*EVENT_ROWS, *bad], queries), rejects)] == [2, 2]
     rows = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert [(row["source"], row["line"], row["reason"]) for row in rows] == [
-        ("ubi_queries", 3, "timestamp is not a time"),
-        ("ubi_queries", 4, "the items shown are not a list"),
+        ("ubi_queries", 3, "timestamp is missing"),
+        ("ubi_queries", 4, "item_id is true or false, not text"),
         ("ubi_events", 4, "item_id is missing"),
         ("ubi_events", 5, "position is not a whole number"),
         ("ubi_events", 6, "timestamp is not a time"),

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from genrecall.config.data import DataSection
+from genrecall.config.logs import LogsSection
+from genrecall.data.events import logged_events
 from genrecall.data.importing import import_files
-from genrecall.data.readers import read_dataset
+from genrecall.data.readers import read_dataset, read_items
+from genrecall.data.rejects import Rejects
+from genrecall.data.sources import resolve_sources
 from genrecall.errors import UserError
 from tests.data.test_catalogues import MAGENTO, MERCHANT, RSS, SHOPIFY, WOOCOMMERCE
 from tests.data.test_cli import run
 from tests.data.test_judgments import DOCUMENT
+from trainer.logs import build_requests, open_requests
 
 
 def write(folder: Path, **files: str) -> list[str]:
@@ -135,3 +140,81 @@ def test_check_warns_of_odd_categories(
         assert run(monkeypatch, "import", file, "--out", tmp_path / "out" / name) == 0
         assert run(monkeypatch, "check", f"data.folder={tmp_path / 'out' / name}", f"run.runs_dir={tmp_path}") == 0
         assert warning in " ".join(capsys.readouterr().err.split())
+
+
+def log_rows(name: str = "click") -> tuple[list[Any], list[Any]]:
+    queries = [
+        {
+            "query_id": f"q{n}",
+            "user_query": "tee",
+            "client_id": "c",
+            "timestamp": 1740823200 + n,
+            "query_response_hit_ids": ["tee", "cap"],
+        }
+        for n in range(3)
+    ]
+    events = [{"action_name": name, "query_id": "q0", "client_id": "c", "timestamp": 1740823260, "event_attributes": {"object": {"object_id": "tee"}, "position": {"index": 1}}},
+              {"action_name": "scroll", "query_id": "q0", "client_id": "c", "timestamp": 1740823260}]  # fmt: skip
+    return queries, events
+
+
+def lines(rows: list[Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def bulk(queries: list[Any], events: list[Any]) -> str:
+    rows = [
+        ({"index": {"_index": name}}, row)
+        for name, of in (("ubi_queries", queries), ("ubi_events", events))
+        for row in of
+    ]
+    return lines([line for pair in rows for line in pair])
+
+
+@pytest.mark.parametrize("files", [
+    {"a.jsonl": lines(log_rows()[0]), "b.jsonl": lines(log_rows()[1])},
+    {"ubi.ndjson": bulk(*log_rows())},
+    {"ubi.json": json.dumps([*log_rows()[0], *log_rows()[1]], indent=1)},
+])  # fmt: skip
+def test_a_shop_with_logs_alone(tmp_path: Path, files: dict[str, str]) -> None:
+    found = import_files(write(tmp_path / "in", products=SHOPIFY, **files), tmp_path / "shop", DataSection(), {})
+    assert found.counts == {"items": 2, "ubi_queries": 3, "ubi_events": 2}
+    assert found.rejects.facts["ubi_events"]["actions"] == {"click": 1, "scroll": 1}
+    (note,) = found.rejects.notes["logs"]
+    assert "data.actions.scroll=click" in note
+    section = resolve_sources(DataSection(folder=tmp_path / "shop", max_reject_share=0))[0]
+    path = build_requests(section, LogsSection(), read_items(section), tmp_path / "logs", Rejects(), progress=False)
+    requests = open_requests(path).to_pylist()
+    assert [(row["exposed"], row["clicked"]) for row in requests] == [
+        (["tee", "cap"], ["tee"]),
+        (["tee", "cap"], []),
+        (["tee", "cap"], []),
+    ]
+
+
+def test_clicks_alone_bring_their_queries(tmp_path: Path) -> None:
+    clicks = "query,product_id,time,user\ntee,tee,2025-03-01T10:00:00Z,u\ntee,cap,2025-03-01T10:01:00Z,u\n"
+    found = import_files(
+        write(tmp_path / "in", products=SHOPIFY, clicks=clicks), tmp_path / "shop", DataSection(), {"client_id": "user"}
+    )
+    assert found.counts == {"items": 2, "ubi_queries": 2, "ubi_events": 2}
+    section = resolve_sources(DataSection(folder=tmp_path / "shop", max_reject_share=0))[0]
+    path = build_requests(section, LogsSection(), read_items(section), tmp_path / "logs", Rejects(), progress=False)
+    assert open_requests(path).select(["text", "client_id", "clicked"]).to_pylist() == [
+        {"text": "tee", "client_id": "u", "clicked": ["tee", "cap"]}
+    ]
+
+
+def test_a_log_that_teaches_nothing_is_imported_with_a_loud_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries, events = log_rows("tap")
+    queries = [{**row, "query_response_hit_ids": ["x1", "x2"]} for row in queries]
+    files = write(tmp_path, products=SHOPIFY, ubi=bulk(queries, events))
+    assert run(monkeypatch, "import", *files, "--out", tmp_path / "shop") == 0
+    mapped = DataSection(folder=tmp_path / "shop", actions={"tap": "click"})
+    (batch,) = logged_events(resolve_sources(mapped)[0], Rejects())
+    assert batch.column("item_id").to_pylist() == ["tee"], "mapping the action afterwards suffices"
+    told = " ".join(capsys.readouterr().err.split())
+    assert "NO CLICKS: none of 2 events" in told
+    assert "6 of 7 items in the log are not in the catalogue: the log has x1, x2, x1, the catalogue tee, cap" in told

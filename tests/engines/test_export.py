@@ -20,9 +20,11 @@ from genrecall.decoding import Generator
 from genrecall.decoding.export_modules import ModuleInputs
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
+from inference_server.engines.onnx_engine import OnnxEngine
 from tests.cli.test_examples import EXAMPLES
 from tests.engines.conftest import QUERIES
 from trainer.export.attach import attach_onnx, attach_tensorrt
+from trainer.export.check import on_cuda
 from trainer.export.onnx import write
 from trainer.export.tensorrt import Profile, parse
 
@@ -46,6 +48,41 @@ def test_both_graphs_share_one_file_of_weights(lm_bundle: Bundle) -> None:
     sizes = {f.name: f.stat().st_size for f in (lm_bundle.path / "onnx/float32").iterdir()}
     generator = (lm_bundle.generator_dir / "model.safetensors").stat().st_size
     assert sizes["weights.bin"] < 2.2 * generator, "matrices once, apart from transposed copies"
+
+
+def test_int8_has_its_weights_once_too_and_fewer_of_them(lm_bundle: Bundle) -> None:
+    exact, light = (lm_bundle.path / "onnx" / precision for precision in ("float32", "int8"))
+    assert {path.name for path in light.iterdir()} == {path.name for path in exact.iterdir()}
+    assert (light / "weights.bin").stat().st_size < (exact / "weights.bin").stat().st_size
+    assert not list(light.parent.glob(".*"))
+    for name in ("search.onnx", "score.onnx"):
+        assert os.getcwd().encode() not in (light / name).read_bytes()
+
+
+def test_int8_is_not_made_from_an_export_that_is_damaged_or_of_another_generator(
+    lm_bundle: Bundle, tmp_path: Path
+) -> None:
+    shutil.copytree(lm_bundle.path, tmp_path / "v1")
+    shutil.rmtree(tmp_path / "v1/onnx/int8")
+    copy, exact = bundle.open(tmp_path / "v1"), tmp_path / "v1/onnx/float32"
+    manifest = json.loads((exact / "manifest.json").read_text())
+    (exact / "manifest.json").write_text(json.dumps(manifest | {"model": "lm-another"}))
+    with pytest.raises(UserError, match=r"made from v1's lm-another: export it again.*--dtype float32"):
+        attach_onnx(copy, "int8", QUERIES)
+    (exact / "manifest.json").write_text(json.dumps(manifest))
+    with (exact / "weights.bin").open("r+b") as file:
+        file.write(b"damage")
+    with pytest.raises(UserError, match=r"weights\.bin was altered.*--dtype float32"):
+        attach_onnx(copy, "int8", QUERIES)
+    assert not (tmp_path / "v1/onnx/int8").exists()
+
+
+@pytest.mark.skipif(on_cuda(), reason="ONNX Runtime computes bfloat16 here")
+def test_bfloat16_is_refused_at_once_where_it_cannot_be_compared(lm_bundle: Bundle) -> None:
+    with pytest.raises(UserError, match=r"--dtype bfloat16 cannot be compared here.*float16 or float32"):
+        attach_onnx(lm_bundle, "bfloat16", QUERIES)
+    with pytest.raises(UserError, match=r"server\.dtype is 'bfloat16', which ONNX Runtime computes on CUDA alone"):
+        OnnxEngine(lm_bundle, "cpu", "bfloat16")
 
 
 def test_new_sids_need_no_new_graph(lm_bundle: Bundle, tmp_path: Path) -> None:
@@ -105,8 +142,7 @@ def test_a_generator_that_relates_recent_sids_by_a_search_is_not_exported(lm_bun
     config["genrecall"]["user"]["related"] = 2
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"generator\.user\.related is 2"):
-        attach_onnx(bundle.open(tmp_path / "v1", check=False), "bfloat16", QUERIES)
-    assert not (tmp_path / "v1/onnx/bfloat16").exists()
+        attach_onnx(bundle.open(tmp_path / "v1", check=False), "float16", QUERIES)
 
 
 def test_the_command_exports_compares_and_says_where(lm_bundle: Bundle, tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ def train_shop(folder: Path, quantizer: str, generator: str, **encoder: str) -> 
         ),
         generator=TINY.model_copy(update={"kind": generator}),
     )
+    return config, train(config, *shop_dataset(), "v1", lambda *_: {"R@50": 1.0}, progress=False)
+
+
+def shop_dataset() -> tuple[Dataset, Split]:
     queries, learned, dev = logs()
     dataset = Dataset("shop", catalogue()[0], queries, pa.concat_tables([learned, dev]))
-    split = Split("given", learned, dev, dev.slice(0, 0))
-    return config, train(config, dataset, split, "v1", lambda *_: {"R@50": 1.0}, progress=False)
+    return dataset, Split("given", learned, dev, dev.slice(0, 0))

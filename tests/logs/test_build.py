@@ -25,7 +25,9 @@ LOGS = LogsSection(partitions=3)
 def section(tmp_path: Path) -> DataSection:
     queries = [query(f"q{n}", n, ["a", "b"], client=f"client{n % 5}") for n in range(40)]
     events = [event("click", f"q{n}", n + 0.5, "b", client=f"client{n % 5}") for n in range(0, 40, 2)]
-    return write(tmp_path / "log", [*queries, queries[3]], [*events, event("click", "gone", 1, "a")])
+    events += [event("click", "", 39.5, "a", client=f"client{n}") for n in range(5)]  # to be attributed
+    twice = {**queries[3], "user_query": "another"}
+    return write(tmp_path / "log", [*queries, twice], [*events, event("click", "gone", 1, "a")])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -61,7 +63,7 @@ def killed_at(step: str, section: DataSection, folder: Path, logs: LogsSection =
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("step", ["write_shuffle", "join", "with_recent", "merge", "facts", "_publish"])
+@pytest.mark.parametrize("step", ["write_shuffle", "attribute", "join", "with_recent", "merge", "facts", "_publish"])
 def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_been(
     step: str, section: DataSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_request_holds_what_was_shown_clicked_and_bought(tmp_path: Path) -> No
         "click": {"logged": 4, "the same item again": 1},
         "purchase": {"logged": 1},
     }
-    assert said["other_actions"] == 1
+    assert said["other_actions"] == {"scroll": 1}
     assert said["clicks_not_shown"] == 1
 
 
@@ -114,7 +114,7 @@ def test_clients_without_an_id_have_no_past_and_no_session(tmp_path: Path) -> No
 
 def test_exposures_may_come_as_events_in_the_order_of_their_positions(tmp_path: Path) -> None:
     queries = [query("q1", 0), query("q2", 60, ["e"])]
-    places = {"c": 2, "a": None, "b": 1}
+    places = {"c": 1, "a": None, "b": 0}
     events = [event("seen", name, 90, item, position=places[item]) for name in ("q1", "q2") for item in places]
     section = write(tmp_path / "log", queries, events, actions={"seen": "exposure"})
     assert build(section, tmp_path / "to")["exposed"].to_pylist() == [["b", "c", "a"], ["e", "b", "c", "a"]]
@@ -260,3 +260,64 @@ def assert_nothing_is_lost(found: pa.Table, said: dict, queries: list[dict], eve
         assert counts.pop("logged", 0) == logged[action]
         kept = sum(map(len, found[column].to_pylist())) + said["events_of_dropped_requests"][action]
         assert kept + sum(counts.values()) == logged[action]
+
+
+def test_a_page_under_the_same_query_joins_the_first(tmp_path: Path) -> None:
+    queries = [query("q1", 30, ["c", "a"]), query("q1", 0, ["a", "b"], text="Pan"), query("q2", 60, ["d"])]
+    events = [event("click", "q1", 1, "b"), event("click", "q1", 40, "c")]
+    rejects = Rejects()
+    found = build(write(tmp_path / "log", queries, events), tmp_path / "to", rejects=rejects)
+    assert found.select(["query_id", "timestamp", "exposed", "clicked"]).to_pylist() == [
+        {"query_id": "q1", "timestamp": at(0), "exposed": ["a", "b", "c"], "clicked": ["b", "c"]},
+        {"query_id": "q2", "timestamp": at(60), "exposed": ["d"], "clicked": []},
+    ]
+    assert report(tmp_path / "to")["pages"] == 1
+    assert not rejects.count()
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_events_without_a_query_go_to_the_last_one_of_their_client(tmp_path: Path, partitions: int) -> None:
+    queries = [
+        query("q1", 0, ["a"]),
+        query("q2", 600, ["a"]),
+        query("q3", 590, ["a"], client="bob"),
+        query("q4", 0, client=""),
+    ]
+    events = [
+        event("click", "", 5, "a"), event("click", "", 700, "b"), event("purchase", "", 3000, "c"),
+        event("click", "", -5, "d"), event("click", "", 700, "e", client="eve"),
+        event("click", "", 700, "e", client=""),
+    ]  # fmt: skip
+    section = write(tmp_path / "log", queries, events)
+    found = build(section, tmp_path / "to", LogsSection(partitions=partitions, session_minutes=30))
+    rows = {row["query_id"]: row["clicked"] for row in found.to_pylist()}
+    assert rows == {"q1": ["a"], "q2": ["b"], "q3": []}
+    said = report(tmp_path / "to")
+    assert said["events_attributed"] == 2
+    assert said["events"]["click"] == {"logged": 2, "without a query": 3}
+    assert said["events"]["purchase"] == {"without a query": 1}
+
+
+def test_a_log_that_teaches_nothing_says_so(tmp_path: Path) -> None:
+    queries = [query("q1", 0, ["x1", "x2", "a"])]
+    build(write(tmp_path / "log", queries, [event("tap", "q1", 1, "a")]), tmp_path / "to")
+    loud, unmapped, gone = report(tmp_path / "to")["notes"]
+    assert "NO CLICKS: none of 1 events" in loud
+    assert "data.actions.tap=click" in unmapped
+    assert (
+        "2 of 3 items in the log are not in the catalogue (67%): the log has x1, x2, a, the catalogue a, b, c" in gone
+    )
+
+
+def test_clicks_alone_make_requests(tmp_path: Path) -> None:
+    rows = [
+        {**event("click", "", n, item), "user_query": text}
+        for n, (text, item) in enumerate((("pan", "a"), ("pan", "b"), ("pot", "c")))
+    ]
+    section = write(tmp_path / "log", [], rows)
+    (section.folder / "ubi_queries.jsonl").unlink()
+    found = build(section, tmp_path / "to")
+    assert found.select(["text", "clicked"]).to_pylist() == [
+        {"text": "pan", "clicked": ["a", "b"]},
+        {"text": "pot", "clicked": ["c"]},
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 from genrecall import bundle as bundles
 from genrecall import tensorrt
 from genrecall.bundle import Bundle
-from genrecall.errors import UserError
+from genrecall.errors import BundleError, UserError
 from trainer.export import check, onnx
 from trainer.export import tensorrt as builder
 from trainer.export.onnx import Precision
@@ -27,15 +27,25 @@ def attach_onnx(bundle: Bundle, precision: Precision, texts: Sequence[str]) -> t
     """
     compared: dict[str, Any] = {}
     exact = bundle.path / "onnx" / "float32"
-    if precision == "int8" and not exact.is_dir():
-        attach_onnx(bundle, "float32", texts)
+    if precision == "bfloat16" and not check.on_cuda():
+        raise UserError(
+            "--dtype bfloat16 cannot be compared here, and no export is kept without: ONNX Runtime computes it on CUDA "
+            "alone. Export where onnxruntime-gpu sees a GPU, or use float16 or float32"
+        )
+    if precision == "int8":
+        if not exact.is_dir():
+            attach_onnx(bundle, "float32", texts)
+        try:
+            bundles.attached(bundle, "onnx/float32")
+        except BundleError as error:  # damaged, or of another generator
+            raise UserError(f"{error}. int8 is made from it: `genrecall export --dtype float32` first") from None
 
     def write(folder: Path) -> Mapping[str, Any]:
         if precision == "int8":
             onnx.quantize(exact, folder)
         else:
             onnx.write(onnx.load(bundle, precision), folder)
-        compared.update(check.compare(onnx.load(bundle, "float32"), folder, texts))
+        compared.update(check.compare(onnx.load(bundle, "float32"), folder, texts, cuda=precision == "bfloat16"))
         gap = max(compared["largest_difference"], compared["largest_score_difference"])
         if precision == "float32" and (gap > EXACT or compared["overlap"] < 0.99):
             raise RuntimeError(f"the ONNX export of {bundle.codebook} differs from torch: {compared}; nothing attached")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from genrecall.decoding import GeneratedSids, Generator
 from genrecall.decoding.export_modules import ModuleInputs
@@ -15,12 +16,22 @@ from genrecall.decoding.score import CHUNK
 from trainer.export.onnx import SCORE, SEARCH
 
 BATCH = 8
+CUDA = "CUDAExecutionProvider"
 TOP = 10
 TIE = 1e-5  # of scores: words alone may leave several SIDs equally likely
 
 
-def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int = 50) -> dict[str, Any]:
-    """Run the graphs in `folder` beside `generator` (float32, on the CPU).
+def on_cuda() -> bool:
+    """Whether ONNX Runtime can compute on a GPU here."""
+    import onnxruntime
+
+    return CUDA in onnxruntime.get_available_providers() and torch.cuda.is_available()
+
+
+def compare(
+    generator: Generator, folder: Path, texts: Sequence[str], width: int = 50, cuda: bool = False
+) -> dict[str, Any]:
+    """Run the graphs in `folder`, on the CPU or on CUDA, beside `generator` (float32, on the CPU).
 
     Returns:
         queries, beams; `same_first`: share of queries whose likeliest SID is the same; `overlap_10` and `overlap`: mean
@@ -29,7 +40,8 @@ def compare(generator: Generator, folder: Path, texts: Sequence[str], width: int
     """
     import onnxruntime
 
-    search, score = (onnxruntime.InferenceSession(folder / name) for name in (SEARCH, SCORE))
+    providers = [CUDA, "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+    search, score = (onnxruntime.InferenceSession(folder / name, providers=providers) for name in (SEARCH, SCORE))
     inputs = ModuleInputs.of(generator)
     width = min(width, len(generator.space))
     overlap, overlap10, first, gap, score_gap = [], [], [], 0.0, 0.0

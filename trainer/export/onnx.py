@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -139,13 +140,14 @@ def quantize(exact: Path, folder: Path) -> None:
     Seven bits of weights, because x86 without VNNI adds pairs of products in 16 bits. On a CPU with VNNI the eighth
     would be free; not worth a second file.
     """
+    import onnx_ir as ir
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    for name in filter(lambda name: (exact / name).is_file(), GRAPHS):
-        with _quiet():
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".quantized.") as apart, _quiet():
+        for name in GRAPHS:
             quantize_dynamic(
                 exact / name,
-                folder / name,
+                Path(apart) / name,
                 use_external_data_format=True,  # a protobuf ends at 2 GB
                 op_types_to_quantize=["MatMul"],
                 per_channel=True,
@@ -153,6 +155,8 @@ def quantize(exact: Path, folder: Path) -> None:
                 weight_type=QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
+        # Each graph came with weights of its own, most of them the same: once in one file, as in the float32 export.
+        _save({name: ir.load(Path(apart) / name) for name in GRAPHS}, folder)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import genrecall
 from genrecall import files
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
+from genrecall.data.events import actions_of
 from genrecall.data.index_rows import index_state
 from genrecall.data.sources import source_files
 
@@ -60,7 +61,7 @@ def key(
     # polars' hash, which parts the rows, is the same for one version of it only
     versions = genrecall.__version__, pl.__version__
     digests = sorted((name, about["content"]) for name, about in contents.items())
-    about = [versions, mapping, simulated, logs.model_dump(mode="json", include=SETTINGS), digests]
+    about = [versions, mapping, actions_of(section), simulated, logs.model_dump(mode="json", include=SETTINGS), digests]
     item_ids = (f"{item}\n" for chunk in items["item_id"].chunks for item in chunk.to_pylist())
     return files.sha256_of(chain([json.dumps(about, sort_keys=True)], item_ids))
 

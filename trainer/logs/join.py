@@ -22,12 +22,14 @@ class Joined:
             list[datetime], when: every click and purchase, repeated ones too, in the order of time.
         logged: (action, "logged"): the events of these queries, what their answers showed among them.
         dropped: events left out of the requests.
+        pages: further pages of an answer, logged under the id of the first.
         rejects: (source, rows of it as logged, reason): what cannot be used and counts against `max_reject_share`.
     """
 
     requests: pl.DataFrame
     logged: Counts
     dropped: Counts
+    pages: int
     rejects: list[tuple[str, pl.DataFrame, str]]
 
 
@@ -39,18 +41,21 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         events: LOGGED_EVENTS.
         catalogue: `item_id` of every item that may be in a request.
 
-    Of a query logged twice the first row counts. Left out and counted: events before their query (a clock that is
-    wrong, or a leak), by a client other than that of the query, of an item that is not in the catalogue, and the second
-    click on (purchase of, exposure of) an item in one request. A click on an item that was not shown is kept. Exposures
-    logged as events come after those of the query itself.
+    A query logged again by the same client with the same text is another page: what it shows comes after what the rows
+    before it showed. Of any other query logged twice the first row counts.
+
+    Left out and counted: events before their query (a clock that is wrong, or a leak), by a client other than that of
+    the query, of an item that is not in the catalogue, and the second click on (purchase of, exposure of) an item in
+    one request. A click on an item that was not shown is kept. Exposures logged as events come after those of the query
+    itself.
     """
-    first = pl.col("query_id").is_first_distinct()
+    queries, again, pages = _join_pages(queries)
     orphans = events.join(queries, on="query_id", how="anti", maintain_order="left")
     rejects = [
-        ("ubi_queries", queries.filter(~first), "query_id is a duplicate"),
+        ("ubi_queries", again, "query_id is a duplicate"),
         ("ubi_events", orphans, "no such logged query"),
     ]
-    queries = queries.filter(first).with_row_index("row")
+    queries = queries.with_row_index("row")
     origin = queries.select("query_id", "row", queried_by="client_id", queried_at="timestamp")
     events = events.join(origin, on="query_id", how="inner", maintain_order="left")
     shown = queries.filter(pl.col("hits").list.len() > 0).select("row", item_id="hits").explode("item_id")
@@ -76,7 +81,21 @@ def join(queries: pl.DataFrame, events: pl.DataFrame, catalogue: pl.DataFrame) -
         requests = _with(requests, once, {column: "item_id"})
     acts = pl.concat(acted).sort("timestamp", maintain_order=True)
     requests = _with(requests, acts, {"acted": "item_id", "acted_at": "timestamp"})
-    return Joined(requests.drop("row"), logged, dropped, rejects)
+    return Joined(requests.drop("row"), logged, dropped, pages, rejects)
+
+
+def _join_pages(queries: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """The queries, each once with the hits of its pages and its earliest time; rows that are no pages; how many are."""
+    first = pl.col("query_id").is_first_distinct()
+    if queries.select(first.all()).item():
+        return queries, queries.clear(), 0
+    same = pl.struct(pl.col("client_id"), pl.col("text").str.to_lowercase())
+    is_page = same == same.first().over("query_id")
+    again, rows = queries.filter(~is_page), queries.filter(is_page)
+    hits = rows.sort("timestamp", maintain_order=True).group_by("query_id", maintain_order=True)
+    joined = hits.agg(pl.col("hits").explode().drop_nulls(), pl.col("timestamp").min())
+    once = rows.filter(first).drop("hits", "timestamp").join(joined, on="query_id", how="left", maintain_order="left")
+    return once.select(queries.columns), again, len(rows) - len(once)
 
 
 def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
@@ -89,7 +108,7 @@ def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
     ):
         dropped += _count(events.filter(bad), reason)
         events = events.filter(~bad)
-    rank = pl.when(pl.col("position") == 0).then(UNKNOWN).otherwise("position")
+    rank = pl.when(pl.col("position") < 0).then(UNKNOWN).otherwise("position")
     order = pl.when(pl.col("action") == "exposure").then(rank).otherwise(0)
     return events.sort(order, "timestamp", maintain_order=True), dropped
 

@@ -9,6 +9,7 @@ from typing import Any
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
 from genrecall.data.rejects import Rejects
+from genrecall.progress import console
 from genrecall.records import Dataset, Split
 from genrecall.reports import logs_report
 from trainer.logs.parts import RequestSplit
@@ -38,4 +39,6 @@ def prepare(
     sizes = {"train": len(parts.train), "dev": len(parts.dev), "test": len(parts.test), "dropped": parts.dropped}
     facts = {**counted, "split": {"by": logs.split, **sizes}}
     logs_report(facts).write(folder)
+    for note in facts["notes"]:
+        console.print(f"warning: logs: {note}", style="yellow", markup=False)
     return parts, facts

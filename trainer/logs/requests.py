@@ -1,6 +1,7 @@
 """From logs of any size to requests: read, partition by query, join, partition by client, add history, merge.
 
-    ubi_queries, ubi_events -> partitioned by query_id -> requests -> partitioned by client -> with history -> one file
+    ubi_queries, ubi_events -> partitioned by query_id -> events without a query attributed to one -> requests
+    -> partitioned by client -> with history -> one file
 
 Only one partition is in memory at a time. Each step leaves a folder that appears when it is complete, so a build that
 was killed resumes after the last finished step; the result replaces an earlier one only when it is complete itself.
@@ -22,12 +23,21 @@ import pyarrow as pa
 from genrecall import files
 from genrecall.config.data import DataSection
 from genrecall.config.logs import LogsSection
-from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, logged_events, logged_queries
+from genrecall.data.columns import plain
+from genrecall.data.events import (
+    LOGGED_EVENTS,
+    LOGGED_QUERIES,
+    action_notes,
+    actions_of,
+    logged_events,
+    logged_queries,
+)
 from genrecall.data.rejects import Rejects
 from genrecall.data.sources import resolve_sources
 from genrecall.progress import Bars
 from genrecall.records import REQUESTS
 from trainer.logs import fingerprint
+from trainer.logs.attribution import attribute
 from trainer.logs.facts import facts
 from trainer.logs.filters import KNOWN, bots, sessions
 from trainer.logs.join import ACTIONS, join
@@ -35,10 +45,13 @@ from trainer.logs.leaks import check_recent
 from trainer.logs.recent import with_recent
 from trainer.logs.shuffle import merge, open_table, read_part, write_parted, write_requests, write_shuffle
 
-BY_QUERY = pl.col("query_id").hash()
+# events without a query are spread by client, so that they can be attributed
+BY_QUERY = pl.when(pl.col("query_id") == "").then("client_id").otherwise("query_id").hash()
 BY_CLIENT = (
     pl.when(pl.col("client_id") == "").then("query_id").otherwise("client_id").hash()
 )  # clients without an id anywhere
+EXAMPLES = 3  # ids of items that are told
+MOST_GONE = 0.5  # share of the items in a log that are not in the catalogue, above which something is wrong
 Step = Callable[[Path], dict[str, Any]]
 
 
@@ -82,34 +95,87 @@ def _build(
     """The steps, each skipped where it is done already; their counts and the facts of the result."""
     catalogue = pl.DataFrame(items.select(["item_id"]))
     logged, joined, past, merged = work / "logged", work / "joined", work / "past", work / "requests.arrow"
+    attributed = work / "attributed"
     counts = _step(logged, lambda to: _read_logs(section, parts, to, bars))
     _replay(logged / "rejects.jsonl", counts["rows"], rejects, section)
-    counts |= _step(joined, lambda to: _join_parts(logged, catalogue, parts, to, bars))
+    counts |= _step(attributed, lambda to: _attribute(logged, logs, parts, to, bars))
+    counts |= _step(joined, lambda to: _join_parts(logged, attributed, catalogue, parts, to, bars))
     _replay(joined / "rejects.jsonl", {of: -n for of, n in counts["rejected_later"].items()}, rejects, section)
     counts |= _step(past, lambda to: _add_history(joined, logs, parts, to, bars))
     kept = counts["requests"]["kept"]
     merge(sorted(past.glob("*.arrow")), merged, bars.counter("logs: merging", kept))
-    return {**counts, **facts(open_table(merged), bars.counter("logs: counting", kept))}
+    counts |= facts(open_table(merged), bars.counter("logs: counting", kept))
+    return {
+        **counts,
+        "notes": [
+            *action_notes(counts["actions"], section),
+            *_id_notes(counts["events"], items, counts["items_logged"]),
+        ],
+    }
 
 
 def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
-    records = Counter[str]()
+    examples: dict[str, None] = {}
     with Rejects(to / "rejects.jsonl") as rejects:
         for source, read, schema in (
             ("ubi_queries", logged_queries, LOGGED_QUERIES),
             ("ubi_events", logged_events, LOGGED_EVENTS),
         ):
-            batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), source, records)
+            batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), examples)
             write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
-    return {"rows": dict(rejects.accepted), "other_actions": rejects.accepted["ubi_events"] - records["ubi_events"]}
+    actions = dict(rejects.facts["ubi_events"].pop("actions", {}))
+    known = actions_of(section)
+    return {
+        "rows": dict(rejects.accepted),
+        "actions": actions,
+        "other_actions": {name: n for name, n in actions.items() if known.get(plain(name), "none") == "none"},
+        "left_out": {source: dict(reasons) for source, reasons in rejects.left_out.items()},
+        "columns": {source: found.get("columns", {}) for source, found in rejects.facts.items()},
+        "items_logged": list(examples),
+    }
 
 
-def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
+def _attribute(logged: Path, logs: LogsSection, parts: int, to: Path, bars: Bars) -> dict[str, Any]:
+    """Events without a query, with that which their client asked last; partitioned as the others."""
+    attributed, unattributed = 0, Counter[str]()
+    without = pl.col("query_id") == ""
+    orphans = [part for part in range(parts) if read_part(logged / "ubi_events", part).filter(without).height]
+    done = bars.counter("logs: attributing events", len(orphans))
+    if orphans:
+        for part in range(parts):
+            (to / "asked").mkdir(exist_ok=True)
+            asked = read_part(logged / "ubi_queries", part).select("query_id", "client_id", "timestamp")
+            write_parted(asked, pl.col("client_id").hash() % parts, parts, to / "asked" / f"{part:06}.arrow")
+    for part in orphans:
+        events = read_part(logged / "ubi_events", part).filter(without)
+        found = attribute(events, read_part(to / "asked", part), logs.session_minutes)
+        lost = found.filter(without)
+        attributed += len(found) - len(lost)
+        unattributed.update(dict(lost["action"].value_counts().iter_rows()))
+        (to / "events").mkdir(exist_ok=True)
+        write_parted(found.filter(~without), BY_QUERY % parts, parts, to / "events" / f"{part:06}.arrow")
+        done(1)
+    shutil.rmtree(to / "asked", ignore_errors=True)
+    return {"events_attributed": attributed, "events_without_query": dict(unattributed)}
+
+
+def _events_of(logged: Path, attributed: Path, part: int) -> pl.DataFrame:
+    events = read_part(logged / "ubi_events", part).filter(pl.col("query_id") != "")
+    if not (attributed / "events").is_dir():
+        return events
+    return pl.concat([events, read_part(attributed / "events", part)])
+
+
+def _join_parts(
+    logged: Path, attributed: Path, catalogue: pl.DataFrame, parts: int, to: Path, bars: Bars
+) -> dict[str, Any]:
     events = Counter[tuple[str, str]]()
+    pages = 0
     done = bars.counter("logs: joining", parts)
     with Rejects(to / "rejects.jsonl") as rejects:
         for part in range(parts):
-            joined = join(read_part(logged / "ubi_queries", part), read_part(logged / "ubi_events", part), catalogue)
+            joined = join(read_part(logged / "ubi_queries", part), _events_of(logged, attributed, part), catalogue)
+            pages += joined.pages
             write_parted(joined.requests, BY_CLIENT % parts, parts, to / f"{part:06}.arrow")
             events += joined.logged + joined.dropped
             for source, rows, reason in joined.rejects:
@@ -118,7 +184,10 @@ def _join_parts(logged: Path, catalogue: pl.DataFrame, parts: int, to: Path, bar
             done(1)
     rows = _read(logged / "counts.json")["rows"]
     later = {source: rejects.count(source) for source in rows}
+    for action, count in _read(attributed / "counts.json")["events_without_query"].items():
+        events[action, "without a query"] = count
     return {
+        "pages": pages,
         "rows": {source: rows[source] - later[source] for source in rows},
         "rejected_later": later,
         "events": {
@@ -202,12 +271,27 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _counted(
-    batches: Iterator[pa.RecordBatch], done: Callable[[int], None], source: str, records: Counter[str]
+    batches: Iterator[pa.RecordBatch], done: Callable[[int], None], examples: dict[str, None]
 ) -> Iterator[pa.RecordBatch]:
+    """The batches. done: called with their sizes; examples: takes a few ids of items."""
     for batch in batches:
         done(len(batch))
-        records[source] += len(batch)
+        if len(examples) < EXAMPLES:
+            hits = batch.column("hits").flatten() if "hits" in batch.schema.names else batch.column("item_id")
+            examples.update(dict.fromkeys(hits.slice(0, EXAMPLES).to_pylist()))
         yield batch
+
+
+def _id_notes(events: dict[str, dict[str, int]], items: pa.Table, examples: list[str]) -> Iterator[str]:
+    """Ids in the log that are hardly ever those of the catalogue."""
+    logged = sum(of.get("logged", 0) for of in events.values())
+    gone = sum(of.get("not in the catalogue", 0) for of in events.values())
+    if logged and gone > MOST_GONE * logged:
+        ours = ", ".join(items["item_id"].slice(0, 3).to_pylist())
+        yield (
+            f"{gone:,} of {logged:,} items in the log are not in the catalogue ({gone / logged:.0%}): the log has "
+            f"{', '.join(examples[:3])}, the catalogue {ours}. Name the column of these ids: data.items.fields.id"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

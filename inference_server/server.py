@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
@@ -33,6 +33,7 @@ from inference_server.tls import credentials
 
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 OPTIONS = (
     # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s later.
@@ -120,7 +121,7 @@ async def start_service(service: GenerativeRecall, metrics_port: int | None, sha
     health_service = HealthService()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     if section.reflection:
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        _enable_reflection(server)
     async with AsyncExitStack() as closing:
         serving_metrics = serve_metrics(service.metrics.registry, section.metrics_host, metrics_port)
         metrics_port = closing.enter_context(serving_metrics)
@@ -150,8 +151,21 @@ async def stop(running: Running) -> None:
     event(log, logging.INFO, "stopped")
 
 
+def _enable_reflection(server: grpc.aio.Server) -> None:
+    """Of both versions: they differ in the name of the service alone, and grpcio-reflection offers the older one."""
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
+    reflection.enable_server_reflection(names, server)
+    method = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    handler = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": method})
+    server.add_generic_rpc_handlers((handler,))
+
+
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:
-    address = f"{section.host}:{section.port}"
+    address = section.address(section.port)
     secure = credentials(section)
     try:
         if secure:

@@ -258,7 +258,8 @@ def _column(value: Any) -> str:
 
 
 def _record(row: dict[str, Any]) -> str:
-    return "; ".join(f"{name} {value!r}"[:100] for name, value in row.items() if value not in ("", []))
+    shown = {name: value for name, value in row.items() if value not in ("", []) and name not in ("place", "line")}
+    return "; ".join(f"{name} {value if name == 'timestamp' else repr(value)}"[:100] for name, value in shown.items())
 
 
 def _show_facts(facts: dict[str, Any], rejects: Rejects) -> None:

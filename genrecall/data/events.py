@@ -52,7 +52,7 @@ LOGGED_EVENTS = pa.schema(
         pa.field("timestamp", _TIME, nullable=False),
         pa.field("action", pa.string(), nullable=False),  # exposure | click | purchase
         pa.field("item_id", pa.string(), nullable=False),
-        pa.field("position", pa.int32(), nullable=False),  # 1-based rank in the answer; 0 where unknown
+        pa.field("position", pa.int32(), nullable=False),  # rank in the answer as logged, from 0 or 1; -1 where unknown
         *_WHERE,
     ]
 )
@@ -257,7 +257,7 @@ def _logged_event(section: DataSection, rejects: Rejects, raw: bool) -> RowParse
             if action != "none":
                 raise
             records = []
-        return records or [(query_id, client, time, name, "", 0)]  # raw: it may be mapped later, its object aside
+        return records or [(query_id, client, time, name, "", -1)]  # raw: it may be mapped later, its object aside
 
     return parse
 

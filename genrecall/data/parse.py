@@ -195,17 +195,17 @@ def parse_grade(value: Any, labels: Mapping[str, float] = {}) -> float:
 
 
 def parse_position(value: Any) -> int:
-    """A 1-based rank; 0 where it is absent."""
+    """A rank, from 0 or from 1; -1 where it is absent."""
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
     if value is None or value == "" or isinstance(value, dict):  # coordinates on a screen
-        return 0
+        return -1
     if isinstance(value, float) and math.isnan(value):
-        return 0
+        return -1
     try:
         position = int(float(value))
     except (TypeError, ValueError, OverflowError):
         raise BadRow("position is not a whole number") from None
-    if not 0 <= position < 1 << 31:
+    if not -1 <= position < 1 << 31:
         raise BadRow("position is out of range")
     return position

@@ -73,7 +73,7 @@ def test_queries_keep_what_was_shown_and_events_their_action(tmp_path: Path) -> 
     }
     assert queries["hits"][1].as_py() == [], "a query that showed nothing"
     rows = [(row["action"], row["item_id"], row["position"], row["line"]) for row in events.to_pylist()]
-    assert rows == [("click", "a", 2, 1), ("purchase", "a", 0, 3)]
+    assert rows == [("click", "a", 2, 1), ("purchase", "a", -1, 3)]
     assert events["timestamp"][0].as_py() == datetime(2025, 3, 1, 10, tzinfo=UTC), "zones are brought to UTC"
 
 

@@ -88,13 +88,13 @@ def test_queries_under_older_names(tmp_path: Path, row: dict[str, Any]) -> None:
     ({"event_attributes": {"object": {"object_id": 17}, "position": {"index": "3"}}}, [("17", 3)]),
     ({"event_attributes": {"object": {"internal_id": "a"}, "position": 3}}, [("a", 3)]),
     ({"event_attributes": {"object": {"object_id": "a", "position": 3}}}, [("a", 3)]),
-    ({"event_attributes": {"object": {"object_id": "a"}, "position": {"x": 3, "y": 4}}}, [("a", 0)]),
+    ({"event_attributes": {"object": {"object_id": "a"}, "position": {"x": 3, "y": 4}}}, [("a", -1)]),
     ({"event_attributes": {"object": [{"object_id": "a", "position": 1}, {"object_id": "b", "position": 2}]}}, [("a", 1), ("b", 2)]),
-    ({"event_attributes": {"objects": [{"object_id": "a"}, "b"]}}, [("a", 0), ("b", 0)]),
-    ({"event_attributes": {"object": {"object_id": ["a", "b"]}}}, [("a", 0), ("b", 0)]),
+    ({"event_attributes": {"objects": [{"object_id": "a"}, "b"]}}, [("a", -1), ("b", -1)]),
+    ({"event_attributes": {"object": {"object_id": ["a", "b"]}}}, [("a", -1), ("b", -1)]),
     ({"event_attributes": "{'object': {'object_id': 'a'}, 'position': {'index': 3}}"}, [("a", 3)]),
     ({"event_attributes.object.object_id": "a", "event_attributes.position.ordinal": 3.0}, [("a", 3)]),
-    ({"event_attributes": {"data": {"data_id": "a"}}}, [("a", 0)]),
+    ({"event_attributes": {"data": {"data_id": "a"}}}, [("a", -1)]),
     ({"items": [{"item_id": "a", "index": 1}, {"item_id": "b", "index": 2}]}, [("a", 1), ("b", 2)]),
     ({"product_id": "a", "rank": 3}, [("a", 3)]),
 ])  # fmt: skip
@@ -136,7 +136,7 @@ def test_bulk_request_of_both_kinds(tmp_path: Path) -> None:
     assert [row["hits"] for row in queries] == [["a"]]
     assert [(row["action"], row["item_id"], row["position"]) for row in events] == [
         ("click", "a", 1),
-        ("exposure", "b", 0),
+        ("exposure", "b", -1),
     ]
     assert not rejects.count()
 

@@ -114,7 +114,7 @@ def test_clients_without_an_id_have_no_past_and_no_session(tmp_path: Path) -> No
 
 def test_exposures_may_come_as_events_in_the_order_of_their_positions(tmp_path: Path) -> None:
     queries = [query("q1", 0), query("q2", 60, ["e"])]
-    places = {"c": 2, "a": None, "b": 1}
+    places = {"c": 1, "a": None, "b": 0}
     events = [event("seen", name, 90, item, position=places[item]) for name in ("q1", "q2") for item in places]
     section = write(tmp_path / "log", queries, events, actions={"seen": "exposure"})
     assert build(section, tmp_path / "to")["exposed"].to_pylist() == [["b", "c", "a"], ["e", "b", "c", "a"]]

@@ -108,7 +108,7 @@ def _possible(events: pl.DataFrame) -> tuple[pl.DataFrame, Counts]:
     ):
         dropped += _count(events.filter(bad), reason)
         events = events.filter(~bad)
-    rank = pl.when(pl.col("position") == 0).then(UNKNOWN).otherwise("position")
+    rank = pl.when(pl.col("position") < 0).then(UNKNOWN).otherwise("position")
     order = pl.when(pl.col("action") == "exposure").then(rank).otherwise(0)
     return events.sort(order, "timestamp", maintain_order=True), dropped
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ OPTIONS = (
 def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[ReadyInfo], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
-    Ends with exit code 1 where the device is lost, so that whoever runs the server starts it again.
+    Ends with exit code 1 where it can compute no more (a lost device, a batch that never ends, engines that fail their
+    test), so that whoever runs the server starts it again.
 
     Args:
         root: the folder of bundles; new ones are served after SIGHUP, or `section.reload_interval_s` at most.
@@ -73,7 +75,7 @@ async def _run(
     section: ServerSection,
     on_ready: Callable[[ReadyInfo], None],
 ) -> bool:
-    """Whether the device was lost."""
+    """Whether the server broke."""
     stopping, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,14 +83,21 @@ async def _run(
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     executor = LocalExecutor(loaded, section, Metrics())
     running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
-    reloading = asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))
+    tasks = [asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))]
+    tasks.append(asyncio.create_task(executor.watch_engines()))
     on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
-    await first_of(stopping, executor.device_lost)
-    if executor.device_lost.is_set():
-        event(log, logging.ERROR, "device lost", remedy="start the server again")
-    reloading.cancel()
+    await first_of(stopping, executor.broken)
+    for task in tasks:
+        task.cancel()
+    if executor.broken.is_set():
+        event(log, logging.ERROR, "broken", reason=executor.reason, remedy="start the server again")
+    if executor.stuck:
+        await running.health.enter_graceful_shutdown()
+        await asyncio.sleep(section.shutdown_delay_s)  # calls that wait get their answer: an error
+        logging.shutdown()
+        os._exit(1)  # the thread that hangs would be waited for
     await stop(running)
-    return executor.device_lost.is_set()
+    return executor.broken.is_set()
 
 
 @dataclass(frozen=True)

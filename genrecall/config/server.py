@@ -55,6 +55,9 @@ class ServerSection(Section):
         0.0, ge=0, le=1000, description="how long an idle server waits for a batch to fill; 0: never"
     )
 
+    batch_timeout_s: float = Field(
+        120.0, gt=0, description="a batch that takes longer hangs: the server reports NOT_SERVING and ends with code 1"
+    )
     max_pending: int = Field(
         1024, ge=1, description="entries waiting or running; a call that would exceed it is answered RESOURCE_EXHAUSTED"
     )

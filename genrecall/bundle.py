@@ -269,7 +269,7 @@ def resolve(root: Path, name: str = "current") -> Path:
     path = root / name
     if (path / MANIFEST).is_file():
         return path.resolve() if name in POINTERS else path
-    present = [b.codebook for b in list_bundles(root)]
+    present = [b.codebook for b in list_bundles(root, damaged=lambda error: None)]
     if present and name in POINTERS:
         raise BundleError(
             f"no bundle is {name!r} in {root}; there are {', '.join(present)}: name one with --bundle, or make it "
@@ -279,16 +279,25 @@ def resolve(root: Path, name: str = "current") -> Path:
     raise BundleError(f"no bundle {name!r} in {root} (there: {there}); train one with `genrecall train`")
 
 
-def list_bundles(root: Path) -> list[Bundle]:
-    """Every bundle under `root`, newest first; checksums are not compared. Folders under construction are skipped."""
+def list_bundles(root: Path, damaged: Callable[[BundleError], None] | None = None) -> list[Bundle]:
+    """Every bundle under `root`, newest first; checksums are not compared. Folders under construction are skipped.
+
+    damaged: called for a bundle that cannot be opened, which is then passed over; without it the error is raised.
+    """
     if not root.is_dir():
         return []
     folders = [
         p for p in root.iterdir() if not p.is_symlink() and not p.name.startswith(".") and (p / MANIFEST).is_file()
     ]
-    return sorted(
-        (open(p, check=False) for p in folders), key=lambda b: (b.manifest["created"], b.codebook), reverse=True
-    )
+    found = []
+    for folder in folders:
+        try:
+            found.append(open(folder, check=False))
+        except BundleError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+    return sorted(found, key=lambda b: (b.manifest["created"], b.codebook), reverse=True)
 
 
 def pointer(root: Path, name: str) -> str | None:

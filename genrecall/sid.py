@@ -18,6 +18,7 @@ import numpy as np
 from genrecall import files
 
 LEVELS = 3
+MAX_CODE = 2**31 - 1
 _CODEBOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TERM = re.compile(rf"({_CODEBOOK.pattern})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})/(0|[1-9]\d{{0,9}})")
 
@@ -66,6 +67,8 @@ class Sid:
         if not match:
             raise ValueError(f"{term!r} is not a SID term: expected CODEBOOK/c1/c2/c3, such as 'v7/12/40/733'")
         codebook, *codes = match.groups()
+        if any(int(code) > MAX_CODE for code in codes):
+            raise ValueError(f"{term!r} is not a SID term: codes are at most {MAX_CODE}")
         return codebook, cls(*map(int, codes))
 
 

@@ -16,7 +16,7 @@ from inference_server.admission.overload import LimitExceeded
 from inference_server.admission.validation import InvalidRequest
 from inference_server.batching.batcher import QueueFull
 from inference_server.batching.executor import EngineProcessError
-from inference_server.batching.scheduler import DeadlineExceeded, ShuttingDown
+from inference_server.batching.scheduler import DeadlineExceeded, Overdue, ShuttingDown
 from inference_server.bundles.loaded import BundleNotLoaded
 from inference_server.call_context import CallContext
 from inference_server.telemetry.logs import ACCESS, event
@@ -80,6 +80,8 @@ class Middleware:
             case LimitExceeded():
                 self._metrics.on_dropped("busy")
                 return Status.RESOURCE_EXHAUSTED, str(error)
+            case Overdue():
+                return Status.UNAVAILABLE, f"{error}: the server is started again"
             case EngineProcessError():
                 return Status.INTERNAL, f"the server failed ({error}): its log says where"
             case ShuttingDown():

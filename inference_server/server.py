@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
@@ -33,6 +34,7 @@ from inference_server.tls import credentials
 
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 OPTIONS = (
     # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s later.
@@ -50,7 +52,8 @@ OPTIONS = (
 def serve(root: Path, codebooks: Sequence[str], section: ServerSection, on_ready: Callable[[ReadyInfo], None]) -> None:
     """Load bundles, listen, and run until SIGTERM or SIGINT; then let the calls in flight finish and return.
 
-    Ends with exit code 1 where the device is lost, so that whoever runs the server starts it again.
+    Ends with exit code 1 where it can compute no more (a lost device, a batch that never ends, engines that fail their
+    test), so that whoever runs the server starts it again.
 
     Args:
         root: the folder of bundles; new ones are served after SIGHUP, or `section.reload_interval_s` at most.
@@ -72,7 +75,7 @@ async def _run(
     section: ServerSection,
     on_ready: Callable[[ReadyInfo], None],
 ) -> bool:
-    """Whether the device was lost."""
+    """Whether the server broke."""
     stopping, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,14 +83,21 @@ async def _run(
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     executor = LocalExecutor(loaded, section, Metrics())
     running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
-    reloading = asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))
+    tasks = [asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))]
+    tasks.append(asyncio.create_task(executor.watch_engines()))
     on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
-    await first_of(stopping, executor.device_lost)
-    if executor.device_lost.is_set():
-        event(log, logging.ERROR, "device lost", remedy="start the server again")
-    reloading.cancel()
+    await first_of(stopping, executor.broken)
+    for task in tasks:
+        task.cancel()
+    if executor.broken.is_set():
+        event(log, logging.ERROR, "broken", reason=executor.reason, remedy="start the server again")
+    if executor.stuck:
+        await running.health.enter_graceful_shutdown()
+        await asyncio.sleep(section.shutdown_delay_s)  # calls that wait get their answer: an error
+        logging.shutdown()
+        os._exit(1)  # the thread that hangs would be waited for
     await stop(running)
-    return executor.device_lost.is_set()
+    return executor.broken.is_set()
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ async def start_service(service: GenerativeRecall, metrics_port: int | None, sha
     health_service = HealthService()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     if section.reflection:
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        _enable_reflection(server)
     async with AsyncExitStack() as closing:
         serving_metrics = serve_metrics(service.metrics.registry, section.metrics_host, metrics_port)
         metrics_port = closing.enter_context(serving_metrics)
@@ -150,8 +160,21 @@ async def stop(running: Running) -> None:
     event(log, logging.INFO, "stopped")
 
 
+def _enable_reflection(server: grpc.aio.Server) -> None:
+    """Of both versions: they differ in the name of the service alone, and grpcio-reflection offers the older one."""
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
+    reflection.enable_server_reflection(names, server)
+    method = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    handler = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": method})
+    server.add_generic_rpc_handlers((handler,))
+
+
 def _listen(server: grpc.aio.Server, section: ServerSection) -> int:
-    address = f"{section.host}:{section.port}"
+    address = section.address(section.port)
     secure = credentials(section)
     try:
         if secure:

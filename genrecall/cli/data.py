@@ -61,7 +61,7 @@ def import_(
     Format, encoding, columns and kind are found in each file and shown; `--map` names a column that was not found or is
     another. Rows that cannot be used are listed in rejects.jsonl and counted; too many of them stop the import.
 
-    Example: `genrecall data import products_export.csv --out data/shop`
+    Example: `genrecall data import products_export.csv --out data/my-shop`
     """
     from genrecall.config import load
     from genrecall.config.data import DataSection

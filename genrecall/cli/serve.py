@@ -38,7 +38,7 @@ def serve(
     logs.configure(settings.server.log_format, verbose)
 
     def ready(server: ReadyInfo) -> None:
-        address = f"{settings.server.host}:{server.port}"
+        address = settings.server.address(server.port)
         if as_json:  # one line: what starts a server waits for it
             facts = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
             print_json({**facts, "metrics_port": server.metrics_port}, indent=None)

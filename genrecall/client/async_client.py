@@ -13,6 +13,7 @@ import numpy as np
 
 from genrecall.client import messages
 from genrecall.client.connection import Connection
+from genrecall.client.errors import ServerError
 from genrecall.client.messages import CallFlow, Item, Reply, T, User
 from genrecall.client.retry import Deadline
 from genrecall.rpc import generative_recall_pb2 as pb
@@ -65,7 +66,11 @@ class AsyncClient(Connection):
         try:
             call = next(flow)
             while True:
-                call = flow.send(await self._call(*call, deadline))
+                try:
+                    reply = await self._call(*call, deadline)
+                except ServerError as error:
+                    flow.throw(error)
+                call = flow.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result

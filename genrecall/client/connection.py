@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 
 MAX_REPLY_BYTES = 64 << 20  # replies within the default limits of a server stay well below
 MAX_KEEPALIVE_TIMEOUT_S = 5.0
+GRPC_NAMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
 
 
 class Connection:
@@ -34,7 +36,7 @@ class Connection:
         max_reply_bytes: a larger reply is an error.
 
     Raises:
-        UserError: when a PEM file cannot be read or half of a pair is missing.
+        UserError: for an endpoint of another form, a PEM file that cannot be read, or half of a pair.
     """
 
     _library: ClassVar[Any]  # grpc or grpc.aio: both make channels by the same names
@@ -51,6 +53,7 @@ class Connection:
         keepalive_s: float = 300.0,
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
+        check_endpoint(endpoint)
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._retry = retry
@@ -58,7 +61,7 @@ class Connection:
         self._limits = LimitsCache()
         self._closed = False
         credentials = _credentials(trusted_certificates, client_certificate, client_key)
-        options = _options(keepalive_s, max_reply_bytes)
+        options = _options(endpoint, keepalive_s, max_reply_bytes)
         self._channel = (
             self._library.secure_channel(endpoint, credentials, options)
             if credentials
@@ -75,7 +78,30 @@ class Connection:
         return RetryState(self._retry, self._budget, deadline, self.endpoint)
 
 
-def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
+def check_endpoint(endpoint: str) -> None:
+    """UserError for what is not `host:port`, nor one of gRPC's own names such as `dns:///host:port`."""
+    scheme, separator, _ = endpoint.partition(":")
+    if separator and scheme in GRPC_NAMES:
+        return
+    host, _, port = endpoint.rpartition(":")
+    if "/" in endpoint or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise UserError(
+            "the endpoint of an inference server is HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, found "
+            f"{endpoint!r}"
+        )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise UserError(f"an IPv6 address stands in brackets: [{host}]:{port}, found {endpoint!r}")
+
+
+def is_loopback(endpoint: str) -> bool:
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _options(endpoint: str, keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
     timeout_ms = int(min(keepalive_s, MAX_KEEPALIVE_TIMEOUT_S) * 1e3)
     return [
         ("grpc.max_receive_message_length", max_reply_bytes),
@@ -85,6 +111,8 @@ def _options(keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
         # A server that comes back is found within a second; gRPC's own default is up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # gRPC takes http_proxy of the environment for every address; no proxy leads to this machine's own.
+        ("grpc.enable_http_proxy", int(not is_loopback(endpoint))),
         ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ]
 

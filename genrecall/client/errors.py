@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import grpc
 
 from genrecall.errors import UserError
 
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # of the environment, which gRPC follows
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -32,9 +36,11 @@ def server_error(error: grpc.RpcError, endpoint: str, timeout_s: float, attempts
         case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.FAILED_PRECONDITION:
             message = details
         case grpc.StatusCode.UNAVAILABLE:
+            proxy = next((name for name in PROXIES if os.environ.get(name)), None)
             message = (
                 f"no inference server answers at {endpoint} ({summary}): start one with `genrecall serve`, or check "
                 "the endpoint and the certificates"
+                + (f"; calls may have gone through the proxy of {proxy}: name the host in no_proxy" if proxy else "")
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"{server} did not answer within {timeout_s:g} s: raise timeout_s, or ask for less in one call"
@@ -50,3 +56,9 @@ def server_error(error: grpc.RpcError, endpoint: str, timeout_s: float, attempts
         case _:
             message = f"{server} failed ({code.name}: {details}): its log says why"
     return ServerError(message, code)
+
+
+def within_whole_call(error: ServerError, first: int) -> ServerError:
+    """The same for part of a call that was cut: the server's `queries[34]` is the caller's `queries[34 + first]`."""
+    message = re.sub(r"\b(queries|items)\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + first}]", str(error))
+    return ServerError(message, error.code)

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 
-from genrecall.client.errors import ServerError
+from genrecall.client.errors import ServerError, within_whole_call
 from genrecall.rpc import generative_recall_pb2 as pb
-from genrecall.sid import LEVELS
+from genrecall.sid import LEVELS, MAX_CODE
 
 T = TypeVar("T")
 RequestPart = TypeVar("RequestPart", pb.Query, pb.Item)
@@ -97,11 +97,18 @@ def generate(
         raise ValueError(
             f"users has {len(users)} entries for {len(texts)} texts: give one each (None where unknown), or none"
         )
-    queries = [pb.Query(text=text, user=users[i] if users else None) for i, text in enumerate(texts)]
+    _check_number("k", k)
+    _check_number("beam_width", beam_width)
+    queries = [
+        pb.Query(text=_text(f"texts[{i}]", text), user=_user(f"users[{i}]", users[i]) if users else None)
+        for i, text in enumerate(texts)
+    ]
     replies: list[pb.GenerateResponse] = []
+    sent = 0
     for part in (yield from limits.split(queries, "max_queries")):
         request = pb.GenerateRequest(codebook=codebook, queries=part, k=k, beam_width=beam_width)
-        reply = yield "Generate", request
+        reply = yield from _part("Generate", request, sent)
+        sent += len(part)
         _verify(reply.codebook, codebook, len(reply.results), len(part))
         codebook = reply.codebook  # all parts use the codebook of the first reply
         for result in reply.results:
@@ -131,7 +138,9 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
         raise ValueError(f"codes must be integers of shape [n, {LEVELS}], found {codes.dtype} {list(codes.shape)}")
     if codes.min() < 0:
         raise ValueError(f"codes has {codes.min()}: codes are zero-based, leave out rows that are no SID")
-    query = pb.Query(text=text, user=user)
+    if codes.max() > MAX_CODE:
+        raise ValueError(f"codes has {codes.max()}: no code is above {MAX_CODE}")
+    query = pb.Query(text=_text("text", text), user=_user("user", user))
     reply = yield "Score", pb.ScoreRequest(codebook=codebook, query=query, codes=codes.ravel().tolist())
     _verify(reply.codebook, codebook, len(reply.scores), len(codes))
     return np.array(reply.scores, np.float32)
@@ -139,9 +148,11 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
 
 def encode(limits: LimitsCache, items: Sequence[Item | Mapping[str, Any]], codebook: str) -> CallFlow[np.ndarray]:
     encoded = [np.empty((0, LEVELS), np.int32)]
-    entries = [_item(item) for item in items]
+    entries = [_item(f"items[{i}]", item) for i, item in enumerate(items)]
+    sent = 0
     for part in (yield from limits.split(entries, "max_items")) if entries else ():
-        reply = yield "Encode", pb.EncodeRequest(codebook=codebook, items=part)
+        reply = yield from _part("Encode", pb.EncodeRequest(codebook=codebook, items=part), sent)
+        sent += len(part)
         _verify(reply.codebook, codebook, len(reply.codes), LEVELS * len(part))
         encoded.append(_codes(reply.codes))
     return np.concatenate(encoded)
@@ -152,11 +163,52 @@ def describe() -> CallFlow[pb.DescribeResponse]:
     return reply
 
 
-def _item(item: Item | Mapping[str, Any]) -> pb.Item:
-    fields = item if isinstance(item, Mapping) else vars(item)
-    if isinstance(fields.get("category"), str):
-        raise TypeError(f"category is one string, {fields['category']!r}: give a list, from general to specific")
-    return pb.Item(**fields)
+def _part(method: str, request: Any, first: int) -> CallFlow[Any]:
+    """One call of several, of entries from `first` on; its error names the entry as the caller counts."""
+    try:
+        return (yield method, request)
+    except ServerError as error:
+        raise within_whole_call(error, first) from None
+
+
+def _item(name: str, item: Item | Mapping[str, Any]) -> pb.Item:
+    fields = dict(item if isinstance(item, Mapping) else vars(item))
+    if unknown := fields.keys() - pb.Item.DESCRIPTOR.fields_by_name.keys():
+        raise ValueError(
+            f"{name}: an item has no field {', '.join(sorted(map(repr, unknown)))}: see genrecall.client.Item"
+        )
+    category = fields.pop("category", ())
+    if isinstance(category, str):
+        raise TypeError(f"{name}.category is one string, {category!r}: give a list, from general to specific")
+    texts = {field: _text(f"{name}.{field}", value) for field, value in fields.items()}
+    return pb.Item(**texts, category=[_text(f"{name}.category[{n}]", part) for n, part in enumerate(category)])
+
+
+def _user(name: str, user: User | None) -> User | None:
+    if user is None or isinstance(user, pb.User):
+        return user
+    try:
+        return pb.User(**user)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {user!r}: {error}; see genrecall.v1.User") from None
+
+
+def _text(name: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {text!r}: give a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} has half of a surrogate pair at character {error.start}, which is no text: read it as UTF-16, or "
+            'drop it by .encode("utf-8", "ignore").decode()'
+        ) from None
+    return text
+
+
+def _check_number(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**31:
+        raise ValueError(f"{name} is {value!r}: give a number from 0 (the server's default) to {2**31 - 1}")
 
 
 def _codes(flat: Sequence[int]) -> np.ndarray:

@@ -19,6 +19,7 @@ import grpc
 from genrecall.client.errors import pushback_ms, server_error
 
 TOKENS_PER_ANSWER = 0.1  # of a retry, regained with each answered call
+TOKENS_PER_S = 1.0  # regained with time, so that the first calls after an outage are tried again too
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Retry:
         initial_backoff_s: bound of the wait before the second attempt, doubled for each one after. The wait itself is
             uniform between zero and the bound, on top of the pushback.
         max_backoff_s: what the bound never exceeds.
-        budget: retries that all calls of a client may use beyond one for every ten answered calls, so that an
-            overloaded server gets no more than a tenth on top.
+        budget: retries that all calls of a client may use beyond one a second and one for every ten answered calls, so
+            that an overloaded server gets no more than a tenth on top.
     """
 
     max_attempts: int = 5
@@ -60,11 +61,15 @@ class RetryBudget:
 
     def __init__(self, size: int) -> None:
         self._size = self._left = float(size)
+        self._since = time.monotonic()
         self._lock = threading.Lock()
 
     def take(self) -> bool:
         """Use one retry, if any is left."""
         with self._lock:
+            now = time.monotonic()
+            self._left = min(self._size, self._left + (now - self._since) * TOKENS_PER_S)
+            self._since = now
             taken = self._left >= 1
             self._left -= taken
             return taken

@@ -91,7 +91,11 @@ class Client(Connection):
         try:
             call = next(flow)
             while True:
-                call = flow.send(self._call(*call, deadline))
+                try:
+                    reply = self._call(*call, deadline)
+                except ServerError as error:
+                    flow.throw(error)
+                call = flow.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result

@@ -1,9 +1,10 @@
 """The inference server: network, bundles, batching, limits, shutdown. docs/serving.md explains the settings."""
 
+import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from genrecall.config.base import Section
 
@@ -21,7 +22,7 @@ class ServerSection(Section):
     )
     reflection: bool = True
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     engine: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
         "auto", description="inference engine; auto: an export in the bundle where this machine can run it, else torch"
     )
@@ -54,6 +55,9 @@ class ServerSection(Section):
         0.0, ge=0, le=1000, description="how long an idle server waits for a batch to fill; 0: never"
     )
 
+    batch_timeout_s: float = Field(
+        120.0, gt=0, description="a batch that takes longer hangs: the server reports NOT_SERVING and ends with code 1"
+    )
     max_pending: int = Field(
         1024, ge=1, description="entries waiting or running; a call that would exceed it is answered RESOURCE_EXHAUSTED"
     )
@@ -89,3 +93,34 @@ class ServerSection(Section):
         pattern="^https?://",
         description="OpenTelemetry collector (OTLP over gRPC), one span per call: http://127.0.0.1:4317",
     )
+
+    @field_validator("host", "metrics_host")
+    @classmethod
+    def _is_address(cls, host: str) -> str:
+        if not host or "/" in host or host.startswith("unix") or (":" in host and not _is_ipv6(host)):
+            raise ValueError(
+                f"{host!r} is no address to listen on: give a name or an IP address, such as 127.0.0.1 or ::1, without "
+                "a port; Unix sockets are not offered"
+            )
+        return host.strip("[]")
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> Self:
+        for limit in ("max_k", "max_beam_width"):
+            if self.default_k > getattr(self, limit):
+                raise ValueError(
+                    f"default_k is {self.default_k} and {limit} {getattr(self, limit)}: requests that name no k would "
+                    f"be refused; lower default_k or raise {limit}"
+                )
+        return self
+
+    def address(self, port: int) -> str:
+        """`host:port` as clients name it."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).version == 6
+    except ValueError:
+        return False

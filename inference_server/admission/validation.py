@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ def check_encode(request: pb.EncodeRequest, limits: ServerSection) -> None:
         raise InvalidRequest("items is empty: send at least one")
     _check_count("items", len(request.items), "entries", "max_items", limits)
     for i, item in enumerate(request.items):
-        if not item.title.strip():
+        if blank(item.title):
             raise InvalidRequest(
                 f"items[{i}].title is empty: a SID is made of title, brand and category, and needs a title"
             )
@@ -100,7 +101,7 @@ def _user(query: pb.Query) -> pb.User | None:
 
 
 def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
-    if not query.text.strip():
+    if blank(query.text):
         raise InvalidRequest(f"{field}.text is empty: a query needs at least one visible character")
     if len(query.text) > limits.max_query_chars:
         raise InvalidRequest(
@@ -118,6 +119,11 @@ def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
             Sid.parse(term)
         except ValueError as error:
             raise InvalidRequest(f"{field}.user.recent_sids: {error}") from None
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to see: white space, control characters and such as have no width alone."""
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
 def limits_message(limits: ServerSection) -> pb.Limits:

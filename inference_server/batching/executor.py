@@ -10,8 +10,9 @@ from genrecall.config.server import ServerSection
 from inference_server.admission.overload import BacklogEstimator
 from inference_server.batching.batcher import BatchSettings
 from inference_server.batching.encode_workload import EncodeWorkload, EncodeWorkloads
-from inference_server.batching.scheduler import CallResult, Scheduler, WorkItem, Workload
+from inference_server.batching.scheduler import FAILURES, CallResult, Scheduler, WorkItem, Workload
 from inference_server.bundles.loaded import LoadedBundles
+from inference_server.bundles.self_test import self_test
 from inference_server.engines import Engine
 from inference_server.telemetry.metrics import Metrics
 
@@ -51,7 +52,7 @@ class LocalExecutor(Scheduler):
 
     def __init__(self, loaded: LoadedBundles, section: ServerSection, metrics: Metrics) -> None:
         self._backlog = BacklogEstimator(metrics)
-        super().__init__(_batch_settings(section), observer=self._backlog)
+        super().__init__(_batch_settings(section), observer=self._backlog, batch_timeout_s=section.batch_timeout_s)
         self.loaded = loaded
         self.section = section
         self.metrics = metrics
@@ -65,6 +66,24 @@ class LocalExecutor(Scheduler):
     async def swap(self, loaded: LoadedBundles) -> None:
         """Serve these bundles from the next call on, between two batches."""
         await self.between_batches(partial(setattr, self, "loaded", loaded))
+
+    async def watch_engines(self) -> None:
+        """Test the engines whenever several batches in a row failed. Ends when cancelled.
+
+        Requests that no engine can answer fail too, so failures alone prove nothing.
+        """
+        while True:
+            await self.suspect.wait()
+            try:
+                await self.between_batches(self._test)
+            except Exception as error:
+                self.declare_broken(f"{FAILURES} batches in a row failed, and the test of the engines too: {error}")
+                return
+            self.suspect.clear()
+
+    def _test(self) -> None:
+        for engine in self.loaded.engines.values():
+            self_test(engine)
 
     def pushback_ms(self) -> int:
         return self._backlog.pushback_ms(self.pending)

@@ -19,6 +19,7 @@ from inference_server.batching.batcher import Batch, Batcher, BatchSettings, Que
 from inference_server.engines.base import DeviceLost
 
 R = TypeVar("R")
+FAILURES = 5  # batches in a row after which an engine is tested
 
 
 class DeadlineExceeded(Exception):
@@ -101,11 +102,19 @@ _REASONS: dict[type[BaseException], str] = {
 }
 
 
+class Overdue(Exception):
+    """A batch did not end in time."""
+
+
 class Scheduler:
     """Runs the work items of many calls in shared batches. Created, used and closed on one event loop.
 
     Attributes:
-        device_lost: set once a batch failed so that no later one can succeed in this process (`DeviceLost`).
+        broken: set once no later batch can be expected to succeed in this process; reason: why.
+        suspect: set when `FAILURES` batches in a row failed, until one succeeds.
+
+    Args:
+        batch_timeout_s: a batch that takes longer never ends: a device or a library hangs.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class Scheduler:
         settings: BatchSettings,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer | None = None,
+        batch_timeout_s: float = math.inf,
     ) -> None:
         self._batcher = Batcher(settings)
         self._clock = clock
@@ -120,7 +130,11 @@ class Scheduler:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._occupied = 0  # a running batch, functions between batches: no batch may start meanwhile
         self._stopped = False
-        self.device_lost = asyncio.Event()
+        self._batch_timeout_s = batch_timeout_s
+        self._overdue: asyncio.TimerHandle | None = None
+        self._failures = 0
+        self.broken, self.suspect = asyncio.Event(), asyncio.Event()
+        self.reason = ""
         self._idle = asyncio.Event()
         self._idle.set()
         self._step_scheduled = False
@@ -236,6 +250,8 @@ class Scheduler:
 
     def _start(self, batch: Batch) -> None:
         self._occupied += 1
+        if self._batch_timeout_s < math.inf:
+            self._overdue = asyncio.get_running_loop().call_later(self._batch_timeout_s, self._give_up, batch)
         running = asyncio.get_running_loop().run_in_executor(self._worker, self._compute, batch)
         running.add_done_callback(partial(self._finish, batch))
 
@@ -255,9 +271,10 @@ class Scheduler:
         return _BatchOutcome(results, failure, self._clock() - started)
 
     def _finish(self, batch: Batch, running: asyncio.Future[_BatchOutcome]) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
         outcome = running.result()
-        if isinstance(outcome.failure, DeviceLost):
-            self.device_lost.set()
+        self._judge(outcome.failure)
         self._occupied -= 1
         self._batcher.done(batch, outcome.seconds if outcome.failure is None else None)
         for call in {entry.call for entry in batch.entries}:
@@ -273,6 +290,31 @@ class Scheduler:
             self._observer.on_batch(
                 batch.workload, len(batch.entries), batch.tokens, batch.padded_tokens, outcome.seconds
             )
+
+    def _judge(self, failure: Exception | None) -> None:
+        if isinstance(failure, DeviceLost):
+            self.declare_broken(f"the device is lost: {failure}")
+        self._failures = self._failures + 1 if failure is not None else 0
+        if self._failures >= FAILURES:
+            self.suspect.set()
+        else:
+            self.suspect.clear()
+
+    def _give_up(self, batch: Batch) -> None:
+        """The thread cannot be ended, but those who wait can be told."""
+        reason = f"a batch of {len(batch.entries)} has not ended within {self._batch_timeout_s:g} s"
+        self.declare_broken(reason)
+        for call in {entry.call for entry in batch.entries}:
+            self._fail(call, Overdue(reason))
+
+    def declare_broken(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self.broken.set()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a batch never ends, so that neither does the thread that computes it."""
+        return self.broken.is_set() and bool(self._occupied)
 
     def _answer(self, entry: QueueEntry, result: Any) -> None:
         at, _ = entry.payload

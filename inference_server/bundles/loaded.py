@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from genrecall import bundle
 from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
-from genrecall.errors import BundleError
+from genrecall.errors import BundleError, UserError
 from inference_server.bundles.self_test import self_test
 from inference_server.engines import Engine, create_engine
+from inference_server.telemetry.logs import event
+
+log = logging.getLogger(__name__)
 
 
 class BundleNotLoaded(Exception):
@@ -40,13 +44,32 @@ class LoadedBundles:
 
 
 def load_bundles(root: Path, names: Sequence[str], section: ServerSection) -> LoadedBundles:
-    """Open the bundles that `select_bundles` chooses. The first answers calls that name no codebook."""
-    selected = select_bundles(root, names, section.max_loaded)
-    engines = {one.codebook: open_engine(one.path, section) for one in selected}
+    """Open the bundles that `select_bundles` chooses. The first answers calls that name no codebook.
+
+    One that does not open is reported and passed over, unless it was named or is the only one: UserError.
+    """
+    engines: dict[str, Engine] = {}
+    failed: list[UserError] = []
+    for one in select_bundles(root, names, section.max_loaded):
+        try:
+            engines[one.codebook] = open_engine(one.path, section)
+        except UserError as error:
+            if names:
+                raise
+            failed.append(error)
+            report_damaged(error)
+    if not engines:
+        raise failed[0]
     return LoadedBundles(engines, next(iter(engines)))
 
 
-def select_bundles(root: Path, names: Sequence[str], max_loaded: int) -> list[Bundle]:
+def report_damaged(error: UserError) -> None:
+    event(log, logging.ERROR, "bundle passed over", reason=str(error))
+
+
+def select_bundles(
+    root: Path, names: Sequence[str], max_loaded: int, damaged: Callable[[BundleError], None] = report_damaged
+) -> list[Bundle]:
     """The bundles to serve: those named, or the current one, the previous and the newest others, `max_loaded` in all.
 
     Names are codebooks, `current` or `previous`. Checksums are not verified yet. Raises BundleError where there is no
@@ -55,7 +78,7 @@ def select_bundles(root: Path, names: Sequence[str], max_loaded: int) -> list[Bu
     if names:
         named = [bundle.open(bundle.resolve(root, name), check=False) for name in names]
         return list({opened.codebook: opened for opened in named}.values())
-    newest = {opened.codebook: opened for opened in bundle.list_bundles(root)}
+    newest = {opened.codebook: opened for opened in bundle.list_bundles(root, damaged)}
     pointers = [bundle.pointer(root, name) for name in bundle.POINTERS]
     first = [name for name in pointers if name in newest]
     if not newest:

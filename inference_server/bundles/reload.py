@@ -11,12 +11,14 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from genrecall import bundle
 from genrecall.bundle import Bundle
-from genrecall.errors import UserError
+from genrecall.errors import BundleError, UserError
 from inference_server.batching.executor import LocalExecutor
-from inference_server.bundles.loaded import LoadedBundles, open_engine, select_bundles
+from inference_server.bundles.loaded import LoadedBundles, open_engine, report_damaged, select_bundles
 from inference_server.engines import Engine
 from inference_server.telemetry.logs import event
 
@@ -34,6 +36,7 @@ class Reloader:
         self._root = root
         self._names = names
         self._executor = executor
+        self._reported: set[str] = set()
         self._failed_state: object = None  # of the files when a reload failed
 
     async def watch(self, requested: asyncio.Event) -> None:
@@ -55,13 +58,23 @@ class Reloader:
             if state == self._failed_state:
                 return
             max_loaded = self._executor.section.max_loaded
-            await self._serve(await asyncio.to_thread(select_bundles, self._root, self._names, max_loaded))
+            select = partial(select_bundles, self._root, self._names, max_loaded, self._damaged)
+            await self._serve(await asyncio.to_thread(select))
         except Exception as error:  # whatever a bundle does to the libraries that read it, the server goes on
             self._failed_state = state
             self._executor.metrics.reloads.labels("failed").inc()
             traceback = None if isinstance(error, UserError) else error
             names = " ".join(self._loaded.engines)
             event(log, logging.ERROR, "reload failed", traceback, reason=str(error), loaded=names)
+
+    def _damaged(self, error: BundleError) -> None:
+        """Reported once. The one that is to be current, or is, must not be passed over for another: UserError."""
+        current = bundle.pointer(self._root, "current")
+        if current and f"{self._root / current}/" in str(error):
+            raise error
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            report_damaged(error)
 
     @property
     def _loaded(self) -> LoadedBundles:
@@ -71,17 +84,27 @@ class Reloader:
         if self._is_served(selected):
             return
         engines: dict[str, Engine] = dict(self._loaded.engines)
+        failed: Exception | None = None
         for opened in selected:
             if opened.codebook not in engines:
                 event(log, logging.INFO, "loading", codebook=opened.codebook)
-                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._executor.section)
-        order = list(dict.fromkeys([*(opened.codebook for opened in selected), *self._loaded.engines]))
+                try:
+                    engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._executor.section)
+                except Exception as error:
+                    failed = failed or error
+        names = [opened.codebook for opened in selected if opened.codebook in engines]
+        only_failures = not engines.keys() - self._loaded.engines.keys()
+        if failed and (selected[0].codebook not in engines or only_failures):  # the one to be current: all stays
+            raise failed
+        order = list(dict.fromkeys([*names, *self._loaded.engines]))
         kept = order[: max(self._executor.section.max_loaded, len(selected))]
         loaded = LoadedBundles({name: engines[name] for name in kept}, kept[0])
         await self._executor.swap(loaded)
         self._executor.metrics.reloads.labels("swapped").inc()
         model = engines[kept[0]].bundle.model
         event(log, logging.INFO, "reloaded", current=loaded.current, loaded=" ".join(kept), model=model)
+        if failed:
+            raise failed
 
     def _is_served(self, selected: Sequence[Bundle]) -> bool:
         loaded = self._loaded

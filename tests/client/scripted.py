@@ -19,6 +19,7 @@ class Scripted(GenerativeRecallServicer):
 
     A failure is a status, or a status and its pushback. `requests`, `arrived` (monotonic seconds) and `left` (seconds
     of its deadline) hold one entry for each call that arrived. items: of the two SIDs of a prompt; (): an older server.
+    refuse: a text that is invalid.
     """
 
     def __init__(
@@ -30,13 +31,18 @@ class Scripted(GenerativeRecallServicer):
         max_request_bytes=1 << 20,
         takes_s=0.0,
         items=(4, 1),
+        refuse=None,
     ):
         self.failures, self.codebook, self.takes_s, self.items = list(failures), codebook, takes_s, items
         self.limits = pb.Limits(max_queries=max_queries, max_items=max_items, max_request_bytes=max_request_bytes)
+        self.refuse = refuse
         self.requests, self.arrived, self.left = [], [], []
 
     def Generate(self, request, context):
         self._begin(request, context)
+        for at, query in enumerate(request.queries):
+            if query.text == self.refuse:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"queries[{at}].text is {query.text}")
         results = [
             pb.Generated(
                 codes=[len(q.text), 0, 1, len(q.user.recent_sids), 2, 3], scores=[-0.5, -1.0], items=self.items

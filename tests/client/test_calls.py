@@ -9,6 +9,7 @@ import pytest
 
 from genrecall.client import AsyncClient, Client, Item, ServerError
 from genrecall.client.messages import split
+from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from tests.client.scripted import Scripted, serving
 
@@ -108,7 +109,7 @@ def test_parts_keep_order_and_both_limits(most, most_bytes):
         (lambda c: c.score("a", [[1.0, 2, 3]], codebook="v1"), ValueError, "must be integers"),
         (lambda c: c.score("a", [[-1, 0, 0]], codebook="v1"), ValueError, "codes has -1"),
         (lambda c: c.encode([Item("1", "a", "shoes")], codebook="v1"), TypeError, "category is one string, 'shoes'"),
-        (lambda c: c.encode([{"id": "1"}], codebook="v1"), ValueError, 'no "id" field'),
+        (lambda c: c.encode([{"id": "1"}], codebook="v1"), ValueError, "items\\[0\\]: an item has no field 'id'"),
     ],
 )
 def test_arguments_that_no_server_would_take_are_refused_by_name(connect, call, error, message):
@@ -189,3 +190,56 @@ def test_both_clients_have_the_same_calls_and_parameters():
     for name in ("__init__", "close", "generate", "score", "encode", "describe"):
         assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name)), name
     assert {n for n in vars(Client) if n[0] != "_"} == {n for n in vars(AsyncClient) if n[0] != "_"}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda c: c.generate(["a", None]), TypeError, r"texts\[1\] is None: give a string"),
+        (lambda c: c.generate(["a\ud800"]), ValueError, r"texts\[0\] has half of a surrogate pair at character 1"),
+        (lambda c: c.generate(["a"], k=-1), ValueError, "k is -1"),
+        (lambda c: c.generate(["a"], beam_width=2**32), ValueError, "beam_width is 4294967296"),
+        (lambda c: c.generate(["a"], k=None), ValueError, "k is None"),
+        (lambda c: c.generate(["a"], users=[{"recent": []}]), ValueError, r"users\[0\] is .*recent"),
+        (lambda c: c.score(None, np.zeros((1, 3), int), codebook="v1"), TypeError, "text is None"),
+        (lambda c: c.score("a", np.full((1, 3), 2**31), codebook="v1"), ValueError, "codes has 2147483648"),
+        (lambda c: c.encode([{"item_id": "1", "title": None}], codebook="v1"), TypeError, r"items\[0\].title is None"),
+        (lambda c: c.encode([{"titel": "x"}], codebook="v1"), ValueError, r"items\[0\]: an item has no field 'titel'"),
+        (
+            lambda c: c.encode([{"title": "x", "category": [1]}], codebook="v1"),
+            TypeError,
+            r"items\[0\].category\[0\] is 1",
+        ),
+    ],
+)
+def test_an_argument_that_is_none_is_named_before_anything_is_sent(connect, call, error, message):
+    server = Scripted()
+    with serving(server) as port, pytest.raises(error, match=message):
+        call(connect(port))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "localhost", "127.0.0.1:", ":50051", "http://127.0.0.1:50051", "host:port", "host:99999", "::1:50051"],
+)
+def test_an_endpoint_of_another_form_is_named(endpoint):
+    with pytest.raises(UserError, match=r"HOST:PORT|IPv6 address stands in brackets"):
+        Client(endpoint)
+
+
+def test_calls_to_this_machine_pass_by_a_proxy_of_the_environment(connect, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(Scripted()) as port:
+        assert len(connect(port).generate(["ab"]).codes) == 1
+    with pytest.raises(ServerError, match="through the proxy of grpc_proxy: name the host in no_proxy"):
+        Client("192.0.2.1:50051", timeout_s=1).describe()
+
+
+def test_an_error_of_one_part_names_the_entry_of_the_whole_call(connect):
+    server = Scripted(max_queries=3, refuse="bad")
+    with serving(server) as port, pytest.raises(ServerError, match=r"queries\[7\].text is bad"):
+        connect(port).generate(["a", "b", "c", "d", "e", "f", "g", "bad"])

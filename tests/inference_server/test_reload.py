@@ -16,7 +16,7 @@ from genrecall import bundle
 from genrecall.bundle import codes_of
 from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
-from genrecall.errors import BundleError
+from genrecall.errors import BundleError, UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from inference_server.bundles.loaded import load_bundles, open_engine
 from inference_server.bundles.reload import Reloader
@@ -173,6 +173,37 @@ def test_a_damaged_bundle_changes_nothing_is_logged_once_and_served_when_it_is_w
     (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert refused.getMessage() == "reload failed"
     assert message in refused.keys["reason"]
+
+
+def test_a_damaged_bundle_that_is_not_current_is_passed_over_and_reported_once(root, caplog):
+    async def main():
+        async with serving(root) as (_, reloader, service):
+            shutil.copytree(root / "v1", root / "old")
+            (root / "old" / "manifest.json").write_text("{")
+            publish(root, "v2")
+            for _ in range(3):
+                await reloader.reload()
+            assert loaded(service) == ["v2", "v1"]
+
+    asyncio.run(main())
+    (passed,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert passed.getMessage() == "bundle passed over"
+    assert "old/manifest.json is not JSON" in passed.keys["reason"]
+
+
+@pytest.mark.parametrize("damage", [_cut, _manifest])
+def test_a_server_starts_beside_a_damaged_bundle_and_not_with_one_that_was_named(root, caplog, damage):
+    publish(root, "v2")
+    damage(root)
+    assert load_bundles(root, [], ServerSection(device="cpu")).names == ["v1"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "bundle passed over"
+    ]
+    with pytest.raises(UserError):
+        load_bundles(root, ["v2"], ServerSection(device="cpu"))
+    shutil.rmtree(root / "v1")
+    with pytest.raises(UserError):
+        load_bundles(root, [], ServerSection(device="cpu"))
 
 
 def test_a_bundle_whose_answers_make_no_sense_is_never_served(root):

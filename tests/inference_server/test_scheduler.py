@@ -440,9 +440,10 @@ def test_a_lost_device_is_noticed_and_an_ordinary_failure_is_none():
 
         async with scheduler() as made:
             for number, error in ((1, RuntimeError), (2, DeviceLost)):
-                assert not made.device_lost.is_set()
+                assert not made.broken.is_set()
                 with pytest.raises(error):
                     await made.submit(Doubler(fail), work_items(number))
-            assert made.device_lost.is_set()
+            assert made.broken.is_set()
+            assert made.reason == "the device is lost: gone"
 
     run(main)

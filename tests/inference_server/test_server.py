@@ -113,3 +113,45 @@ def test_a_port_in_use_is_a_clear_error():
                 await start(loaded(ThreeSids()), ServerSection(port=0, metrics_port=running.metrics_port))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+def test_an_address_of_any_kind_is_bound_as_asked(host):
+    async def main():
+        running = await start(loaded(ThreeSids()), ServerSection(host=host, port=0, shutdown_delay_s=0))
+        async with grpc.aio.insecure_channel(running.section.address(running.port)) as channel:
+            reply = await GenerativeRecallStub(channel).Generate(request("a"), timeout=10)
+        await stop(running)
+        assert len(reply.results) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("host", ["unix:/tmp/socket", "http://127.0.0.1", "127.0.0.1:50051", "", "::zz"])
+def test_what_is_no_address_is_refused_by_name(host):
+    with pytest.raises(ValueError, match="is no address to listen on"):
+        ServerSection(host=host)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"device": "tpu"}, "device"), ({"max_k": 5}, "default_k is 50 and max_k 5"), ({"max_beam_width": 5}, "refused")],
+)
+def test_settings_that_cannot_serve_are_refused_at_the_start(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ServerSection(**settings)
+
+
+def test_reflection_answers_in_both_versions():
+    async def main():
+        async with served(ThreeSids()) as (_, __, channel):
+            method = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            asked = method(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+            async for answer in asked:
+                return {service.name for service in answer.list_services_response.service}
+
+    assert {SERVICE, "grpc.reflection.v1.ServerReflection"} <= asyncio.run(main())

@@ -55,6 +55,7 @@ def test_each_codebook_answers_for_itself_and_an_unknown_one_lists_those_held():
     [
         (request(), "queries is empty"),
         (request("a", "  "), r"queries[1].text is empty"),
+        (request("\u200b\u2060\ufeff\x00\x7f"), r"queries[0].text is empty"),
         (request("a" * 10_000), "queries[0].text has 10000 characters, at most 1000"),
         (request("a", k=5000), "k is 5000, at most 1024"),
         (request("a", k=50, beam_width=10), "beam_width is 10, it must be at least k = 50"),

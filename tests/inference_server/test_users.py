@@ -34,6 +34,9 @@ def test_nobody_stays_nobody(resolve):
 
 
 def test_a_malformed_sid_is_refused_by_name():
+    query = pb.Query(text="shoes", user=pb.User(recent_sids=["v7/1/2/2147483648"]))
+    with pytest.raises(InvalidRequest, match=r"'v7/1/2/2147483648' is not a SID term: codes are at most 2147483647"):
+        check_generate(pb.GenerateRequest(queries=[query]), ServerSection())
     query = pb.Query(text="shoes", user=pb.User(recent_sids=["v7/1/2/3", "v7/x"]))
     with pytest.raises(InvalidRequest, match=r"queries\[0\]\.user\.recent_sids: 'v7/x' is not a SID term"):
         check_generate(pb.GenerateRequest(queries=[query]), ServerSection())

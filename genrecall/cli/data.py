@@ -174,6 +174,40 @@ def simulate(
 
 
 @app.command()
+def judge(
+    out: NewFolder,
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    share: Annotated[float, typer.Option(help="Of the clicks of a query's best item: from here on relevant.")] = 0.1,
+    least: Annotated[int, typer.Option(help="Requests with a click or purchase that a query must have.", min=1)] = 2,
+    propensity: Annotated[
+        float, typer.Option(help="Weight a click by rank ** this: assumes that rank r is looked at like 1 / r ** this.")
+    ] = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make judgments out of a dataset's logs: what people clicked and bought for a query is relevant to it.
+
+    For a shop that has nobody who judges. The folder names the items and logs where they are, and can be trained on,
+    evaluated and reported like any other: unseen queries by folds over the logged queries, whose requests are held out
+    with them. Its name says what judged it, since clicks are not relevance: what was never shown was never clicked, and
+    what was shown high was clicked more.
+
+    Example: `genrecall data judge data.folder=data/esci-logs --least 1 --out data/esci-clicks`
+    """
+    from trainer.logs.judge import judge as judge_by_logs
+
+    description = judge_by_logs(read_config(config, overrides), out, share, least, propensity)
+    if as_json:
+        print_json(description)
+        return
+    about = description["about"]
+    counted = f"{about['queries']:,} queries, {about['judgments']:,} judgments by clicks and purchases"
+    bias = f"position bias is {about['position_bias']}"
+    print(f"{out}: {counted}; {bias}; next: `genrecall evaluate data.folder={out}`")
+
+
+@app.command()
 def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json = False, quiet: Quiet = False) -> None:
     """Read the dataset of a configuration; print its counts, what was rejected and how it is split.
 

@@ -14,8 +14,12 @@ from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, prin
 from genrecall.progress import Bars, console
 
 if TYPE_CHECKING:
+    from genrecall.config import Config
     from genrecall.data.importing import Imported
     from genrecall.data.rejects import Rejects
+    from genrecall.records import Dataset
+
+TOKENIZED = 1000  # titles, and queries, of which the tokens are looked at
 
 app = typer.Typer(help="Import, fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
 
@@ -194,17 +198,35 @@ def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json 
 
             split, folder = training_split(dataset, settings), settings.run.dir / "logs"
             _, logs = prepare(settings.data, settings.logs, dataset, split, folder, rejects)
+    if note := _encoder_note(settings, dataset):
+        rejects.note("encoder", note)
     facts = summarize(dataset, settings, rejects)
     if as_json:
         print_json(facts if logs is None else {**facts, "logs": logs})
         return
     _show_facts(facts, rejects)
     if logs is not None:
-        from trainer.logs.report import rows
+        from genrecall.reports.logs import rows
 
         _show_table(f"logs ({_origin(facts)})", rows(logs))
         print(f"the report is in {folder}: logs.md, logs.png, logs.json")
     _show_notes(rejects)
+
+
+def _encoder_note(settings: Config, dataset: Dataset) -> str:
+    """A warning where the encoder does not know the script of the titles or queries, or cannot be asked."""
+    from genrecall.checkpoints import resolve
+    from genrecall.errors import UserError
+
+    sample = {"the titles": dataset.items["title"], "the queries": dataset.queries["text"]}
+    try:
+        from genrecall.decoding.request_tokenizer import unknown_note
+
+        folder = resolve(settings.encoder.checkpoint)
+        notes = (unknown_note(folder, texts.slice(0, TOKENIZED).to_pylist(), what) for what, texts in sample.items())
+        return next(filter(None, notes), "")
+    except (ImportError, UserError) as error:
+        return f"whether the encoder knows these texts was not looked at: {error}"
 
 
 def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, ...], as_json: bool) -> None:

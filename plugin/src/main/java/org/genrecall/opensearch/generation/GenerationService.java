@@ -90,6 +90,9 @@ public final class GenerationService {
         } catch (Exception e) {
             told.onFailure(e);
             return;
+        } catch (LinkageError e) {
+            told.onFailure(GenerationException.of(Caller.CLAUSE, e));
+            return;
         }
         if (codebooks.served().isEmpty()) {
             told.onResponse(new TreeMap<>());
@@ -105,7 +108,7 @@ public final class GenerationService {
                 if (failure == null) {
                     all.onResponse(Map.of(each, generation));
                 } else {
-                    all.onFailure((Exception) failure);
+                    all.onFailure(GenerationException.of(Caller.CLAUSE, failure));
                 }
             });
         }

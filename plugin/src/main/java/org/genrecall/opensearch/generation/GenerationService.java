@@ -45,8 +45,20 @@ public final class GenerationService {
         settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL, GenrecallSettings.ENDPOINT);
     }
 
-    /** @throws IllegalArgumentException where the prompt is beyond the limits set for this cluster */
-    public void checkLimits(Prompt prompt) {
+    /** @throws IllegalArgumentException where the prompt or its timeout (null: the cluster's) is beyond the limits set for this cluster */
+    public void checkLimits(Prompt prompt, @Nullable TimeValue timeout) {
+        if (timeout != null && timeout.compareTo(settings.maxTimeout()) > 0) {
+            throw new IllegalArgumentException(
+                "[generative] timeout [" + timeout + "] is too long: this cluster allows [" + settings.maxTimeout()
+                    + "]. Ask for less, or raise the cluster setting [genrecall.max_timeout]"
+            );
+        }
+        if (prompt.beamWidth() > settings.maxBeamWidth()) {
+            throw new IllegalArgumentException(
+                "[generative] beam_width [" + prompt.beamWidth() + "] is too large: this cluster allows " + settings.maxBeamWidth()
+                    + ". Ask for less, or raise the cluster setting [genrecall.max_beam_width] (up to " + Prompt.MAX_K + ")"
+            );
+        }
         if (prompt.k() > settings.maxK()) {
             throw new IllegalArgumentException(
                 "[generative] k [" + prompt.k() + "] is too large: this cluster allows " + settings.maxK()

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from benchmarks.machine import machine_info
 from benchmarks.models import SHAPES, Shape, build_generator, random_model
+from genrecall.analyzer import NAME, Analyzer
 from genrecall.decoding import Generator
 from genrecall.decoding.adapter import QueryAdapter
-from genrecall.decoding.analyzer import NAME, Analyzer
 from genrecall.decoding.config import EvidenceConfig, Gates
 from genrecall.decoding.evidence import FLAT, Evidence
 from genrecall.decoding.export_modules import ModuleInputs

@@ -158,8 +158,9 @@ _UMASK = _umask()  # once, while there is one thread
 
 
 def _permit(path: Path) -> None:
-    if not path.is_symlink():
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
+    wanted = (0o777 if path.is_dir() else 0o666) & ~_UMASK
+    if not path.is_symlink() and path.stat().st_mode & 0o777 != wanted:
+        path.chmod(wanted)
 
 
 def _beside(path: Path) -> Path:

@@ -193,13 +193,14 @@ def _explanation(cluster: ClusterSection, setting: str, error: TransportError) -
 
 
 def _tls_remedy(reason: str, setting: str) -> str:
-    if "ALERT" in reason:  # sent by the other side, which did not like ours
-        return (
-            f"the server refused this client's certificate: set {setting}.client_cert and client_key to one it trusts"
-        )
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return f"the certificate is not trusted: set {setting}.ca_certs to the PEM file of its authority"
     if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason:
         return f"no TLS is spoken there: set {setting}.url to http://..."
-    return f"the certificate is not trusted: set {setting}.ca_certs to the PEM file of its authority"
+    return (
+        f"the server broke off the TLS handshake: where it wants this client's certificate, set {setting}.client_cert "
+        "and client_key to one that it trusts"
+    )
 
 
 def _credentials_remedy(cluster: ClusterSection, setting: str) -> str:

@@ -14,8 +14,12 @@ from genrecall.cli.options import DEMO, ConfigFile, Json, Overrides, Quiet, prin
 from genrecall.progress import Bars, console
 
 if TYPE_CHECKING:
+    from genrecall.config import Config
     from genrecall.data.importing import Imported
     from genrecall.data.rejects import Rejects
+    from genrecall.records import Dataset
+
+TOKENIZED = 1000  # titles, and queries, of which the tokens are looked at
 
 app = typer.Typer(help="Import, fetch, synthesize, simulate and check datasets.", no_args_is_help=True)
 
@@ -57,7 +61,7 @@ def import_(
     Format, encoding, columns and kind are found in each file and shown; `--map` names a column that was not found or is
     another. Rows that cannot be used are listed in rejects.jsonl and counted; too many of them stop the import.
 
-    Example: `genrecall data import products_export.csv --out data/shop`
+    Example: `genrecall data import products_export.csv --out data/my-shop`
     """
     from genrecall.config import load
     from genrecall.config.data import DataSection
@@ -170,6 +174,40 @@ def simulate(
 
 
 @app.command()
+def judge(
+    out: NewFolder,
+    overrides: Overrides = None,
+    config: ConfigFile = DEMO,
+    share: Annotated[float, typer.Option(help="Of the clicks of a query's best item: from here on relevant.")] = 0.1,
+    least: Annotated[int, typer.Option(help="Requests with a click or purchase that a query must have.", min=1)] = 2,
+    propensity: Annotated[
+        float, typer.Option(help="Weight a click by rank ** this: assumes that rank r is looked at like 1 / r ** this.")
+    ] = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make judgments out of a dataset's logs: what people clicked and bought for a query is relevant to it.
+
+    For a shop that has nobody who judges. The folder names the items and logs where they are, and can be trained on,
+    evaluated and reported like any other: unseen queries by folds over the logged queries, whose requests are held out
+    with them. Its name says what judged it, since clicks are not relevance: what was never shown was never clicked, and
+    what was shown high was clicked more.
+
+    Example: `genrecall data judge data.folder=data/esci-logs --least 1 --out data/esci-clicks`
+    """
+    from trainer.logs.judge import judge as judge_by_logs
+
+    description = judge_by_logs(read_config(config, overrides), out, share, least, propensity)
+    if as_json:
+        print_json(description)
+        return
+    about = description["about"]
+    counted = f"{about['queries']:,} queries, {about['judgments']:,} judgments by clicks and purchases"
+    bias = f"position bias is {about['position_bias']}"
+    print(f"{out}: {counted}; {bias}; next: `genrecall evaluate data.folder={out}`")
+
+
+@app.command()
 def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json = False, quiet: Quiet = False) -> None:
     """Read the dataset of a configuration; print its counts, what was rejected and how it is split.
 
@@ -194,17 +232,35 @@ def check(overrides: Overrides = None, config: ConfigFile = DEMO, as_json: Json 
 
             split, folder = training_split(dataset, settings), settings.run.dir / "logs"
             _, logs = prepare(settings.data, settings.logs, dataset, split, folder, rejects)
+    if note := _encoder_note(settings, dataset):
+        rejects.note("encoder", note)
     facts = summarize(dataset, settings, rejects)
     if as_json:
         print_json(facts if logs is None else {**facts, "logs": logs})
         return
     _show_facts(facts, rejects)
     if logs is not None:
-        from trainer.logs.report import rows
+        from genrecall.reports.logs import rows
 
         _show_table(f"logs ({_origin(facts)})", rows(logs))
         print(f"the report is in {folder}: logs.md, logs.png, logs.json")
     _show_notes(rejects)
+
+
+def _encoder_note(settings: Config, dataset: Dataset) -> str:
+    """A warning where the encoder does not know the script of the titles or queries, or cannot be asked."""
+    from genrecall.checkpoints import resolve
+    from genrecall.errors import UserError
+
+    sample = {"the titles": dataset.items["title"], "the queries": dataset.queries["text"]}
+    try:
+        from genrecall.decoding.request_tokenizer import unknown_note
+
+        folder = resolve(settings.encoder.checkpoint)
+        notes = (unknown_note(folder, texts.slice(0, TOKENIZED).to_pylist(), what) for what, texts in sample.items())
+        return next(filter(None, notes), "")
+    except (ImportError, UserError) as error:
+        return f"whether the encoder knows these texts was not looked at: {error}"
 
 
 def _show_simulated(description: dict[str, Any], out: Path, counts: tuple[str, ...], as_json: bool) -> None:

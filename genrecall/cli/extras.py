@@ -5,6 +5,7 @@ from collections.abc import Sequence
 # Command -> extras; a command that is not named needs none. tests/packaging runs each with these and no more.
 EXTRAS = {
     "data check": "train",  # logs
+    "data judge": "train",
     "demo": "all",
     "evaluate": "eval",
     "export": "export",

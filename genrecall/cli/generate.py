@@ -1,12 +1,24 @@
 """`genrecall generate`: ask an inference server for the SIDs of a text."""
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from genrecall.cli.options import ENDPOINT, CaCert, Cert, Endpoint, Json, Key, Quiet, print_json, stdout
+from genrecall.cli.options import (
+    ENDPOINT,
+    BundlesFolder,
+    CaCert,
+    Cert,
+    Endpoint,
+    Json,
+    Key,
+    Quiet,
+    print_json,
+    stdout,
+)
 
 app = typer.Typer()
 
@@ -20,6 +32,7 @@ def generate(
     ] = "",
     beam_width: Annotated[int, typer.Option(help="0: as wide as k.", min=0)] = 0,
     endpoint: Endpoint = None,
+    bundles: BundlesFolder = Path("bundles"),
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 10.0,
     ca_cert: CaCert = None,
     cert: Cert = None,
@@ -29,6 +42,8 @@ def generate(
 ) -> None:
     """Print the likeliest SIDs of a text, with their probabilities.
 
+    Where --bundles has the codebook that answered, it warns of a text whose tokens the encoder does not know.
+
     Example: `genrecall generate "red running shoes" --k 5`
     """
     from genrecall.client import Client
@@ -36,6 +51,7 @@ def generate(
 
     with Client(endpoint or ENDPOINT, timeout, ca_cert, client_certificate=cert, client_key=key) as client:
         reply = client.generate([text], codebook=bundle, k=k, beam_width=beam_width)
+    _warn_of_unknown(text, bundles, reply.codebook)
     rows = [
         (Sid(*codes).term(reply.codebook), score)
         for codes, score in zip(reply.codes[0].tolist(), reply.scores[0].tolist(), strict=True)
@@ -52,3 +68,15 @@ def generate(
     for row, (term, score) in enumerate(rows):
         table.add_row(term, f"{math.exp(score):.4f}", *([str(items[row])] if items else []))
     stdout.print(table)
+
+
+def _warn_of_unknown(text: str, bundles: Path, codebook: str) -> None:
+    if not (bundles / codebook / "manifest.json").is_file():  # the server may be elsewhere
+        return
+    from genrecall import bundle
+    from genrecall.decoding.request_tokenizer import unknown_note
+    from genrecall.progress import console
+
+    answered = bundle.open(bundles / codebook, check=False)
+    if note := unknown_note(answered.encoder_dir or answered.generator_dir, [text], "this text"):
+        console.print(f"warning: {note}", style="yellow", markup=False)

@@ -7,26 +7,30 @@ from pydantic import Field
 from genrecall.config.adapter import AdapterSection
 from genrecall.config.base import Section
 
+Bm25Language = Literal[
+    "danish",
+    "dutch",
+    "english",
+    "french",
+    "german",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "russian",
+    "spanish",
+    "swedish",
+    "turkish",
+]  # those that bm25s has stop words of
+
 
 class Bm25Section(Section):
     """BM25 of `--offline`; through a node, the index's own settings decide (Lucene's defaults are the same numbers)."""
 
     k1: float = Field(1.2, gt=0)
     b: float = Field(0.75, ge=0, le=1)
-    language: Literal[
-        "danish",
-        "dutch",
-        "english",
-        "french",
-        "german",
-        "italian",
-        "norwegian",
-        "portuguese",
-        "russian",
-        "spanish",
-        "swedish",
-        "turkish",
-    ] = Field("english", description="of stemmer and stop words")
+    language: Bm25Language | Literal["auto"] = Field(
+        "auto", description="of stemmer and stop words; auto: that of the catalogue"
+    )
 
 
 class OrderWithinSection(Section):

@@ -69,7 +69,10 @@ class EvidenceSection(Section):
     """What needs next to no training: the words and the vectors of the items (`genrecall.decoding.evidence`)."""
 
     enabled: bool = Field(True, description="false: the decoder answers alone")
-    language: str = Field("english", description="of the Snowball stemmer; words of other scripts pass it unchanged")
+    language: str = Field(
+        "auto",
+        description="of the Snowball stemmer; auto: that of the titles. Words of other scripts pass it unchanged",
+    )
     query_weight: float = Field(
         3.0, gt=0, description="how often a term of a training query counts for the SIDs that it chose"
     )

@@ -20,28 +20,30 @@ ITEM = {
     "id": (
         "item_id id product_id productid item_number sku product_sku asin parent_asin url_handle handle "
         "article_number article_id artikelnummer external_id object_id objectid entity_id code product_code "
-        "pid style_id doc_id docid gtin ean upc isbn uuid _id"
+        "pid uniq_id unique_id style_id doc_id docid gtin ean upc isbn uuid _id"
     ),
     "title": (
         "title product_title name product_name item_name item_title display_name displayname "
-        "productdisplayname label headline heading product bezeichnung titel titre nombre nome titulo nom"
+        "productdisplayname label headline heading prod_name produktname product bezeichnung titel titre "
+        "nombre nome titulo nom"
     ),
     "category": (
         "category categories category_path categorypath category_names category_name category_tree "
         "categoryhierarchy category_hierarchy hierarchical_categories product_category product_type "
         "product_categories producttype google_product_category taxonomy breadcrumb breadcrumbs department "
-        "departments main_category section class item_category kategorie kategorien categorie categoria "
-        "categorias"
+        "departments main_category section class item_category product_category_tree hierarchicalcategories "
+        "product_type_name product_class kategorie kategorien categorie categoria categorias"
     ),
     "brand": (
         "brand brands brand_name product_brand vendor manufacturer manufacturer_name maker marke marque marca "
-        "designer item_brand publisher author"
+        "designer item_brand store publisher author"
     ),
     "text": (
         "text description descriptions product_description body_html body long_description short_description "
         "summary details content bullet_points bullet_point product_bullet_point product_highlight highlights "
         "features feature tags keywords color colour product_color material pattern size gender age_group "
-        "attributes specifications specs subtitle product_detail beschreibung descripcion descrizione"
+        "attributes specifications specs subtitle product_detail detail_desc product_features "
+        "kurzbeschreibung beschreibung descripcion descrizione"
     ),
 }
 QUERY = {

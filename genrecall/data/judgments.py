@@ -33,8 +33,9 @@ ESCI_LABELS = {
 WORD_LABELS = {
     **{"perfect": 4.0, "excellent": 3.0, "good": 2.0, "fair": 1.0, "bad": 0.0, "poor": 0.0},
     **{"highly relevant": 2.0, "partially relevant": 1.0, "partial": 1.0, "not relevant": 0.0, "relevant": 1.0},
-    **{"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0},
+    **{"exact": 2.0, "irrelevant": 0.0, "yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0},
 }
+PARTIAL = {"partial", "partially relevant"}  # words of a scale on which "exact" is no label of ESCI
 PRIOR_IMPRESSIONS = 10.0  # added to those of an item, so that one click of one view is no certainty
 MOST_GRADES = 1000  # distinct ones that are counted
 LONE_SHARE = 0.001  # of the judgments: a largest grade of fewer may be a mistake
@@ -187,8 +188,7 @@ class Judged:
         self.counted = False  # whether grades are rates of clicks
         self.brought = not queries.texts  # whether the queries come with the judgments
         self._seen: dict[tuple[str, str], float] = {}
-        labels = {**WORD_LABELS, **ESCI_LABELS, **{key.casefold(): value for key, value in source.labels.items()}}
-        self._labels = labels
+        self._own_labels = {key.casefold(): value for key, value in source.labels.items()}
 
     def batches(self, rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
         """Records of _RAW: JUDGMENTS with grades as given, less the offset, and whether they count clicks."""
@@ -226,6 +226,8 @@ class Judged:
         counted = not has["grade"]
         self.counted |= counted
         known = self.queries.texts
+        words = {str(get["grade"](value)).strip().casefold() for value in values}
+        labels = {**WORD_LABELS, **({} if words & PARTIAL else ESCI_LABELS), **self._own_labels}
         query_is_id = not has["query_id"] and any(_plain(get["query"](value)) in known for value in values)
 
         def left(reason: str) -> Record | None:
@@ -247,7 +249,7 @@ class Judged:
             elif grade in (None, "") or (isinstance(grade, float) and math.isnan(grade)):
                 return left("not rated")
             else:
-                value = parse_grade(grade, self._labels)
+                value = parse_grade(grade, labels)
                 if len(self.grades) < MOST_GRADES or value in self.grades:
                     self.grades[value] += 1
             if query_id not in known:

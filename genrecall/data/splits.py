@@ -7,31 +7,27 @@ query would have been trained on under another spelling.
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from genrecall.analyzer import Analyzer, script_language
 from genrecall.config import Config
 from genrecall.errors import UserError
 from genrecall.records import Dataset, Split
 
-_WORD = re.compile(r"\w+")
+_analyzer = cache(Analyzer)  # by language
 
 
 def query_groups(texts: Sequence[str]) -> np.ndarray:
     """int64 [n]: the number of the group of each query; two queries share one when their sets of stems are equal."""
-    import Stemmer
-
-    stem = Stemmer.Stemmer("english").stemWords
     numbers: dict[frozenset[str], int] = {}
     result = np.empty(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-        key = frozenset(stem(words)) if words else frozenset([text])
+        key = frozenset(_analyzer(script_language(text) or "english")(text)) or frozenset([text])
         result[row] = numbers.setdefault(key, len(numbers))
     return result
 

@@ -2,8 +2,8 @@
 
 The main path is `search` (beam search over three levels), with what it calls at every level: `tables` (which codes may
 follow a prefix), `heads` (their log-probabilities) and `decoder` (the Qwen2 layers, one shared prefix for all beams).
-`score` runs the same three for SIDs that are given. `evidence` scores every SID by words (`analyzer`, `lexical`) and
-vector (`adapter`); the decoder is mixed into that.
+`score` runs the same three for SIDs that are given. `evidence` scores every SID by words (`lexical`, behind
+`genrecall.analyzer`) and vector (`adapter`); the decoder is mixed into that.
 
 Before it: `request_tokenizer` (queries and users -> padded token ids; `user` has their types), `prefix_embedder` (ids
 -> the prefix, for kind `encoder` through `text_encoder`). Added to the heads: `dense_prior` (node vectors, no

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from genrecall.decoding.analyzer import Analyzer
+from genrecall.analyzer import Analyzer
 
 MAX_TERMS = 32  # of a query that count: the rarest
 

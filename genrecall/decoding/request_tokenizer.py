@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genrecall import files
-from genrecall.decoding.analyzer import NAME, Analyzer
+from genrecall.analyzer import NAME, Analyzer
 from genrecall.decoding.config import ENCODER, EVIDENCE, EvidenceConfig, GeneratorConfig, Marker, Vocabulary
 from genrecall.decoding.lexical import Lexicon
 from genrecall.decoding.user import FIELDS, User
@@ -22,6 +22,7 @@ from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
 from genrecall.sid import SidSpace
 
+UNKNOWN = 0.05  # share of tokens that a tokenizer may not know before it is told
 _UNKNOWN_PROFILE = np.full(len(FIELDS), -1, dtype=np.int64)
 _NO_SIDS = np.empty(0, dtype=np.int64)
 _NO_TERMS = np.empty(0, dtype=np.int64)
@@ -249,6 +250,30 @@ def encoder_tokenizer(folder: Path, max_tokens: int) -> Any:
     tokenizer = _read_tokenizer(folder, "a sentence encoder")
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
+
+
+def unknown_share(folder: Path, texts: Sequence[str]) -> float:
+    """The share of the tokens of texts that the tokenizer in `folder` does not know; 0.0 for one without such a token.
+
+    Raises UserError where there is no tokenizer.
+    """
+    tokenizer = _read_tokenizer(folder, "the encoder")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    unknown = {tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>", "<|unk|>")} - {None}
+    ids = [one for encoded in tokenizer.encode_batch(list(texts), add_special_tokens=False) for one in encoded.ids]
+    return sum(one in unknown for one in ids) / len(ids) if ids else 0.0
+
+
+def unknown_note(folder: Path, texts: Sequence[str], what: str) -> str:
+    """A warning where the tokenizer does not know more than UNKNOWN of the tokens of texts, else ""."""
+    share = unknown_share(folder, texts)
+    if share <= UNKNOWN:
+        return ""
+    return (
+        f"the encoder does not know {share:.0%} of the tokens of {what}: it was made for other scripts, and tells "
+        "these texts hardly apart. Name a multilingual one in encoder.checkpoint"
+    )
 
 
 def _read_tokenizer(folder: Path, owner: str) -> Any:

@@ -7,14 +7,15 @@ Owns only retrieval. Which vectors a channel gets, and what its weights are tune
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, get_args
 
 import numpy as np
 import pyarrow as pa
 import Stemmer
 
+from genrecall.analyzer import Analyzer, language_of, needs_analyzer
 from genrecall.bm25_library import bm25s
-from genrecall.config.evaluation import Bm25Section, OrderWithinSection
+from genrecall.config.evaluation import Bm25Language, Bm25Section, OrderWithinSection
 from genrecall.evaluation.runs import Channel, Run, ranking, top
 from genrecall.expansion import SidItems, Within
 from genrecall.sid import SidSpace
@@ -45,8 +46,8 @@ class Bm25:
     """
 
     def __init__(self, documents: Sequence[str], section: Bm25Section) -> None:
-        self._language = section.language
-        self._stemmer = Stemmer.Stemmer(section.language)
+        self._language = told_language(documents) if section.language == "auto" else section.language
+        self._stemmer, self._analyzer = Stemmer.Stemmer(self._language), Analyzer(self._language)
         self._index = bm25s.BM25(k1=section.k1, b=section.b, method="lucene")
         self._index.index(self._tokens(list(documents)), show_progress=False)
         self._count = len(documents)
@@ -71,14 +72,24 @@ class Bm25:
         return out
 
     def _tokens(self, texts: list[str]) -> list[list[str]]:
-        return bm25s.tokenize(
-            texts,
+        """Words of letters that stand between spaces as bm25s finds them; other scripts by the analyzer."""
+        other = [not text.isascii() and needs_analyzer(text) for text in texts]
+        tokens = bm25s.tokenize(
+            ["" if by_analyzer else text for text, by_analyzer in zip(texts, other, strict=True)],
             token_pattern=r"(?u)\b\w+\b",  # sizes such as "8" or "l" matter in a shop
             stopwords=self._language,
             stemmer=self._stemmer,
             return_ids=False,
             show_progress=False,
         )
+        found = zip(tokens, texts, other, strict=True)
+        return [self._analyzer(text) if by_analyzer else words for words, text, by_analyzer in found]
+
+
+def told_language(texts: Sequence[str]) -> str:
+    """As `language_of`, english where bm25s has no stop words of it."""
+    language = language_of(texts)
+    return language if language in get_args(Bm25Language) else "english"
 
 
 def exhaustive(item_ids: list[str], scores: Scores) -> Channel:

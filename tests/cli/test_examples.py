@@ -31,8 +31,8 @@ PARSED = {
 }
 # In this order: each uses what those before it made.
 RUN = [
-    "data import", "data synthesize", "data simulate", "data check", "node status", "train", "report", "bundle list",
-    "bundle show", "bundle verify", "bundle use", "bundle prune", "serve", "generate", "evaluate",
+    "data import", "data synthesize", "data simulate", "data judge", "data check", "node status", "train", "report",
+    "bundle list", "bundle show", "bundle verify", "bundle use", "bundle prune", "serve", "generate", "evaluate",
 ]  # fmt: skip
 
 

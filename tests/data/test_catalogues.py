@@ -326,3 +326,32 @@ def test_no_file_gives_a_traceback(tmp_path: Path, content: bytes) -> None:
         assert "items.data" in str(error) or "data.items" in str(error)  # noqa: PT017
     else:
         assert len(rows) == rejects.accepted["items"]
+
+
+PUBLIC = [  # columns of data sets that shops and researchers pass around -> id, title, category, brand, text
+    ("product_id\tproduct_name\tproduct_class\tcategory hierarchy\tproduct_description\n1\tBed\tBeds\tFurniture / Beds\tsolid\n",
+     ("1", "Bed", ["Furniture", "Beds"], "", "solid")),
+    ('uniq_id,product_name,product_category_tree,brand,description\nu1,Shorts,"[""Clothing >> Women >> Shorts""]",Alisha,soft\n',
+     ("u1", "Shorts", ["Clothing", "Women", "Shorts"], "Alisha", "soft")),
+    ("article_id,prod_name,product_type_name,detail_desc\n108775015,Strap top,Vest top,Jersey top\n",
+     ("108775015", "Strap top", ["Vest top"], "", "Jersey top")),
+    ('{"parent_asin": "B1", "title": "Pan", "categories": ["Home", "Pans"], "main_category": "X", "store": "Acme", "features": ["iron"], "description": ["heavy", ""]}\n',
+     ("B1", "Pan", ["Home", "Pans"], "Acme", "heavy\niron")),
+    ('{"products": [{"id": 632, "title": "iPod", "body_html": "<p>It&#39;s</p>", "vendor": "Apple", "product_type": "MP3", "tags": "a, b", "variants": [{"id": 1}]}]}',
+     ("632", "iPod", ["MP3"], "Apple", "It's\na, b")),
+    ('[{"id": 794, "name": "Tee", "type": "simple", "categories": [{"id": 9, "name": "Clothing", "slug": "c"}], "description": "<p>Soft</p>", "price": "21.99"}]',
+     ("794", "Tee", ["Clothing"], "", "Soft")),
+    ('{"objectID": "1", "name": "TV", "hierarchicalCategories": {"lvl0": "Home", "lvl1": "Home > TV"}, "brand": "LG", "price": null}\n',
+     ("1", "TV", ["Home", "TV"], "LG", "")),
+    ("sep=;\nArtikelnummer;Bezeichnung;Marke;Beschreibung\n7;Topf;WMF;aus Stahl\n", ("7", "Topf", [], "WMF", "aus Stahl")),
+    ("g:id\tg:title\tg:google_product_category\tg:brand\n1\tBike\tSporting Goods > Cycling\tAcme\n", ("1", "Bike", ["Sporting Goods", "Cycling"], "Acme", "")),
+    ('<?xml version="1.0"?><yml_catalog><shop><offers><offer id="12"><name>Чайник</name><vendor>Tefal</vendor><description>1.7</description></offer></offers></shop></yml_catalog>',
+     ("12", "Чайник", [], "Tefal", "1.7")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), PUBLIC, ids=lambda value: str(value)[:25])
+def test_columns_of_well_known_files(tmp_path: Path, content: str, expected: tuple[Any, ...]) -> None:
+    (row,), rejects = read(tmp_path, "export", content)
+    assert tuple(row.values()) == expected
+    assert not rejects.count()

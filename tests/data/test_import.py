@@ -218,3 +218,23 @@ def test_a_log_that_teaches_nothing_is_imported_with_a_loud_warning(
     told = " ".join(capsys.readouterr().err.split())
     assert "NO CLICKS: none of 2 events" in told
     assert "6 of 7 items in the log are not in the catalogue: the log has x1, x2, x1, the catalogue tee, cap" in told
+
+
+def test_check_of_logs_prints_their_report_and_warns_of_an_encoder_that_does_not_know_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = "id,title\n" + "".join(f"{n},เสื้อยืดผู้ชายสีดำ {n} ᠮᠣᠩᠭᠣᠯ\n" for n in range(5))
+    queries, events = log_rows()
+    queries = [{**row, "query_response_hit_ids": ["1"]} for row in queries]
+    files = write(
+        tmp_path,
+        products=titles,
+        ubi=bulk(queries, []),
+        more=lines([{**events[0], "event_attributes": {"object": {"object_id": "1"}}}]),
+    )
+    out = tmp_path / "shop"
+    assert run(monkeypatch, "import", *files, "--out", out) == 0
+    assert run(monkeypatch, "check", f"data.folder={out}", f"run.runs_dir={tmp_path / 'runs'}") == 0
+    shown = capsys.readouterr()
+    assert "click-through rate" in shown.out
+    assert "encoder does not know" in " ".join(shown.err.split())

@@ -93,6 +93,14 @@ def test_judgments_by_the_text_of_a_query(tmp_path: Path, name: str, content: st
     assert not rejects.count()
 
 
+def test_labels_of_wands(tmp_path: Path) -> None:
+    label = "id\tquery_id\tproduct_id\tlabel\n0\t7\ta\tExact\n1\t7\tb\tIrrelevant\n2\t7\tc d\tPartial\n"
+    found, _ = read(
+        tmp_path, "label.csv", label, queries="query_id\tquery\tquery_class\n7\tsalon chair\tMassage Chairs\n"
+    )
+    assert found == {("7", "a"): 1.0, ("7", "b"): 0.0, ("7", "c d"): 0.5}
+
+
 def test_esci_parquet(tmp_path: Path) -> None:
     rows = [
         {"query": "red shoes", "query_id": 7, "product_id": item, "esci_label": label, "split": "train"}

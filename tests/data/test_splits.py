@@ -63,6 +63,24 @@ def test_reordered_and_inflected_queries_are_one_group() -> None:
     assert len({one, three, four}) == 3
 
 
+def test_queries_of_any_script_are_grouped_by_their_words() -> None:
+    texts = [
+        "เสื้อ ผ้า",
+        "ผ้า เสื้อ",
+        "लाल जूते",
+        "जूते लाल",
+        "красные туфли",
+        "туфля красная",
+        "红色跑鞋",
+        "跑鞋",
+        "café",
+        "cafe",
+    ]
+    groups = query_groups(texts).tolist()
+    assert [groups[n] == groups[n + 1] for n in range(0, len(texts), 2)] == [True, True, True, False, True]
+    assert len(set(groups)) == 6
+
+
 @settings(max_examples=60, deadline=None)
 @given(datasets(), st.integers(0, 5))
 def test_no_query_nor_its_reordering_is_in_two_parts_of_a_fold(data: Dataset, seed: int) -> None:

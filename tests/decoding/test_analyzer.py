@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrecall.decoding.analyzer import Analyzer
+from genrecall.analyzer import CONTINUED, Analyzer, joined, language_of, words_of
 from genrecall.decoding.lexical import MAX_TERMS, Lexicon, hash_each, hash_query, hash_terms, trigrams
 
 ENGLISH = Analyzer("english")
@@ -91,3 +92,43 @@ def test_an_unknown_word_counts_by_its_trigrams_but_a_number_does_not() -> None:
     assert len(known) == 1, "a known word needs no trigram"
     assert 1 <= len(mistyped) < len(trigrams("runn")), "those that the table has"
     assert len(looked_up("1001")[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Kid's T-shirt, 2 pcs", ["kid's", "t-shirt", "2", "pcs"]),
+        ("लाल जूते", ["लाल", "जूते"]),
+        ("東京西川 枕 高さ調節", ["東京西川", "枕", "高", "さ", "調節"]),
+        ("红色运动鞋", ["红色运", "动鞋"]),
+        ("เสื้อยืดผู้ชาย", ["เสื้อ", "ยืดผู้", "ชาย"]),
+        ("ÉTÉ à la mer", ["été", "à", "la", "mer"]),
+    ],
+)
+def test_words_keep_their_marks_and_long_runs_are_cut(text: str, words: list[str]) -> None:
+    found = words_of(text)
+    assert [word.removeprefix(CONTINUED) for word in found] == words
+    assert joined(found) == " ".join(re.findall(r"[^\s,]+", text.lower()))
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_the_words(text: str) -> None:
+    for word in words_of(text):
+        assert word.strip()
+        assert " " not in word
+
+
+@pytest.mark.parametrize(
+    ("texts", "language"),
+    [
+        (["Bettwäsche mit Reißverschluss für das Bett", "Topf aus Stahl und Glas"], "german"),
+        (["Poêle en fonte avec couvercle pour le four"], "french"),
+        (["Красные туфли женские", "Nike Air"], "russian"),
+        (["Red shoes with laces for men"], "english"),
+        (["Tefal", "ASUS X515"], "english"),
+        (["红色运动鞋"], "english"),
+        ([], "english"),
+    ],
+)
+def test_language_is_told_by_small_words_and_letters(texts: list[str], language: str) -> None:
+    assert language_of(texts) == language

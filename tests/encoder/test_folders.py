@@ -12,7 +12,18 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling, Transformer
 from torch import nn
-from transformers import BertConfig, BertModel, BertTokenizer, DistilBertConfig, DistilBertModel, T5Config, T5Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    DistilBertConfig,
+    DistilBertModel,
+    MPNetConfig,
+    MPNetModel,
+    MPNetTokenizer,
+    T5Config,
+    T5Model,
+)
 
 from genrecall import checkpoints
 from genrecall.config import Config
@@ -133,6 +144,21 @@ def test_another_architecture_with_its_own_names_of_sizes(plain: Path, tmp_path:
     DistilBertModel(config).save_pretrained(tmp_path)
     torch.testing.assert_close(TextEncoder.load(tmp_path).encode(TEXTS), expected(tmp_path, ""), atol=1e-5, rtol=0)
     assert EncoderLayout.read(tmp_path).dim == 16
+
+
+def test_positions_that_begin_behind_the_padding_token_count_as_many_fewer(tmp_path: Path):
+    words = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", *WORDS, "<mask>"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    MPNetTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=False).save_pretrained(tmp_path)
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    MPNetModel(MPNetConfig(vocab_size=len(words), **sizes, max_position_embeddings=34)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"max_tokens is 33, but .* reads 32 at most: set it to 32"):
+        TextEncoder.load(tmp_path, 33)
+    reference = SentenceTransformer(str(tmp_path), device="cpu")
+    reference.max_seq_length = 32
+    vectors = torch.tensor(reference.encode(TEXTS, normalize_embeddings=True))
+    torch.testing.assert_close(TextEncoder.load(tmp_path, 32).encode(TEXTS), vectors, atol=1e-5, rtol=0)
 
 
 # --- prefixes

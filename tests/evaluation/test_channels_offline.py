@@ -144,3 +144,18 @@ def test_a_node_that_leaves_a_query_unanswered_is_an_error() -> None:
     channel = node_channel(lambda bodies: [], lambda texts, depth: [{} for _ in texts])
     with pytest.raises(ValueError, match="shorter"):
         channel(queries("x"), 2)
+
+
+@pytest.mark.parametrize(
+    ("titles", "query", "best"),
+    [
+        (["เสื้อยืดผู้ชายสีดำ", "รองเท้าวิ่งสีแดง", "กางเกงขายาว"], "รองเท้าวิ่ง", 1),
+        (["红色运动鞋男士", "蓝色背包", "厨房不锈钢锅"], "红色运动鞋", 0),
+        (["लाल जूते", "नीला बैग", "काली टोपी"], "नीला बैग", 1),
+        (["Bettwäsche mit Reißverschluss für das Bett", "Töpfe aus Stahl und Glas"], "topf", 1),
+    ],
+)
+def test_bm25_finds_words_of_any_script_and_language(titles: list[str], query: str, best: int) -> None:
+    scores = Bm25(titles, Bm25Section()).scores([query])[0]
+    assert scores.argmax() == best
+    assert scores[best] > 0

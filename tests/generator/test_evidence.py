@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genrecall.analyzer import Analyzer
 from genrecall.bm25_library import bm25s
 from genrecall.config.generator import EvidenceSection
 from genrecall.decoding import Generator
-from genrecall.decoding.analyzer import Analyzer
 from genrecall.decoding.config import Gates, read_evidence
 from genrecall.decoding.lexical import hash_each, hash_terms, trigrams
 from tests.generator.shop import TINY, Train, catalogue, logs

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -95,6 +97,19 @@ def test_an_item_without_words_gives_no_query(title: str) -> None:
 
 def test_content_words_keep_other_scripts_and_compounds() -> None:
     assert content_words("Kid's T-shirt حذاء رياضي 2 pcs") == ["kid's", "t-shirt", "حذاء", "رياضي"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["เสื้อยืดผู้ชายสีดำ", "東京西川 枕 高さ調節", "红色运动鞋男士透气网面", "लाल जूते पुरुष", "운동화 남성용 편한 러닝화"],
+)
+def test_synthetic_queries_of_any_script_are_parts_of_the_title(title: str) -> None:
+    made = synthetic_queries(title, "", [], 8, item_generator(1, "a"))
+    assert len(made) == 8
+    assert len(set(made)) > 1
+    for query in made:
+        assert query in title
+        assert not unicodedata.category(query[0]).startswith("M"), "a query begins with a letter, not with a mark"
 
 
 def test_a_half_relevant_item_counts_half() -> None:

@@ -1,6 +1,7 @@
 """A reverse proxy in front of the real node, as shops have them: TLS, a path of its own, and who may pass."""
 
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -52,6 +53,15 @@ def gate(
 
     class Proxy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            if pki:
+                try:
+                    self.request.do_handshake()
+                except ssl.SSLError:
+                    time.sleep(1)  # closed before the client has read why, the connection would be reset
+                    raise
 
         def relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

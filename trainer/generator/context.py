@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from genrecall.analyzer import Analyzer, language_of
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.generator import GeneratorSection
-from genrecall.decoding.analyzer import Analyzer
 from genrecall.decoding.config import space_fingerprint
 from genrecall.decoding.lexical import hash_terms
 from genrecall.decoding.user import UserConfig
@@ -190,11 +190,17 @@ class TrainingContext:
 
     @cached_property
     def analyzer(self) -> Analyzer:
-        return Analyzer(self.section.evidence.language)
+        language = self.section.evidence.language
+        return Analyzer(language_of(self._titles) if language == "auto" else language)
 
     @cached_property
     def item_words(self) -> Words:
-        return Words.of(self.analyzer, self.examples.texts[self.examples.groups["title"][0] :])
+        return Words.of(self.analyzer, self._titles)
+
+    @property
+    def _titles(self) -> list[str]:
+        """One of each item."""
+        return self.examples.texts[self.examples.groups["title"][0] :]
 
     @cached_property
     def item_bm25(self) -> Bm25:

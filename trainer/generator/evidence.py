@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genrecall import files
+from genrecall.analyzer import NAME
 from genrecall.decoding.adapter import QueryAdapter
-from genrecall.decoding.analyzer import NAME
 from genrecall.decoding.config import EvidenceConfig, Gates
 from genrecall.decoding.dense_prior import node_means
 from genrecall.decoding.evidence import FLAT, Evidence

@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from genrecall.decoding.analyzer import Analyzer
+from genrecall.analyzer import Analyzer
 from genrecall.decoding.lexical import Postings, find, hash_each, hash_terms, trigrams
 from trainer.generator.ragged import ragged
 

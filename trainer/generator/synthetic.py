@@ -5,15 +5,16 @@ Pure text. Every figure that rests on them is labelled `synthetic`.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # noqa: RUF001 - the typographic apostrophe occurs in titles
+from genrecall.analyzer import joined, words_of
+
 _STOP_WORDS = frozenset(
-    _WORD.findall(
+    words_of(
         "a an and are as at be by for from in into is it its of on or our that the their this to up with without you "
         "your new pack set pcs piece pieces size inch inches count"
     )
@@ -22,9 +23,18 @@ _TITLE_HEAD = 10  # the words of a title that name the thing; what follows are s
 
 
 def content_words(text: str) -> list[str]:
-    """Lower-case words that carry meaning: no function words, no bare numbers, no single letters."""
-    words = (word.lower() for word in _WORD.findall(text))
-    return [word for word in words if word not in _STOP_WORDS and len(word) > 1 and not word.isdigit()]
+    """Lower-case words that carry meaning: no function words, no bare numbers, no single letters.
+
+    Of a script without spaces, pieces of runs (`words_of`); there a single character may be a word.
+    """
+    words = words_of(text)
+    return [
+        word for word in words if word not in _STOP_WORDS and (len(word) > 1 or _is_word(word)) and not word.isdigit()
+    ]
+
+
+def _is_word(letter: str) -> bool:
+    return unicodedata.category(letter) == "Lo" and unicodedata.east_asian_width(letter) == "W"
 
 
 def synthetic_queries(
@@ -36,9 +46,9 @@ def synthetic_queries(
     title, the most specific category.
     """
     words = content_words(title)[:_TITLE_HEAD]
-    maker = " ".join(content_words(brand))
-    kind = " ".join(content_words(category[-1])) if len(category) else ""
-    other = [word for word in words if word not in maker.split()]
+    made_by = content_words(brand)
+    maker, kind = joined(made_by), joined(content_words(category[-1])) if len(category) else ""
+    other = [word for word in words if word not in made_by]
     forms = []
     if words:
         forms.append("run")
@@ -51,12 +61,12 @@ def synthetic_queries(
 
 def _compose(form: str, words: list[str], other: list[str], maker: str, kind: str, rng: np.random.Generator) -> str:
     if form == "brand":
-        return f"{maker} {other[rng.integers(len(other))]}"
+        return f"{maker} {joined([other[rng.integers(len(other))]])}"
     if form == "category":
-        return f"{other[rng.integers(len(other))]} {kind}" if other and rng.random() < 0.5 else kind
+        return f"{joined([other[rng.integers(len(other))]])} {kind}" if other and rng.random() < 0.5 else kind
     length = int(rng.integers(2, 5))
     start = int(rng.integers(max(1, len(words) - length + 1)))
-    return " ".join(words[start : start + length])
+    return joined(words[start : start + length])
 
 
 def item_generator(seed: int, item_id: str) -> np.random.Generator:

@@ -1,0 +1,67 @@
+"""Judgments out of logs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genrecall.config import Config
+from genrecall.config.data import DataSection
+from genrecall.data.readers import read_dataset
+from genrecall.errors import UserError
+from tests.logs.log import event, query, requests, write
+from trainer.logs.judge import judge, judgments_of
+
+ROWS = [
+    {"text": "Pan", "exposed": ["a", "b", "c"], "clicked": ["a"]},
+    {"text": "pan ", "exposed": ["a", "b", "c"], "clicked": ["a", "c"], "purchased": ["c"]},
+    {"text": "pan", "exposed": ["a", "b", "c"], "clicked": ["a"]},
+    {"text": "pot", "exposed": ["d"], "clicked": ["d"]},
+    {"text": "lid", "exposed": ["d"]},
+]
+
+
+def grades(share: float = 1.0, least: int = 1, propensity: float = 0.0) -> dict[tuple[str, str], float]:
+    queries, judgments = judgments_of(requests(ROWS), share, least, propensity)
+    texts = dict(zip(queries["query_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
+    return {(texts[row["query_id"]], row["item_id"]): pytest.approx(row["grade"]) for row in judgments.to_pylist()}
+
+
+def test_clicks_and_purchases_of_a_text_count_against_its_best_item() -> None:
+    assert grades() == {("pan", "a"): 1.0, ("pan", "c"): 2 / 3, ("pot", "d"): 1.0}
+    assert grades(share=0.5) == {("pan", "a"): 1.0, ("pan", "c"): 1.0, ("pot", "d"): 1.0}
+    assert grades(least=2) == {("pan", "a"): 1.0, ("pan", "c"): 2 / 3}
+
+
+def test_a_click_counts_for_more_the_less_its_rank_is_looked_at() -> None:
+    assert grades(propensity=1.0) == {("pan", "c"): 1.0, ("pan", "a"): 0.5, ("pot", "d"): 1.0}
+
+
+def shop(folder: Path) -> DataSection:
+    queries = [query(f"q{n}", n, ["a", "b"], text=f"text {n % 4}") for n in range(12)]
+    section = write(folder, queries, [event("click", f"q{n}", n + 0.5, "ab"[n % 2]) for n in range(12)])
+    (folder / "items.jsonl").write_text("".join(json.dumps({"item_id": name, "title": name}) + "\n" for name in "ab"))
+    return section
+
+
+def test_the_dataset_says_what_judged_it_and_can_be_read(tmp_path: Path) -> None:
+    config = Config(data=shop(tmp_path / "shop"), run={"runs_dir": tmp_path / "runs"})
+    description = judge(config, tmp_path / "judged", 0.1, 2, 0.0)
+    data = read_dataset(DataSection(folder=tmp_path / "judged", max_reject_share=0))
+    assert data.name == "shop, judged by clicks"
+    assert description["about"]["position_bias"] == "not corrected"
+    assert (len(data.items), len(data.queries), len(data.judgments)) == (2, 4, 4)
+    assert set(data.judgments["grade"].to_pylist()) == {1.0}
+    again = Config(data=DataSection(folder=tmp_path / "judged"), run={"runs_dir": tmp_path / "runs2"})
+    assert judge(again, tmp_path / "twice", 0.1, 2, 1.0)["about"]["queries"] == 4, "its logs are found where they are"
+
+
+def test_without_clicks_or_logs_there_is_nothing_to_judge_by(tmp_path: Path) -> None:
+    config = Config(data=shop(tmp_path / "shop"), run={"runs_dir": tmp_path / "runs"})
+    with pytest.raises(UserError, match="no query of shop has 9 requests"):
+        judge(config, tmp_path / "judged", 0.1, 9, 0.0)
+    for log in (tmp_path / "shop").glob("ubi_*"):
+        log.unlink()
+    with pytest.raises(UserError, match="has no logs"):
+        judge(config, tmp_path / "judged", 0.1, 2, 0.0)
+    assert not (tmp_path / "judged").exists()

@@ -11,8 +11,9 @@ from genrecall.config import Config
 from genrecall.data.events import has_logs
 from genrecall.data.rejects import Rejects
 from genrecall.errors import UserError
+from genrecall.progress import console
 from genrecall.records import Dataset, Split, relevant
-from trainer.logs import RequestSplit, prepare, query_targets
+from trainer.logs import NoRequestsError, RequestSplit, prepare, query_targets
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class Behaviour:
 def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool = True) -> Behaviour:
     """Read the logs where the dataset has some and `logs.use` does not forbid it, and choose the targets of queries.
 
-    Requests of dev and test queries are held out (`logs.split`); a dataset without a judgment is split by time. Raises
-    UserError where targets are to come from logs and there are none, and LeakError where anything held out would be
-    trained on.
+    Requests of dev and test queries are held out (`logs.split`); a dataset without a judgment is split by time. Where
+    that leaves no request (every logged query is judged, as `genrecall data judge` makes it, and held out), judgments
+    alone are learned from, with a warning. Raises UserError where targets are to come from logs and there are none, and
+    LeakError where anything held out would be trained on.
     """
     source = config.generator.sampling.targets_from
     parts: RequestSplit | None = None
@@ -52,7 +54,13 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
     if config.logs.use == "auto" and has_logs(config.data):
         folder = config.run.dir / "logs"
         with Rejects(folder / "rejected.jsonl") as rejects:
-            parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
+            try:
+                parts, report = prepare(config.data, config.logs, dataset, split, folder, rejects, progress)
+            except NoRequestsError as error:
+                if source == "logs" or not split.train.num_rows:
+                    raise
+                told = f"warning: logs: {split.name} is learned from judgments alone: {error}"
+                console.print(told, style="yellow", markup=False)
     elif source == "logs":
         raise UserError(
             f"generator.sampling.targets_from is logs, but {dataset.name} has none that may be used: bring "

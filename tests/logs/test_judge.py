@@ -9,7 +9,9 @@ from genrecall.config import Config
 from genrecall.config.data import DataSection
 from genrecall.data.readers import read_dataset
 from genrecall.errors import UserError
+from genrecall.records import Split
 from tests.logs.log import event, query, requests, write
+from trainer.behaviour import behaviour_of
 from trainer.logs.judge import judge, judgments_of
 
 ROWS = [
@@ -65,3 +67,21 @@ def test_without_clicks_or_logs_there_is_nothing_to_judge_by(tmp_path: Path) -> 
     with pytest.raises(UserError, match="has no logs"):
         judge(config, tmp_path / "judged", 0.1, 2, 0.0)
     assert not (tmp_path / "judged").exists()
+
+
+def test_where_every_logged_query_is_held_out_judgments_alone_are_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge(Config(data=shop(tmp_path / "shop"), run={"runs_dir": tmp_path / "runs"}), tmp_path / "judged", 0.1, 2, 0.0)
+    config = Config(data=DataSection(folder=tmp_path / "judged"), run={"runs_dir": tmp_path / "runs"})
+    data = read_dataset(config.data)
+    half = Split("halves", data.judgments.slice(0, 2), data.judgments.slice(0, 4), data.judgments.slice(0, 0))
+    found = behaviour_of(config, data, half, progress=False)
+    assert found.requests is None
+    assert found.train.num_rows == 2
+    assert "halves is learned from judgments alone: logs.split=query leaves none" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    nothing = Split("halves", data.judgments.slice(0, 0), data.judgments.slice(0, 4), data.judgments.slice(0, 0))
+    with pytest.raises(UserError, match="leaves none of 12 requests"):
+        behaviour_of(config, data, nothing, progress=False)

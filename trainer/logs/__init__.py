@@ -4,11 +4,12 @@ from trainer.logs.leaks import LeakError, check_no_leak
 from trainer.logs.parts import RequestSplit
 from trainer.logs.prepare import prepare
 from trainer.logs.requests import build_requests, open_requests
-from trainer.logs.split import split_requests
+from trainer.logs.split import NoRequestsError, split_requests
 from trainer.logs.targets import query_targets
 
 __all__ = [
     "LeakError",
+    "NoRequestsError",
     "RequestSplit",
     "build_requests",
     "check_no_leak",

@@ -16,6 +16,10 @@ from trainer.logs.parts import DEV, NONE, TEST, TRAIN, RequestSplit, held_out
 from trainer.logs.shuffle import open_table
 
 
+class NoRequestsError(UserError):
+    """All requests are held out."""
+
+
 def split_requests(
     requests: pa.Table, split: Split, queries: pa.Table, logs: LogsSection, folder: Path | None = None
 ) -> RequestSplit:
@@ -34,7 +38,7 @@ def split_requests(
         folder: where the parts are written, to be read as they are needed; None keeps them in memory.
 
     Raises:
-        UserError: no request is left to train on.
+        NoRequestsError: no request is left to train on.
         LeakError: as of `leaks.check_no_leak`.
     """
     part = held_out(requests["text"], split, queries)
@@ -42,7 +46,7 @@ def split_requests(
         late = _by_time(requests["timestamp"].to_numpy().astype("datetime64[ms]"), logs)
         part = np.where((late == TRAIN) & (part != TRAIN), np.int8(NONE), late)
     if not (part == TRAIN).any():
-        raise UserError(
+        raise NoRequestsError(
             f"logs.split={logs.split} leaves none of {len(requests):,} requests to train on: all are of judged queries "
             "or of one moment; use another logs.split, or logs.use=never"
         )

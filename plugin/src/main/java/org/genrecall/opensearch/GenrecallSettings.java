@@ -42,6 +42,17 @@ public final class GenrecallSettings {
     );
 
     public static final Setting<Integer> INGEST_MAX_IN_FLIGHT = bounded("genrecall.ingest.max_in_flight", 2, 1, 256);
+    /** What a clause may ask for: a call under way holds one of `max_in_flight`. */
+    public static final Setting<TimeValue> MAX_TIMEOUT = Setting.timeSetting(
+        "genrecall.max_timeout",
+        TimeValue.timeValueSeconds(60),
+        TimeValue.timeValueMillis(1),
+        TimeValue.timeValueSeconds(60),
+        Property.NodeScope,
+        Property.Dynamic
+    );
+
+    public static final Setting<Integer> MAX_BEAM_WIDTH = bounded("genrecall.max_beam_width", 512, 1, Prompt.MAX_K);
     public static final Setting<Integer> MAX_K = bounded("genrecall.max_k", 512, 1, Prompt.MAX_K);
     public static final Setting<Integer> MAX_IN_FLIGHT = bounded("genrecall.max_in_flight", 256, 1, 65_536);
     public static final Setting<Integer> MAX_QUERY_LENGTH = bounded("genrecall.max_query_length", 1_000, 1, 1_000_000);
@@ -66,6 +77,8 @@ public final class GenrecallSettings {
     private final ClusterSettings clusterSettings;
     private volatile String endpoint;
     private volatile TimeValue timeout;
+    private volatile TimeValue maxTimeout;
+    private volatile int maxBeamWidth;
     private volatile int maxK;
     private volatile int maxInFlight;
     private volatile int maxQueryLength;
@@ -78,6 +91,8 @@ public final class GenrecallSettings {
         this.clusterSettings = clusterSettings;
         follow(settings, ENDPOINT, value -> endpoint = value);
         follow(settings, TIMEOUT, value -> timeout = value);
+        follow(settings, MAX_TIMEOUT, value -> maxTimeout = value);
+        follow(settings, MAX_BEAM_WIDTH, value -> maxBeamWidth = value);
         follow(settings, MAX_K, value -> maxK = value);
         follow(settings, MAX_IN_FLIGHT, value -> maxInFlight = value);
         follow(settings, MAX_QUERY_LENGTH, value -> maxQueryLength = value);
@@ -91,6 +106,8 @@ public final class GenrecallSettings {
         return List.of(
             ENDPOINT,
             TIMEOUT,
+            MAX_TIMEOUT,
+            MAX_BEAM_WIDTH,
             MAX_K,
             MAX_IN_FLIGHT,
             MAX_QUERY_LENGTH,
@@ -116,6 +133,14 @@ public final class GenrecallSettings {
 
     public TimeValue timeout() {
         return timeout;
+    }
+
+    public TimeValue maxTimeout() {
+        return maxTimeout;
+    }
+
+    public int maxBeamWidth() {
+        return maxBeamWidth;
     }
 
     public int maxK() {

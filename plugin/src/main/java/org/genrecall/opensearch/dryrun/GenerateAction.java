@@ -36,7 +36,7 @@ public final class GenerateAction extends HandledTransportAction<GenerateSidsReq
     @Override
     protected void doExecute(Task task, GenerateSidsRequest request, ActionListener<Response> listener) {
         long started = System.nanoTime();
-        service.checkLimits(request.prompt());
+        service.checkLimits(request.prompt(), request.timeout());
         service.generate(
             request,
             request.codebook(),

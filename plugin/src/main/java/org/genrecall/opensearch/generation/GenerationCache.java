@@ -57,17 +57,23 @@ final class GenerationCache {
             stats.coalesced();
             return others;
         }
-        client.generate(codebook, prompt, timeout).whenComplete((generation, failure) -> {
-            if (failure == null) {
-                current.put(key, generation);
-            }
-            flights.remove(flight, mine);
-            if (failure == null) {
-                mine.complete(generation);
-            } else {
-                mine.completeExceptionally(failure);
-            }
-        });
+        mine.whenComplete((generation, failure) -> flights.remove(flight, mine)); // whatever befalls the call
+        try {
+            client.generate(codebook, prompt, timeout).whenComplete((generation, failure) -> {
+                if (failure != null) {
+                    mine.completeExceptionally(failure);
+                    return;
+                }
+                try {
+                    current.put(key, generation);
+                    flights.remove(flight, mine);
+                } finally {
+                    mine.complete(generation);
+                }
+            });
+        } catch (Throwable e) {
+            mine.completeExceptionally(e);
+        }
         return mine;
     }
 }

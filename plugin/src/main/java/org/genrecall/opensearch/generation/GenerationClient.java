@@ -17,7 +17,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** One {@code Generate} call: request and reply, cap of the calls in flight. What goes wrong is in the future. */
-final class GenerationClient {
+class GenerationClient {
 
     private final InferenceServer server;
     private final GenrecallSettings settings;

@@ -4,6 +4,7 @@ import org.opensearch.OpenSearchException;
 import org.opensearch.core.rest.RestStatus;
 
 import java.util.Locale;
+import java.util.concurrent.CompletionException;
 
 /** Why there are no SIDs, for a clause or a document: the kind decides the HTTP status and the counter, the message says what to do. */
 public final class GenerationException extends OpenSearchException {
@@ -45,6 +46,14 @@ public final class GenerationException extends OpenSearchException {
     private GenerationException(Kind kind, String message, Throwable cause) {
         super(message, cause);
         this.kind = kind;
+    }
+
+    /** What failed as one of these: as it is, or as a failure of this node, an {@link Error} too. */
+    public static GenerationException of(Caller caller, Throwable failure) {
+        Throwable cause = failure instanceof CompletionException && failure.getCause() != null ? failure.getCause() : failure;
+        return cause instanceof GenerationException known
+            ? known
+            : new GenerationException(caller, Kind.SERVER_ERROR, "this node failed: " + cause + ". Its log says more", cause);
     }
 
     /** The same with its cause set aside, for pipelines: what they tell {@code on_failure} is the message of the innermost cause. */

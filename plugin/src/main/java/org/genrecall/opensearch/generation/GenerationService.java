@@ -45,8 +45,20 @@ public final class GenerationService {
         settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL, GenrecallSettings.ENDPOINT);
     }
 
-    /** @throws IllegalArgumentException where the prompt is beyond the limits set for this cluster */
-    public void checkLimits(Prompt prompt) {
+    /** @throws IllegalArgumentException where the prompt or its timeout (null: the cluster's) is beyond the limits set for this cluster */
+    public void checkLimits(Prompt prompt, @Nullable TimeValue timeout) {
+        if (timeout != null && timeout.compareTo(settings.maxTimeout()) > 0) {
+            throw new IllegalArgumentException(
+                "[generative] timeout [" + timeout + "] is too long: this cluster allows [" + settings.maxTimeout()
+                    + "]. Ask for less, or raise the cluster setting [genrecall.max_timeout]"
+            );
+        }
+        if (prompt.beamWidth() > settings.maxBeamWidth()) {
+            throw new IllegalArgumentException(
+                "[generative] beam_width [" + prompt.beamWidth() + "] is too large: this cluster allows " + settings.maxBeamWidth()
+                    + ". Ask for less, or raise the cluster setting [genrecall.max_beam_width] (up to " + Prompt.MAX_K + ")"
+            );
+        }
         if (prompt.k() > settings.maxK()) {
             throw new IllegalArgumentException(
                 "[generative] k [" + prompt.k() + "] is too large: this cluster allows " + settings.maxK()
@@ -90,6 +102,9 @@ public final class GenerationService {
         } catch (Exception e) {
             told.onFailure(e);
             return;
+        } catch (LinkageError e) {
+            told.onFailure(GenerationException.of(Caller.CLAUSE, e));
+            return;
         }
         if (codebooks.served().isEmpty()) {
             told.onResponse(new TreeMap<>());
@@ -105,7 +120,7 @@ public final class GenerationService {
                 if (failure == null) {
                     all.onResponse(Map.of(each, generation));
                 } else {
-                    all.onFailure((Exception) failure);
+                    all.onFailure(GenerationException.of(Caller.CLAUSE, failure));
                 }
             });
         }

@@ -62,7 +62,7 @@ public final class InferenceServer implements Closeable {
         Reply<R, A> reply = new Reply<>(ask, read, ended);
         try {
             start(method, request, CallOptions.DEFAULT.withDeadline(ask.deadline()), reply);
-        } catch (RuntimeException e) {
+        } catch (Throwable e) { // a class that does not load is no exception; whoever waits is told all the same
             reply.onError(e);
         }
         return reply.answer;
@@ -133,17 +133,31 @@ public final class InferenceServer implements Closeable {
             } catch (RuntimeException e) {
                 String message = "the inference server" + at() + " broke the contract: " + e.getMessage();
                 end(() -> answer.completeExceptionally(new GenerationException(ask.caller(), Kind.SERVER_ERROR, message, e)));
+            } catch (Throwable e) {
+                onError(e);
             }
         }
 
         @Override
         public void onError(Throwable e) {
-            end(() -> answer.completeExceptionally(failure(ask, e)));
+            end(() -> answer.completeExceptionally(described(e)));
+        }
+
+        private GenerationException described(Throwable e) {
+            if (e instanceof Error) {
+                logger.error("a call of the inference server failed on this node", e);
+                return GenerationException.of(ask.caller(), e);
+            }
+            return failure(ask, e);
         }
 
         private void end(Runnable tell) {
             if (done.compareAndSet(false, true)) {
-                ended.accept(System.nanoTime() - started);
+                try {
+                    ended.accept(System.nanoTime() - started);
+                } catch (Throwable e) { // on gRPC's thread, where nobody would hear of it
+                    logger.error("a call could not be counted", e);
+                }
                 tell.run();
             }
         }

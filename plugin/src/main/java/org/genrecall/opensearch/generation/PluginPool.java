@@ -41,7 +41,11 @@ public final class PluginPool {
                 threadPool.executor(NAME).execute(new AbstractRunnable() {
                     @Override
                     protected void doRun() {
-                        task.run();
+                        try {
+                            task.run();
+                        } catch (LinkageError | AssertionError e) { // else nobody would tell the listener
+                            inContext.onFailure(GenerationException.of(caller, e));
+                        }
                     }
 
                     @Override

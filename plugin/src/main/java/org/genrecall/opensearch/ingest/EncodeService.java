@@ -15,6 +15,7 @@ import org.opensearch.core.action.ActionListener;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
@@ -125,7 +126,13 @@ public final class EncodeService {
         }
 
         private void send(List<Encoding> part) {
-            client.encode(ask, part.stream().map(Encoding::item).toList()).whenComplete((terms, failure) -> {
+            CompletableFuture<List<String>> answer;
+            try {
+                answer = client.encode(ask, part.stream().map(Encoding::item).toList());
+            } catch (LinkageError e) { // before the call: else the turn would never end
+                answer = CompletableFuture.failedFuture(e);
+            }
+            answer.whenComplete((terms, failure) -> {
                 if (failure == null) {
                     turns.giveBack();
                     for (int i = 0; i < part.size(); i++) {
@@ -133,7 +140,7 @@ public final class EncodeService {
                         settled.run();
                     }
                 } else {
-                    failed(part, (GenerationException) failure);
+                    failed(part, GenerationException.of(Caller.PROCESSOR, failure));
                 }
             });
         }

@@ -47,7 +47,7 @@ final class Turns {
             for (Runnable task = next(); task != null; task = next()) {
                 try {
                     task.run();
-                } catch (RuntimeException e) { // of whoever hears of it; the others still get their turns
+                } catch (RuntimeException | LinkageError | AssertionError e) { // of whoever hears of it; the others still get their turns
                     logger.error("an answer could not be passed on", e);
                 }
             }

@@ -236,7 +236,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             return this; // doToQuery says why a prompt cannot be answered without a coordinator
         }
         GenerationService generator = service.get();
-        generator.checkLimits(prompt);
+        generator.checkLimits(prompt, timeout);
         SetOnce<QueryBuilder> answer = new SetOnce<>();
         context.registerAsyncAction(
             (client, next) -> generator.generate(coordinator.getSearchRequest(), codebook, prompt, timeout, settle(answer, next))

@@ -13,6 +13,8 @@ import org.genrecall.opensearch.stats.GenerationStats;
 import org.genrecall.v1.GenerateRequest;
 import org.genrecall.v1.GenerateResponse;
 import org.genrecall.v1.Generated;
+import org.genrecall.v1.GenerativeRecallGrpc;
+import org.genrecall.v1.Query;
 import org.opensearch.common.settings.ClusterSettings;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
@@ -26,6 +28,7 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 
 import static org.hamcrest.Matchers.containsString;
 
@@ -69,6 +72,43 @@ public class GenerationClientTests extends OpenSearchTestCase {
         assertEquals("v7/1/1/0", generation.term("v7", 11));
         assertEquals(TestInferenceServer.probability(11), generation.probability(11), 0);
         assertEquals(TestInferenceServer.items(11), generation.items(11));
+    }
+
+    public void testCall_whenReadingTheReplyFailsWithAnError_thenTheFutureFailsAndTheCallIsOver() throws Exception {
+        AtomicInteger ended = new AtomicInteger();
+        CompletableFuture<Object> answer = inference.call(
+            GenerativeRecallGrpc.getGenerateMethod(),
+            GenerateRequest.newBuilder().setCodebook("v7").addQueries(Query.newBuilder().setText("shoes")).setK(2).build(),
+            new Ask(Caller.CLAUSE, "v7", LONG),
+            response -> { throw new NoClassDefFoundError("of a plugin that was removed"); },
+            nanos -> ended.incrementAndGet()
+        );
+        ExecutionException failure = expectThrows(ExecutionException.class, () -> answer.get(20, TimeUnit.SECONDS));
+        assertEquals(Kind.SERVER_ERROR, ((GenerationException) failure.getCause()).kind());
+        assertThat(failure.getCause().getMessage(), containsString("this node failed: java.lang.NoClassDefFoundError"));
+        assertEquals(1, ended.get());
+    }
+
+    public void testCall_whenItCannotEvenStart_thenTheFutureFails() {
+        CompletableFuture<Object> answer = inference.call(null, null, new Ask(Caller.CLAUSE, "v7", LONG), response -> response, nanos -> {
+            throw new LinkageError("in the statistics");
+        });
+        expectThrows(ExecutionException.class, "whoever waits is told", () -> answer.get(20, TimeUnit.SECONDS));
+    }
+
+    public void testCache_whenACallFailsWithAnError_thenNoFlightStays() {
+        GenerationClient failing = new GenerationClient(inference, settings, stats) {
+            @Override
+            CompletableFuture<Generation> generate(String codebook, Prompt prompt, TimeValue timeout) {
+                throw new ExceptionInInitializerError("once");
+            }
+        };
+        GenerationCache flights = new GenerationCache(failing, settings, stats);
+        for (int attempt = 0; attempt < 2; attempt++) {
+            CompletableFuture<Generation> answer = flights.generate("v7", prompt("shoes", 2), LONG);
+            assertTrue(answer.isCompletedExceptionally());
+        }
+        assertEquals("the second is a call of its own", 0, stats.snapshot().coalesced());
     }
 
     public void testGenerate_whenServerTellsNoNumbersOfItems_thenTheyAreUnknown() throws Exception {

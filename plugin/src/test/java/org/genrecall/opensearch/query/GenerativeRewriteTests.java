@@ -52,7 +52,7 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     public void startCoordinator() throws Exception {
         startNode(
             "coordinator",
-            Settings.builder().put("genrecall.timeout", "20s").put("genrecall.max_k", 100).build(),
+            Settings.builder().put("genrecall.timeout", "20s").put("genrecall.max_k", 100).put("genrecall.max_timeout", "25s").build(),
             Metadata.builder()
                 .put(index("products-v7", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v7\"}}}"), false)
                 .put(index("products-v8", "{\"_meta\": {\"genrecall\": {\"codebook\": \"v8\"}}}"), false)
@@ -283,6 +283,12 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
         IllegalArgumentException k = expectThrows(IllegalArgumentException.class, () -> fetch(large, coordinator("products-v7")));
         assertThat(k.getMessage(), containsString("k [101] is too large: this cluster allows 100"));
         assertThat(k.getMessage(), containsString("[genrecall.max_k]"));
+        GenerativeQueryBuilder wide = new GenerativeQueryBuilder("sid", new Prompt("a", 1, 1024, UserContext.ANONYMOUS), null, () -> service);
+        IllegalArgumentException beam = expectThrows(IllegalArgumentException.class, () -> fetch(wide, coordinator("products-v7")));
+        assertThat(beam.getMessage(), containsString("beam_width [1024] is too large: this cluster allows 512"));
+        GenerativeQueryBuilder patient = clause("a").timeout(TimeValue.timeValueSeconds(30));
+        IllegalArgumentException wait = expectThrows(IllegalArgumentException.class, () -> fetch(patient, coordinator("products-v7")));
+        assertThat(wait.getMessage(), containsString("timeout [30s] is too long: this cluster allows [25s]"));
         IllegalArgumentException text = expectThrows(
             IllegalArgumentException.class,
             () -> fetch(clause("é👟".repeat(5_000)), coordinator("products-v7"))

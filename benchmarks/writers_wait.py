@@ -98,7 +98,7 @@ def measure(
     fill(client, section, ids, terms, folder)
     rng = np.random.default_rng(0)
     order, count = rng.permutation(documents), int(share * documents)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"documents": documents, "deleted": deleted, "blocked": [], "waited": [], "seconds": 0.0}
         for deleted in (0, count)
     ]

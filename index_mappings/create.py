@@ -78,6 +78,7 @@ def put_template(client: OpenSearch, section: OpenSearchSection, dimension: int)
         priority=section.template_priority + len(section.index),
         components=list(section.components),
         dynamic=section.dynamic,
+        analyzer=section.analyzer,
         shards=section.shards,
         replicas=section.replicas,
         refresh_interval=section.refresh_interval,

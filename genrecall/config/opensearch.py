@@ -215,6 +215,9 @@ class OpenSearchSection(ClusterSection):
     dynamic: Literal["strict", "true", "false", "strict_allow_templates", "false_allow_templates"] = Field(
         "strict", description="of the mapping: what becomes of fields of your own that no template maps"
     )
+    analyzer: str = Field(
+        "english", min_length=1, description="of titles, brands, categories and texts: german, thai, cjk, or your own"
+    )
     components: tuple[str, ...] = Field(
         (), description="component templates of your own: further fields, analyzers, a default pipeline"
     )

@@ -29,6 +29,7 @@ def test_values_keep_their_type_and_text_around_them_is_kept():
         priority=1,
         components=["own"],
         dynamic="strict",
+        analyzer="thai",
         shards=2,
         replicas=0,
         refresh_interval="1s",
@@ -39,6 +40,7 @@ def test_values_keep_their_type_and_text_around_them_is_kept():
     assert template["index_patterns"] == ["shop-*"]
     vector = template["template"]["mappings"]["properties"]["vector"]
     assert vector["dimension"] == 384
+    assert template["template"]["mappings"]["properties"]["title"]["analyzer"] == "thai"
     assert vector["method"]["engine"] == "lucene"
     assert template["composed_of"] == ["own"]
     assert "${" not in json.dumps(template)

@@ -46,6 +46,19 @@ def test_created_index_names_its_codebook_and_uses_the_lucene_engine(client: Ope
     assert mapping["dynamic"] == "strict"
 
 
+def test_texts_are_analyzed_as_the_configuration_says(client: OpenSearch, section: OpenSearchSection):
+    thai = section.model_copy(update={"analyzer": "thai"})
+    name, _ = create(client, thai, META, 8)
+    found = client.indices.analyze(index=name, body={"field": "title", "text": "เสื้อยืดผู้ชายสีดำ"})["tokens"]
+    assert len(found) > 1
+    assert "".join(token["token"] for token in found) in "เสื้อยืดผู้ชายสีดำ"
+
+
+def test_an_analyzer_that_the_cluster_lacks_is_named(client: OpenSearch, section: OpenSearchSection):
+    with pytest.raises(UserError, match=r"klingon"), explain_errors(section):
+        create(client, section.model_copy(update={"analyzer": "klingon"}), META, 8)
+
+
 def test_creating_again_changes_nothing(client: OpenSearch, section: OpenSearchSection):
     create(client, section, META, 8)
     assert create(client, section, META, 8) == (f"{section.index}-v1", False)

@@ -246,16 +246,18 @@ class AliasMigration:
         self._since_compared = []
         before = Snapshot.take(client, source, until)
         after = Snapshot.take(client, target, changes.now(client, target))
-        self._delete(absent(client, source, after.without(before)))  # those written again meanwhile are still there
+        gone = absent(client, source, after.without(before))  # those written again meanwhile are still there
+        self._delete(gone)
         self._restore(before.without(after))
-        return before, after
+        return before, after.leaving_out(gone)
 
     def _settle(self, before: Snapshot, after: Snapshot) -> None:
         """The same for what happened since, quickly: the source takes no writes now."""
         client, source, target = self._client, self._source, self._target
         client.indices.refresh(index=target)
-        gone = absent(client, source, [*before.changed(client), *self._since_compared])
-        lost = absent(client, target, [*after.changed(client), *self._since_compared]) - gone
+        known = self._since_compared
+        gone = absent(client, source, [*before.leaving_out(known).changed(client), *known])
+        lost = absent(client, target, [*after.leaving_out(known).changed(client), *known]) - gone
         self._delete(gone)
         self._restore(sorted(lost))
         client.indices.refresh(index=target)

@@ -370,9 +370,38 @@ def test_deletions_of_the_last_moment_are_found_without_reading_all(
     bulk.send(client, index, [Document("new", '{"title": "new"}')], section.bulk)
     later = Snapshot.take(client, index, changes.now(client, index))
     assert set(snapshot.changed(client)) == gone | again
+    assert set(snapshot.leaving_out(again).changed(client)) == gone
     assert absent(client, index, snapshot.changed(client)) == gone
     assert set(snapshot.without(later)) == gone
     assert later.without(snapshot) == ["new"]
+
+
+def test_what_is_known_already_is_not_looked_for_while_writers_wait(
+    loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else they would wait longer, the more was deleted during the copy or written again before the block."""
+    found, changed, compare = [], Snapshot.changed, AliasMigration._compare
+
+    def noting(snapshot: Snapshot, client: OpenSearch) -> list[str]:
+        found.append(changed(snapshot, client))
+        return found[-1]
+
+    def comparing(migration: AliasMigration) -> tuple[Snapshot, Snapshot]:
+        snapshots = compare(migration)
+        client.update(index=loaded.index, id="B0020", body={"doc": {"title": "written before the block"}})
+        return snapshots
+
+    def delete(done: int, documents: int) -> None:
+        if done >= COUNT:
+            client.delete(index=loaded.index, id="B0003", ignore=404)
+
+    monkeypatch.setattr(Snapshot, "changed", noting)
+    monkeypatch.setattr(AliasMigration, "_compare", comparing)
+    refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=delete))
+    assert found == [[], []]
+    after = everything(client, loaded.index)
+    assert set(after) == set(second()) - {"B0003"}
+    assert after["B0020"]["title"] == "written before the block"
 
 
 # --- templates

@@ -286,6 +286,11 @@ def _id_notes(events: dict[str, dict[str, int]], items: pa.Table, examples: list
     """Ids in the log that are hardly ever those of the catalogue."""
     logged = sum(of.get("logged", 0) for of in events.values())
     gone = sum(of.get("not in the catalogue", 0) for of in events.values())
+    for reason, what in (("by another client", "client ids"), ("before its query", "clocks")):
+        lost = sum(of.get(reason, 0) for of in events.values())
+        acted = sum(of.get("logged", 0) for action, of in events.items() if action != "exposure")
+        if lost > MOST_GONE * acted:
+            yield f"{lost:,} events are left out as {reason}: the {what} of ubi_queries and ubi_events do not agree"
     if logged and gone > MOST_GONE * logged:
         ours = ", ".join(items["item_id"].slice(0, 3).to_pylist())
         yield (

@@ -33,6 +33,16 @@ from genrecall.errors import UserError
 BLOCKED = ("cluster_block_exception", "index_create_block_exception")
 DISK_FULL = ("read-only-allow-delete block", "create-index blocked")  # parts of the reasons
 TRANSIENT = {429, 502, 503, 504}  # statuses that a later attempt may not meet
+GONE = {  # root causes that another copy of the shard does not have: its node has just left, or it has just moved
+    "node_closed_exception",
+    "node_disconnected_exception",
+    "node_not_connected_exception",
+    "no_shard_available_action_exception",
+    "shard_not_found_exception",
+    "illegal_index_shard_state_exception",
+    "index_shard_closed_exception",
+    "search_context_missing_exception",
+}
 CONNECT_TIMEOUT_S = 5.0  # at most; a host that is gone must not take the time that a slow answer may take
 SNIFF_INTERVAL_S = 300.0
 
@@ -146,7 +156,17 @@ class _Transport(Transport):
 def is_transient(error: TransportError) -> bool:
     """Whether a later attempt may succeed."""
     answered = isinstance(error.status_code, int)
-    return error.status_code in TRANSIENT or not (answered or isinstance(error, SSLError))
+    return (
+        error.status_code in TRANSIENT
+        or not (answered or isinstance(error, SSLError))
+        or not GONE.isdisjoint(_causes(error))
+    )
+
+
+def _causes(error: TransportError) -> set[str]:
+    """Types of the root causes that the response names."""
+    response = error.info.get("error") if isinstance(error.info, dict) else None
+    return {cause["type"] for cause in response.get("root_cause", ())} if isinstance(response, dict) else set()
 
 
 def backoff(retry: RetrySection, attempt: int) -> float:

@@ -51,7 +51,7 @@ def _group(path: str) -> str:
 
 
 # Folders and files whose tests share a process: they share the node, whose cluster settings are one.
-ON_NODE = {"e2e", "index", "local_node", "data/test_index_source.py", "evaluation/test_command.py"}
+ON_NODE = {"cluster", "e2e", "index", "local_node", "data/test_index_source.py", "evaluation/test_command.py"}
 # Folders of a few long tests run with one of many tests: xdist starts the largest group first.
 RUN_WITH = {
     "packaging": "inference_server",

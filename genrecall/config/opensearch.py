@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from genrecall.config.base import Section
 
@@ -183,6 +183,9 @@ class NodeSection(Section):
     port: int = Field(9200, ge=1024, le=65435, description="HTTP; the transport takes the port 100 above")
     heap: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="of the JVM, such as 512m or 1g")
     jvm_options: tuple[str, ...] = Field((), description="further options of the JVM, such as -XX:TieredStopAtLevel=1")
+    cluster: tuple[int, ...] = Field(
+        (), description="HTTP ports of all nodes of its cluster, its own included; the node is alone without"
+    )
     data: Path | None = Field(None, description="where indices are kept; by default in the node's own folder")
     plugins: tuple[str, ...] = Field(
         ("plugin/target/releases/genrecall-*.zip",),
@@ -192,6 +195,13 @@ class NodeSection(Section):
     user: str = Field("nobody", description="account that runs the node when the command is run as root")
     start_timeout_s: float = Field(180.0, gt=0, description="a node that does not answer in this time has failed")
     stop_timeout_s: float = Field(30.0, gt=0, description="a node that does not exit in this time is killed")
+
+    @field_validator("cluster")
+    @classmethod
+    def _has_own_port(cls, cluster: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if cluster and info.data.get("port") not in cluster:
+            raise ValueError(f"must name the node's own port, {info.data.get('port')}, among those of its cluster")
+        return cluster
 
 
 class OpenSearchSection(ClusterSection):

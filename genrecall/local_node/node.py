@@ -47,6 +47,7 @@ class Node:
     data: str
     java: str
     folder: str
+    cluster: str = ""
     pid: int | None = None
 
     @property
@@ -189,6 +190,7 @@ def _describe(section: NodeSection, root: Path, account: Account, console: Conso
         data=str(data),
         java=str(java),
         folder=str(folder),
+        cluster=" ".join(map(str, section.cluster)),
     )
 
 
@@ -200,7 +202,7 @@ def _launch(node: Node, section: NodeSection, account: Account) -> Node:
     process.check_resources({"memory": size + process.JVM_OVERHEAD_MB, "disk": process.MIN_DISK_MB}, folder)
     fresh = not data.exists()
     options = [f"-Xms{node.heap}", f"-Xmx{node.heap}", *node.jvm_options.split()]
-    process.configure(folder, Path(node.home), node.port, options, data)
+    process.configure(folder, Path(node.home), node.port, options, data, section.cluster)
     account.own(folder)
     if fresh:
         account.own(data)
@@ -253,7 +255,7 @@ def _difference(current: Node, wanted: Node) -> str:
         return "its plugins changed"
     names = [
         key
-        for key in ("version", "heap", "jvm_options", "data", "java")
+        for key in ("version", "heap", "jvm_options", "cluster", "data", "java")
         if getattr(current, key) != getattr(wanted, key)
     ]
     return "; ".join(f"{key} changes from {getattr(current, key)} to {getattr(wanted, key)}" for key in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -21,12 +22,12 @@ MIN_DISK_MB = 1500  # free space below this is an error
 # Loopback only and without security: for trials and tests. Disk watermarks are off, because on a developer's nearly
 # full disk they would make every index read-only; `check_resources` asks for free space instead.
 SETTINGS = """\
-cluster.name: {name}
+cluster.name: {cluster}
 node.name: {name}
 network.host: {host}
 http.port: {port}
 transport.port: {transport}
-discovery.type: single-node
+{discovery}
 path.data: {data}
 cluster.routing.allocation.disk.threshold_enabled: false
 """
@@ -36,8 +37,13 @@ def transport_port(port: int) -> int:
     return port + 100
 
 
-def configure(folder: Path, home: Path, port: int, jvm_options: Sequence[str], data: Path) -> None:
-    """Write `folder/config` (settings, JVM options, logging) and make the folders that the process writes to."""
+def configure(
+    folder: Path, home: Path, port: int, jvm_options: Sequence[str], data: Path, cluster: Sequence[int] = ()
+) -> None:
+    """Write `folder/config` (settings, JVM options, logging) and make the folders that the process writes to.
+
+    `cluster`: HTTP ports of all its nodes.
+    """
     config, logs = folder / "config", folder / "logs"
     for path in (config / "jvm.options.d", logs, folder / "tmp", data):
         path.mkdir(parents=True, exist_ok=True)
@@ -46,12 +52,33 @@ def configure(folder: Path, home: Path, port: int, jvm_options: Sequence[str], d
             target = config / source.relative_to(home / "config")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
-    names = {"name": f"genrecall-{port}", "host": HOST, "port": port, "transport": transport_port(port)}
-    (config / "opensearch.yml").write_text(SETTINGS.format(**names, data=data), encoding="utf-8")
+    settings = SETTINGS.format(
+        cluster=_name(cluster[0] if cluster else port),
+        name=_name(port),
+        host=HOST,
+        port=port,
+        transport=transport_port(port),
+        discovery=_discovery(cluster),
+        data=data,
+    )
+    (config / "opensearch.yml").write_text(settings, encoding="utf-8")
     options = (home / "config/jvm.options").read_text(encoding="utf-8")
     options = options.replace("logs/", f"{logs}/").replace("HeapDumpPath=data", f"HeapDumpPath={logs}")
     (config / "jvm.options").write_text(options, encoding="utf-8")
     (config / "jvm.options.d/node.options").write_text("\n".join(jvm_options) + "\n", encoding="utf-8")
+
+
+def _name(port: int) -> str:
+    return f"genrecall-{port}"
+
+
+def _discovery(cluster: Sequence[int]) -> str:
+    """How a node finds the others of its cluster, and which of them elect its first manager."""
+    if not cluster:
+        return "discovery.type: single-node"
+    hosts = [f"{HOST}:{transport_port(port)}" for port in cluster]
+    managers = [_name(port) for port in cluster]
+    return f"discovery.seed_hosts: {json.dumps(hosts)}\ncluster.initial_cluster_manager_nodes: {json.dumps(managers)}"
 
 
 def launch(folder: Path, home: Path, java: Path, account: Account) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import TransportError
+from opensearchpy.exceptions import NotFoundError, TransportError
 
 from genrecall.config.opensearch import OpenSearchSection
 from index_mappings import search
@@ -31,6 +31,7 @@ class Answer:
     """Of one search.
 
     Attributes:
+        sent: the moment, of `time.monotonic`.
         seconds: from the moment it was due, so that a late sender counts too.
         stale: hits whose SID is of the other codebook: a pipeline placed the document just before the alias moved, its
             write came after, and the job has not placed it anew yet. The plugin brings none of them, as shards
@@ -40,6 +41,7 @@ class Answer:
 
     phase: str
     composed: bool
+    sent: float
     seconds: float
     index: str
     stale: tuple[str, ...]
@@ -49,14 +51,23 @@ class Answer:
 class Searches:
     """An open loop: `rate` hybrid searches a second on the alias, whatever came of those before; no two ask the same.
 
-    Every third is composed by the client (`index_mappings.compose.composer`), the others are left to the plugin.
+    Every third is composed by the client (`index_mappings.compose.composer`) where a composer is given; the others are
+    left to the plugin.
     """
 
-    def __init__(self, section: OpenSearchSection, composer: Composer, texts: Sequence[str], rate: float) -> None:
+    def __init__(
+        self,
+        section: OpenSearchSection,
+        composer: Composer | None,
+        texts: Sequence[str],
+        rate: float,
+        client: OpenSearch | None = None,
+        dimension: int = 384,
+    ) -> None:
         self.phase = ""
         self._section, self._composer, self._texts, self._pause = section, composer, texts, 1 / rate
-        self._client = OpenSearch(section.url, timeout=60, pool_maxsize=AT_ONCE, max_retries=0)
-        self._vectors = np.random.default_rng(0).normal(size=(512, 384)).astype(np.float32)
+        self._client = client or OpenSearch(section.url, timeout=60, pool_maxsize=AT_ONCE, max_retries=0)
+        self._vectors = np.random.default_rng(0).normal(size=(512, dimension)).astype(np.float32)
         self._answers: list[Future[Answer]] = []
         self._ended = threading.Event()
 
@@ -86,22 +97,26 @@ class Searches:
 
     def _ask(self, number: int, due: float, phase: str) -> Answer:
         text = f"{self._texts[number % len(self._texts)]} {number}"
-        section, composed = self._section, number % 3 == 0
+        section, composed = self._section, self._composer is not None and number % 3 == 0
         clauses = [
             search.bm25(text, section),
             search.knn(self._vectors[number % len(self._vectors)], 10),
             search.generative(text, k=50, timeout="30s", _name="gen"),
         ]
         body = search.body(search.hybrid(clauses, depth=SIZE), SIZE, section.fusion.three, ["sid"])
-        index, stale, wrong = "", (), ""
+        index, stale, wrong, sent = "", (), "", time.monotonic()
         try:
-            if composed:
+            if composed and self._composer:
                 body = self._composer.compose(body, index=section.index)
             answer = self._client.search(index=section.index, body=body, params=NAMES)
-            index, stale, wrong = judged(answer, section.index, composed)
+            index, stale, wrong = self.judged(answer, composed)
         except Exception as error:  # whatever it is, it is an answer that a user did not get
             wrong = f"{type(error).__name__}: {error}"
-        return Answer(phase, composed, time.monotonic() - due, index, stale, wrong)
+        return Answer(phase, composed, sent, time.monotonic() - due, index, stale, wrong)
+
+    def judged(self, answer: Mapping[str, Any], composed: bool) -> tuple[str, tuple[str, ...], str]:
+        """As the function."""
+        return judged(answer, self._section.index, composed)
 
 
 def judged(answer: Mapping[str, Any], alias: str, composed: bool) -> tuple[str, tuple[str, ...], str]:
@@ -127,16 +142,17 @@ def judged(answer: Mapping[str, Any], alias: str, composed: bool) -> tuple[str, 
 class Writer:
     """Updates, adds, deletes and brings back documents through the alias, one after the other.
 
-    What is refused because writes are blocked it repeats, as a writer must; any other refusal ends it.
+    What is refused because writes are blocked it repeats, as a writer must; any other refusal ends it, unless `repeats`
+    says otherwise.
 
     Attributes:
         documents: what the alias must hold: id -> source without SID.
         refused: seconds for which a write was refused, each time.
     """
 
-    def __init__(self, section: OpenSearchSection, pause: float) -> None:
+    def __init__(self, section: OpenSearchSection, pause: float, client: OpenSearch | None = None) -> None:
         self._alias, self._pause = section.index, pause
-        self._client = OpenSearch(section.url, timeout=60, max_retries=0)
+        self._client = client or OpenSearch(section.url, timeout=60, max_retries=0)
         self.documents = {id: plain(source) for id, source in everything(self._client, self._alias).items()}
         self.writes = 0
         self.refused: list[float] = []
@@ -175,8 +191,8 @@ class Writer:
                 self._repeated(lambda: client.update(index=alias, id=some, body={"doc": change}))
                 book[some] = {**book[some], **change}
             case 3:
-                self._repeated(lambda: client.index(index=alias, id=f"new-{number}", body=fresh))
-                book[f"new-{number}"] = fresh
+                self._repeated(lambda: client.index(index=alias, id=self.new_id(number), body=fresh))
+                book[self.new_id(number)] = fresh
             case 4:
                 self._repeated(lambda: client.delete(index=alias, id=some))
                 del book[some]
@@ -185,13 +201,22 @@ class Writer:
                 self._repeated(lambda: client.index(index=alias, id=some, body=fresh))
                 book[some] = fresh
 
+    def new_id(self, number: int) -> str:
+        return f"new-{number}"
+
+    def repeats(self, error: TransportError) -> bool:
+        """Whether a write that failed so is repeated."""
+        return (error.status_code, error.error) == BLOCKED
+
     def _repeated(self, write: Any) -> None:
         since: float | None = None
         while True:
             try:
                 write()
             except TransportError as error:
-                if (error.status_code, error.error) != BLOCKED:
+                if isinstance(error, NotFoundError) and since is not None:
+                    break  # deleted by an earlier attempt, whose response was lost
+                if not self.repeats(error):
                     raise
                 since = since or time.monotonic()
                 time.sleep(0.01)

@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 import pytest
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import TransportError
 
 from genrecall import config
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
-from genrecall.opensearch import connect, explain_errors
+from genrecall.opensearch import connect, explain_errors, is_transient
 from index_mappings.load import LoadInput, load
 from index_mappings.progress import Progress
 from tests import pki as certificates
@@ -392,3 +393,17 @@ def test_one_url_a_list_and_a_line_of_them_are_the_same_setting():
         == ["https://a/es", "https://b:9200"]
     )
     assert listed.url == "https://a/es,https://b:9200"
+
+
+@pytest.mark.parametrize(
+    ("status", "cause", "transient"),
+    [
+        (500, "node_disconnected_exception", True),  # a search that a node was answering when it was killed
+        (404, "shard_not_found_exception", True),  # a shard that has just moved
+        (404, "index_not_found_exception", False),
+        (500, "null_pointer_exception", False),
+    ],
+)
+def test_what_another_copy_of_a_shard_may_answer_is_transient(status: int, cause: str, transient: bool):
+    info = {"error": {"type": "search_phase_execution_exception", "root_cause": [{"type": cause}]}, "status": status}
+    assert is_transient(TransportError(status, "search_phase_execution_exception", info)) is transient

@@ -8,8 +8,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from pydantic import ValidationError
 from rich.console import Console
 
 from genrecall.config.opensearch import NodeSection
@@ -216,3 +219,25 @@ def test_node_that_does_not_leave_in_time_is_killed(tmp_path: Path):
             assert not process.alive(node.pid, tmp_path)
         finally:
             node.kill()
+
+
+def test_a_node_is_alone_unless_its_cluster_is_named(tmp_path: Path):
+    home = tmp_path / "home"
+    (home / "config").mkdir(parents=True)
+    (home / "config/jvm.options").write_text("")
+
+    def settings(cluster: tuple[int, ...]) -> dict[str, Any]:
+        section = NodeSection(port=9302, cluster=cluster)
+        process.configure(tmp_path / "node", home, section.port, [], tmp_path / "data", section.cluster)
+        found: dict[str, Any] = yaml.safe_load((tmp_path / "node/config/opensearch.yml").read_text())
+        return found
+
+    alone, among = settings(()), settings((9301, 9302))
+    assert (alone["cluster.name"], alone["discovery.type"]) == ("genrecall-9302", "single-node")
+    assert "discovery.type" not in among
+    assert among["cluster.name"] == "genrecall-9301", "one name for all"
+    assert among["node.name"] == "genrecall-9302"
+    assert among["discovery.seed_hosts"] == ["127.0.0.1:9401", "127.0.0.1:9402"], "their transport ports"
+    assert among["cluster.initial_cluster_manager_nodes"] == ["genrecall-9301", "genrecall-9302"]
+    with pytest.raises(ValidationError, match="own port, 9302"):
+        NodeSection(port=9302, cluster=(9301, 9303))

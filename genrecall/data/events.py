@@ -106,6 +106,8 @@ def logged_events(section: DataSection, rejects: Rejects, raw: bool = False) -> 
     An event of an action that is not mapped is left out and counted by name. raw: keep it, and the names of the actions
     as they were logged.
     """
+    if has_source(section, "ubi_queries") and not has_source(section, "ubi_events"):
+        return  # what was shown is known, and nothing of what was clicked: `action_notes` says so
     rows = _unpacked(read_rows(section, "ubi_events"))
     both = _places_of_both(section)
     rows = (row for row in rows if row.place not in both or is_event(row))
@@ -134,7 +136,9 @@ def action_notes(counts: Mapping[str, int], section: DataSection) -> Iterator[st
     for name, count in counts.items():
         means[known.get(plain(name), "")] += count
     listed = ", ".join(f"{name} {count:,}" for name, count in Counter(counts).most_common(10))
-    if counts and not means["click"] and not means["purchase"]:
+    if not counts:
+        yield "NO CLICKS: the log has no events; bring ubi_events too"
+    elif not means["click"] and not means["purchase"]:
         yield (
             f"NO CLICKS: none of {sum(counts.values()):,} events counts as a click or purchase. The actions are "
             f"{listed}; say which is one, as in data.actions.NAME=click"

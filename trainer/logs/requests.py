@@ -33,7 +33,7 @@ from genrecall.data.events import (
     logged_queries,
 )
 from genrecall.data.rejects import Rejects
-from genrecall.data.sources import resolve_sources
+from genrecall.data.sources import has_source, resolve_sources
 from genrecall.progress import Bars
 from genrecall.records import REQUESTS
 from trainer.logs import fingerprint
@@ -123,7 +123,7 @@ def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[s
         ):
             batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), examples)
             write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
-    actions = dict(rejects.facts["ubi_events"].pop("actions", {}))
+    actions = dict(rejects.facts.get("ubi_events", {}).pop("actions", {}))
     known = actions_of(section)
     return {
         "rows": dict(rejects.accepted),
@@ -261,7 +261,8 @@ def _replay(path: Path, kept: dict[str, int], rejects: Rejects, section: DataSec
     for row in _rows(path):
         rejects.reject(**row)
     for source in ("ubi_queries", "ubi_events"):
-        rejects.check(source, section.max_reject_share)
+        if has_source(section, source) or rejects.accepted[source]:  # else one was not logged, or is derived
+            rejects.check(source, section.max_reject_share)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -57,11 +57,11 @@ JUDGMENT = {
     "query_id": "query_id queryid qid query_number topic topic_id",
     "query": (
         "query query_text querytext user_query search_term search_query search_phrase keyword keywords term "
-        "query_string q"
+        "query_string q searchquery searchterm search"
     ),
     "item_id": (
         "item_id itemid docid doc_id document_id document documentid doc corpus_id corpusid product_id "
-        "productid product asin sku object_id pid passage_id"
+        "productid product asin sku object_id pid passage_id item item_ids url clicked_item"
     ),
     "grade": (
         "grade rating relevance relevance_grade relevancy score label rel judgment judgement gain esci_label "
@@ -71,7 +71,7 @@ JUDGMENT = {
     "clicks": "clicks click_count click clicked num_clicks number_of_clicks item_clicks click_throughs total_clicks",
     "purchases": (
         "purchases purchase_count purchase orders order_count conversions sales bought units_sold "
-        "transactions items_purchased"
+        "transactions items_purchased purchased carts adds_to_cart"
     ),
 }
 LOGGED_QUERY = {
@@ -93,14 +93,15 @@ LOGGED_EVENT = {
     "client_id": LOGGED_QUERY["client_id"],
     "timestamp": LOGGED_QUERY["timestamp"],
     "user_query": (
-        "user_query userquery query_text search_term search_query searchterm search_keyword query keyword q"
+        "user_query userquery query_text search_term search_query searchterm search_keyword query searchquery "
+        "search keyword q"
     ),
     "item_id": (
         "event_attributes_object_object_id event_attributes_object_objectid event_attributes_object_id "
         "event_attributes_object_internal_id event_attributes_object_item_id event_attributes_object "
         "event_attributes_objects event_attributes_data_data_id event_attributes_item_id "
         "event_attributes_product_id object_object_id object_id objectid item_id itemid items_item_id items "
-        "product_id productid sku asin docid doc_id document_id clicked_item clicked_doc_id"
+        "product_id productid sku asin docid doc_id document_id clicked_item clicked_doc_id item"
     ),
     "position": (
         "event_attributes_position_ordinal event_attributes_position_index event_attributes_position_rank "

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -106,6 +107,8 @@ def logged_events(section: DataSection, rejects: Rejects, raw: bool = False) -> 
     An event of an action that is not mapped is left out and counted by name. raw: keep it, and the names of the actions
     as they were logged.
     """
+    if has_source(section, "ubi_queries") and not has_source(section, "ubi_events"):
+        return  # what was shown is known, and nothing of what was clicked: `action_notes` says so
     rows = _unpacked(read_rows(section, "ubi_events"))
     both = _places_of_both(section)
     rows = (row for row in rows if row.place not in both or is_event(row))
@@ -134,7 +137,9 @@ def action_notes(counts: Mapping[str, int], section: DataSection) -> Iterator[st
     for name, count in counts.items():
         means[known.get(plain(name), "")] += count
     listed = ", ".join(f"{name} {count:,}" for name, count in Counter(counts).most_common(10))
-    if counts and not means["click"] and not means["purchase"]:
+    if not counts:
+        yield "NO CLICKS: the log has no events; bring ubi_events too"
+    elif not means["click"] and not means["purchase"]:
         yield (
             f"NO CLICKS: none of {sum(counts.values()):,} events counts as a click or purchase. The actions are "
             f"{listed}; say which is one, as in data.actions.NAME=click"
@@ -208,7 +213,7 @@ def _logged_query(section: DataSection, rejects: Rejects) -> RowParser:
     rejects.facts.setdefault("ubi_queries", {})["columns"] = {name: one.paths for name, one in find.items()}
 
     def parse(row: Any) -> Record:
-        hits, empty = ids_of(find["hits"](row))
+        hits, empty = _hits(find["hits"](row))
         if empty:
             rejects.leave_out("ubi_queries", "an empty id among the items shown", empty)
         return (
@@ -218,7 +223,7 @@ def _logged_query(section: DataSection, rejects: Rejects) -> RowParser:
             parse_time(find["timestamp"](row)),
             parse_text(find["gender"](row), "gender"),
             parse_text(find["age_band"](row), "age_band"),
-            [parse_id(hit, "item_id") for hit in hits],
+            hits,
         )
 
     return parse
@@ -288,21 +293,31 @@ def _event_query_id(find: Mapping[str, Finder], row: Any, client: str, time: Any
     return "e" + hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
+def _hits(value: Any) -> tuple[list[str], int]:
+    """The ids of the items shown, and how many were empty."""
+    if type(value) is list:
+        with suppress(BadRow):  # nearly every logged query is a list of plain ids
+            return [parse_id(hit, "item_id") for hit in value], 0
+    found, empty = ids_of(value)
+    return [parse_id(hit, "item_id") for hit in found], empty
+
+
 def ids_of(value: Any) -> tuple[list[Any], int]:
     """The ids in a list of any depth, of objects with an id, or in a text; how many entries of lists were empty."""
     if isinstance(value := decoded(value), str):
         value = value.strip().removeprefix("[").removesuffix("]")
         value = [part.strip() for part in value.split(",")] if "," in value else value
+    found, empty = _ids(value)
+    return found, empty if isinstance(value, list | tuple) else 0
+
+
+def _ids(value: Any) -> tuple[list[Any], int]:
     if isinstance(value, list | tuple):
-        ids, empty = [], 0
-        for part in value:
-            found, inner = ids_of(part)
-            ids += found
-            empty += inner if found or isinstance(part, list | tuple) else 1
-        return ids, empty
+        parts = [_ids(part) for part in value]
+        return [one for ids, _ in parts for one in ids], sum(empty for _, empty in parts)
     if isinstance(value, dict):
         value = next((value[name] for name in _IDS if value.get(name) not in (None, "")), None)
-    return ([] if _is_empty(value) else [value]), 0
+    return ([], 1) if _is_empty(value) else ([value], 0)
 
 
 def objects_of(value: Any) -> list[tuple[Any, Any]]:

@@ -14,6 +14,8 @@ from genrecall.data.text_files import is_damaged, lines_of, shown
 from genrecall.errors import UserError
 
 SAMPLE_LINES = 50
+_ITERATION = re.compile(r"\s*(\d+|[Qq]\d+|[Ii]ter\w*)?\s*$")
+_COUNTS = {name for field in ("impressions", "clicks", "purchases") for name in JUDGMENT[field].split()}
 _HEADS = {*JUDGMENT["query_id"].split(), *JUDGMENT["query"].split()}  # how a header begins
 _FEATURES = re.compile(
     r"\s*(?P<grade>[-+.\deE]+)\s+qid:(?P<query>\S+)(?P<features>(?:\s+[^\s#:]+:\S+)*)\s*(?:#(?P<about>.*))?$"
@@ -47,8 +49,10 @@ def reader_of(path: Path, encoding: str) -> tuple[str, partial[Iterator[Row]]] |
 
 
 def _are_qrels(rows: list[list[str]]) -> bool:
-    """Most rows are four columns: a query, an iteration, an item, a number."""
-    fit = sum(len(row) == 4 and bool(_NUMBER.match(row[3].strip())) for row in rows)
+    """Most rows are four columns: a query, an iteration, an item, a number; a header names no counts of clicks."""
+    if {plain(cell) for cell in rows[0]} & _COUNTS:
+        return False
+    fit = sum(len(row) == 4 and bool(_ITERATION.match(row[1]) and _NUMBER.match(row[3].strip())) for row in rows)
     return fit * 2 > len(rows) - 1  # one may be a header
 
 

@@ -84,7 +84,12 @@ def item_batches(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBa
         columns = naming.columns_of(values)
         shop = shop_of(columns)
         fields = found_fields(section.items.fields, columns, values, shop[0] if shop else None, place)
-        facts = {name: value for name, value in fields.model_dump().items() if value not in ("", [])}
+        standard = ItemFields().model_dump()
+        facts = {
+            name: value
+            for name, value in fields.model_dump().items()
+            if value and (value != standard[name] or value in columns)  # of the others there is none
+        }
         if shop:
             facts["export"] = shop[0].name
         rejects.facts.setdefault("items", {})[place] = facts

@@ -5,6 +5,7 @@ Parsed as a stream by expat. A document that declares entities of its own is ref
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ class _Reader:
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._text
         parser.EntityDeclHandler = self._entity
+        # &nbsp; and other entities of HTML, which feeds use without declaring them, are skipped by expat and told to us
+        parser.UseForeignDTD(True)
+        parser.ExternalEntityRefHandler = lambda *_: 1
+        parser.SkippedEntityHandler = lambda name, _: self._text(html.unescape(f"&{name};"))
 
     @property
     def line(self) -> int:

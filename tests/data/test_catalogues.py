@@ -299,7 +299,7 @@ def test_parquet_of_amazon_products(tmp_path: Path) -> None:
 def test_columns_found_are_told(tmp_path: Path) -> None:
     _, rejects = read(tmp_path, "products_export.csv", SHOPIFY)
     assert rejects.facts["items"]["products_export.csv"] == {
-        "id": "Handle", "title": "Title", "category": "Type", "brand": "Vendor", "separator": ">", "keep_html": False,
+        "id": "Handle", "title": "Title", "category": "Type", "brand": "Vendor", "separator": ">",
         "text": ["Body (HTML)", "Tags", "Option1 Value"], "export": "Shopify",
     }  # fmt: skip
 
@@ -345,6 +345,9 @@ PUBLIC = [  # columns of data sets that shops and researchers pass around -> id,
      ("1", "TV", ["Home", "TV"], "LG", "")),
     ("sep=;\nArtikelnummer;Bezeichnung;Marke;Beschreibung\n7;Topf;WMF;aus Stahl\n", ("7", "Topf", [], "WMF", "aus Stahl")),
     ("g:id\tg:title\tg:google_product_category\tg:brand\n1\tBike\tSporting Goods > Cycling\tAcme\n", ("1", "Bike", ["Sporting Goods", "Cycling"], "Acme", "")),
+    ('<?xml version="1.0"?><rss><channel><item><id>1</id><title>Bed&nbsp;frame &eacute;</title></item></channel></rss>',
+     ("1", "Bed frame é", [], "", "")),
+    ("id,title\r1,Pan\r", ("1", "Pan", [], "", "")),
     ('<?xml version="1.0"?><yml_catalog><shop><offers><offer id="12"><name>Чайник</name><vendor>Tefal</vendor><description>1.7</description></offer></offers></shop></yml_catalog>',
      ("12", "Чайник", [], "Tefal", "1.7")),
 ]  # fmt: skip

@@ -192,6 +192,17 @@ def test_a_shop_with_logs_alone(tmp_path: Path, files: dict[str, str]) -> None:
     ]
 
 
+def test_logged_queries_without_events_are_imported_with_a_loud_warning(tmp_path: Path) -> None:
+    files = write(tmp_path / "in", products=SHOPIFY, ubi=lines(log_rows()[0]))
+    found = import_files(files, tmp_path / "shop", DataSection(), {})
+    assert found.counts == {"items": 2, "ubi_queries": 3}
+    assert found.rejects.notes["logs"] == ["NO CLICKS: the log has no events; bring ubi_events too"]
+    section = resolve_sources(DataSection(folder=tmp_path / "shop", max_reject_share=0))[0]
+    path = build_requests(section, LogsSection(), read_items(section), tmp_path / "logs", Rejects(), progress=False)
+    assert open_requests(path)["exposed"].to_pylist() == [["tee", "cap"]] * 3
+    assert json.loads((tmp_path / "logs" / "report.json").read_text())["notes"] == found.rejects.notes["logs"]
+
+
 def test_clicks_alone_bring_their_queries(tmp_path: Path) -> None:
     clicks = "query,product_id,time,user\ntee,tee,2025-03-01T10:00:00Z,u\ntee,cap,2025-03-01T10:01:00Z,u\n"
     found = import_files(

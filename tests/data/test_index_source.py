@@ -21,6 +21,7 @@ from genrecall.config.data import (
 from genrecall.config.logs import LogsSection
 from genrecall.config.opensearch import ClusterSection
 from genrecall.data import index_rows
+from genrecall.data.importing import import_files
 from genrecall.data.index_rows import index_state
 from genrecall.data.readers import read_dataset
 from genrecall.data.rejects import Rejects
@@ -127,3 +128,21 @@ def test_cluster_that_is_down_is_named(tmp_path: Path) -> None:
         UserError, match=r"data\.cluster http://127\.0\.0\.1:9 could not be read.*genrecall node status"
     ):
         read_dataset(section)
+
+
+@pytest.mark.node
+def test_indices_are_imported_by_their_addresses(section: DataSection, tmp_path: Path) -> None:
+    url = section.cluster.url
+    names = [f"{url}/{PREFIX}-{name}" for name in ("items", "queries", "judgments", "ubi_queries", "ubi_events")]
+    mapping = {"items.id": "_id", "category": "path"}
+    found = import_files(names, tmp_path / "shop", DataSection(), mapping)
+    assert [row["kind"] for row in found.files] == ["catalogue", "queries", "judgments", "logs", "logs"]
+    assert found.counts.pop("ubi_queries") in (1, 2), "another test adds one"
+    assert found.counts == {"items": COUNT, "queries": 1, "judgments": 3, "ubi_events": 1}
+    data = read_dataset(DataSection(folder=tmp_path / "shop", max_reject_share=0))
+    assert data.judgments["grade"].to_pylist() == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert {tuple(path) for path in data.items["category"].to_pylist()} == {("Shoes", "Running")}
+    with pytest.raises(UserError, match="names no index"):
+        import_files([url], tmp_path / "none", DataSection(), {})
+    with pytest.raises(UserError, match=r"index 'x' of data\.cluster http://127\.0\.0\.1:9 could not be read"):
+        import_files([*names, "http://127.0.0.1:9/x"], tmp_path / "none", DataSection(), {})

@@ -86,6 +86,8 @@ DOCUMENT = {"id": "x", "status": "COMPLETED", "type": "IMPORT_JUDGMENT", "judgme
     ("esci.csv", "example_id,query,query_id,product_id,product_locale,esci_label\n0,red shoes,7,a,us,E\n1,red shoes,7,b,us,I\n"),
     ("list.jsonl", '{"query": "red shoes", "item_id": "a", "grade": 1}\n{"query": "red shoes", "item_id": "b", "grade": 0}\n'),
     ("clicks.csv", "query,item_id,impressions,clicks,purchases\nred shoes,a,100,30,4\nred shoes,b,90,0,0\n"),
+    ("clicks.tsv", "Search term\tItem\tImpressions\tClicks\nred shoes\ta\t100\t30\nred shoes\tb\t90\t0\n"),
+    ("clicks.csv", "query,item,purchases\nred shoes,a,3\nred shoes,b,0\n"),
 ])  # fmt: skip
 def test_judgments_by_the_text_of_a_query(tmp_path: Path, name: str, content: str) -> None:
     found, rejects = read(tmp_path, name, content)

@@ -309,6 +309,12 @@ def test_a_log_that_teaches_nothing_says_so(tmp_path: Path) -> None:
     )
 
 
+def test_a_log_whose_halves_do_not_agree_says_so(tmp_path: Path) -> None:
+    events = [event("click", "q1", 5, "a", client="session-7"), event("click", "q1", 6, "b", client="session-7")]
+    build(write(tmp_path / "log", QUERIES, events), tmp_path / "to")
+    assert any("2 events are left out as by another client" in note for note in report(tmp_path / "to")["notes"])
+
+
 def test_clicks_alone_make_requests(tmp_path: Path) -> None:
     rows = [
         {**event("click", "", n, item), "user_query": text}

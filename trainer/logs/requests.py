@@ -33,7 +33,7 @@ from genrecall.data.events import (
     logged_queries,
 )
 from genrecall.data.rejects import Rejects
-from genrecall.data.sources import resolve_sources
+from genrecall.data.sources import has_source, resolve_sources
 from genrecall.progress import Bars
 from genrecall.records import REQUESTS
 from trainer.logs import fingerprint
@@ -123,7 +123,7 @@ def _read_logs(section: DataSection, parts: int, to: Path, bars: Bars) -> dict[s
         ):
             batches = _counted(read(section, rejects), bars.counter(f"logs: reading {source}"), examples)
             write_shuffle(batches, schema, BY_QUERY % parts, parts, to / source)
-    actions = dict(rejects.facts["ubi_events"].pop("actions", {}))
+    actions = dict(rejects.facts.get("ubi_events", {}).pop("actions", {}))
     known = actions_of(section)
     return {
         "rows": dict(rejects.accepted),
@@ -261,7 +261,8 @@ def _replay(path: Path, kept: dict[str, int], rejects: Rejects, section: DataSec
     for row in _rows(path):
         rejects.reject(**row)
     for source in ("ubi_queries", "ubi_events"):
-        rejects.check(source, section.max_reject_share)
+        if has_source(section, source) or rejects.accepted[source]:  # else one was not logged, or is derived
+            rejects.check(source, section.max_reject_share)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -286,6 +287,11 @@ def _id_notes(events: dict[str, dict[str, int]], items: pa.Table, examples: list
     """Ids in the log that are hardly ever those of the catalogue."""
     logged = sum(of.get("logged", 0) for of in events.values())
     gone = sum(of.get("not in the catalogue", 0) for of in events.values())
+    for reason, what in (("by another client", "client ids"), ("before its query", "clocks")):
+        lost = sum(of.get(reason, 0) for of in events.values())
+        acted = sum(of.get("logged", 0) for action, of in events.items() if action != "exposure")
+        if lost > MOST_GONE * acted:
+            yield f"{lost:,} events are left out as {reason}: the {what} of ubi_queries and ubi_events do not agree"
     if logged and gone > MOST_GONE * logged:
         ours = ", ".join(items["item_id"].slice(0, 3).to_pylist())
         yield (

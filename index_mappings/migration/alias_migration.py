@@ -15,6 +15,7 @@ the target.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from index_mappings.migration.context import IndexPair, MigrationContext
 from index_mappings.migration.snapshot import Snapshot, absent
 
 MAX_REJECTED = 1000  # documents set aside before a migration gives up
+READINGS = 10  # after so many, of what was written meanwhile, the operator is told
 REPAIR_INTERVAL_S = 0.5  # between two searches for documents with SIDs of the old codebook
 FORBIDDEN = 403
 
@@ -102,12 +104,21 @@ class AliasMigration:
     def _copy(self) -> None:
         client, source, target = self._client, self._source, self._target
         indices.block_writes(client, target, False)  # from an earlier migration, in which it was the source
-        put_settings(client, target, LOADING)
-        while True:
+        if (
+            self._lease.state["kind"] == "refresh"
+        ):  # an index that served has all but the last writes: it keeps its replicas
+            put_settings(client, target, LOADING)
+        for reading in itertools.count(1):
             until = changes.now(client, source)
             self._catch_up(until)
-            if changes.pending(client, source, until) <= self._settings.catch_up_threshold:
+            left = changes.pending(client, source, until)
+            if left <= self._settings.catch_up_threshold:
                 break
+            if reading % READINGS == 0:
+                self._context.progress.message(
+                    f"{left:,} writes came in the meantime, reading {reading}: writers are as fast as the copy. Raise "
+                    "opensearch.refresh.docs_per_s or catch_up_threshold, or slow them down"
+                )
         settings = settings_of(client, source)
         own = {name: settings.get(name) for name in ("refresh_interval", "number_of_replicas")}
         put_settings(client, target, own)
@@ -226,7 +237,7 @@ class AliasMigration:
                 self._catch_up(changes.now(client, source))
                 with self.timing.of("blocked"):
                     indices.block_writes(client, source, True)
-                    self._catch_up(changes.now(client, source))
+                    self._catch_up(changes.now(client, source, blocked=True))
                     self._none_rejected()
                     self._settle(*snapshots)
                     self._lease.note(since=changes.now(client, target))

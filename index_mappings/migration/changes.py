@@ -43,14 +43,28 @@ def start(client: OpenSearch, index: str) -> Position:
     return dict.fromkeys(_primaries(client, index), -1)
 
 
-def now(client: OpenSearch, index: str) -> Position:
+def now(client: OpenSearch, index: str, blocked: bool = False) -> Position:
     """The position of this moment. What was written up to it is visible to every reading that begins afterwards.
 
     It is the global checkpoint: all writes up to that number are done, while a higher one may be done before a lower.
+
+    blocked: no write is under way, so that there is none higher; waited for, since the checkpoint of a primary that
+        took over from another may lag behind for a moment. UserError where it does not come up.
     """
-    found = {number: primary["seq_no"]["global_checkpoint"] for number, primary in _primaries(client, index).items()}
+    deadline = time.monotonic() + SHARD_TIMEOUT_S
+    while True:
+        shards = {number: primary["seq_no"] for number, primary in _primaries(client, index).items()}
+        behind = [n for n, shard in shards.items() if shard["global_checkpoint"] < shard["max_seq_no"]]
+        if not blocked or not behind:
+            break
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"shard {behind[0]} of {index!r} has writes that its copies have not confirmed: `GET "
+                "_cat/recovery?active_only` says what they wait for. Nothing is lost: run the same command again"
+            )
+        time.sleep(0.05)
     client.indices.refresh(index=index)
-    return found
+    return {number: shard["global_checkpoint"] for number, shard in shards.items()}
 
 
 def pages(

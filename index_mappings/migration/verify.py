@@ -64,7 +64,7 @@ def check(
     target, sids = pair.target, context.sids
     documents = changes.count(client, target)
     without = documents - changes.count(client, target, {"exists": {"field": "sid"}})
-    if without > settings.max_without_sid * documents:
+    if pair.new and without > settings.max_without_sid * documents:  # the way back must stay open
         raise UserError(
             f"{without:,} of {documents:,} documents of {target!r} would have no SID and be lost to the generative "
             f"clause (opensearch.refresh.max_without_sid is {settings.max_without_sid:.1%}): train a bundle that knows "

@@ -674,3 +674,21 @@ def test_a_writer_of_the_alias_is_never_refused_by_a_job_that_was_refused(
         client.index(index=loaded.index, id="W", body={"title": "x"})
     except TransportError as error:  # pragma: no cover
         pytest.fail(f"a writer was refused: {error}")
+
+
+def test_the_way_back_is_open_whatever_share_has_no_sid_and_keeps_its_replicas(
+    loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path
+):
+    for n in range(20):
+        client.index(index=loaded.index, id=f"NEW{n}", body={"title": "of nobody"})
+    tolerant = quick(loaded, max_without_sid=1.0)
+    refresh.refresh(client, tolerant, NEXT, context(tmp_path))
+    old, seen = f"{loaded.index}-v1", []
+
+    def look(done: int, documents: int) -> None:
+        seen.append(settings_of(client, old)["refresh_interval"])
+
+    client.index(index=loaded.index, id="LATE", body={"title": "late"})
+    refresh.rollback(client, loaded, context(tmp_path, Shop.of(COUNT).terms, advance=look))
+    assert len(everything(client, loaded.index)) == COUNT + 21
+    assert set(seen) == {"1s"}, "an index that served is not set up for loading"

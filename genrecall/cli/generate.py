@@ -1,6 +1,7 @@
 """`genrecall generate`: ask an inference server for the SIDs of a text."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,8 @@ def generate(
 
 def _warn_of_unknown(text: str, bundles: Path, codebook: str) -> None:
     if not (bundles / codebook / "manifest.json").is_file():  # the server may be elsewhere
+        return
+    if find_spec("tokenizers") is None:  # of the extras; to ask a server needs none
         return
     from genrecall import bundle
     from genrecall.decoding.request_tokenizer import unknown_note

@@ -4,7 +4,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-fast test-python test-java lint format bench gpu gpu-wheels proto plugin dist lock clean
+.PHONY: help demo test test-fast test-python test-cluster test-java lint format bench gpu gpu-wheels proto plugin dist lock clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ test-python: $(INSTALLED) plugin ## the Python tests
 
 test-fast: $(INSTALLED) ## what an edit needs: the Python tests without a node, without training, a minute or two
 	@$(PY) -m pytest -n 2 --dist loadscope -m "not node and not slow and not trained" -q
+
+test-cluster: $(INSTALLED) plugin ## refresh and rollback on three nodes, every fault: ten minutes that `make test` leaves out
+	@$(PY) -m pytest tests/cluster -m node
 
 test-java: ## the plugin's tests
 	@plugin/build.sh verify

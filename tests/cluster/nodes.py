@@ -134,4 +134,5 @@ class Cluster:
 
 def patient(urls: Sequence[str], **options: Any) -> OpenSearch:
     """A client of several nodes: what one does not answer it asks the next."""
-    return OpenSearch(list(urls), timeout=60, max_retries=5, retry_on_status=(502, 503, 504), dead_timeout=1, **options)
+    own = {"timeout": 60, "max_retries": 5, "retry_on_status": (502, 503, 504), "dead_timeout": 1, **options}
+    return OpenSearch(list(urls), **own)

@@ -3,7 +3,9 @@
 At the end of each move every copy of every shard holds what the writer wrote, every answer was checked, and only
 searches that were under way when a node was killed may have failed. The figures in docs/refresh_faults.md:
 
-    .venv/bin/python -m pytest tests/cluster -s
+    .venv/bin/python -m pytest tests/cluster -m node -s
+
+`make test` runs two of them, `make test-cluster` all.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ PAUSE_S = 15.0  # between pages while nodes restart: a copy of a larger index
 PHASES = ("copy", "verify", "switch", "finish")
 
 
-@pytest.mark.parametrize("replication", ["DOCUMENT", "SEGMENT"])
+@pytest.mark.parametrize("replication", [pytest.param("DOCUMENT", marks=pytest.mark.long), "SEGMENT"])
 def test_there_and_back_with_replicas_that_copy_documents_or_segments(shop: Shop, replication: str):
     with shop.indexed(replication) as move:
         with move.under_load():
@@ -48,7 +50,9 @@ def test_there_and_back_with_replicas_that_copy_documents_or_segments(shop: Shop
         assert {answer.index for answer in move.answers} == {f"{move.alias}-v1", f"{move.alias}-v2"}
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", [phase if phase == "switch" else pytest.param(phase, marks=pytest.mark.long) for phase in PHASES]
+)
 def test_a_node_killed_in_any_step_costs_no_write_and_no_search(shop: Shop, phase: str):
     """It has primaries of the index that is read, and in the steps on which all depends it manages the cluster.
 
@@ -103,6 +107,7 @@ def moment(phase: str, act: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+@pytest.mark.long
 def test_primaries_that_move_while_they_are_read_and_written(shop: Shop):
     cluster, moved = shop.cluster, set()
     with shop.indexed(docs_per_s=150) as move:
@@ -120,6 +125,7 @@ def test_primaries_that_move_while_they_are_read_and_written(shop: Shop):
     assert len(moved) == 2 * SHARDS
 
 
+@pytest.mark.long
 def test_a_rolling_restart_with_another_plugin_during_the_copy(shop: Shop, tmp_path: Path):
     cluster, reports, restarted = shop.cluster, [], threading.Event()
     newer = other_version(configured_plugins(NODE)[0], tmp_path / "genrecall-next.zip")

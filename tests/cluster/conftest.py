@@ -186,7 +186,7 @@ class Move:
     def under_load(self) -> Iterator[None]:
         """Afterwards the alias must hold what the writer has written, and no search failed but in a kill."""
         searches = JudgedSearches(self.shop, self.section)
-        # It repeats by itself: behind a client that does, it could not tell a deletion whose answer was lost from a loss.
+        # It repeats by itself: behind a client that does, a deletion whose answer was lost would look like a loss.
         client = patient(self.shop.cluster.urls, max_retries=0)
         writer = PatientWriter(self.section, WRITES_EVERY_S, client)
         with searches.running(), writer.running():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from genrecall.addresses import is_loopback
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
@@ -27,7 +26,7 @@ from inference_server.bundles.loaded import LoadedBundles, load_bundles
 from inference_server.bundles.reload import Reloader
 from inference_server.health import HealthService
 from inference_server.service import GenerativeRecall
-from inference_server.startup import ReadyInfo, first_of, raise_file_limit, set_torch_threads
+from inference_server.startup import ReadyInfo, leave_a_thread_that_hangs, raise_file_limit, set_torch_threads, watch
 from inference_server.telemetry.logs import event
 from inference_server.telemetry.metrics import Metrics, serve_metrics
 from inference_server.tls import credentials
@@ -83,19 +82,12 @@ async def _run(
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     executor = LocalExecutor(loaded, section, Metrics())
     running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
-    tasks = [asyncio.create_task(Reloader(root, codebooks, executor).watch(reload))]
-    tasks.append(asyncio.create_task(executor.watch_engines()))
     on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
-    await first_of(stopping, executor.broken)
-    for task in tasks:
-        task.cancel()
-    if executor.broken.is_set():
-        event(log, logging.ERROR, "broken", reason=executor.reason, remedy="start the server again")
+    await watch(executor, Reloader(root, codebooks, executor).watch(reload), stopping)
     if executor.stuck:
         await running.health.enter_graceful_shutdown()
         await asyncio.sleep(section.shutdown_delay_s)  # calls that wait get their answer: an error
-        logging.shutdown()
-        os._exit(1)  # the thread that hangs would be waited for
+        leave_a_thread_that_hangs()
     await stop(running)
     return executor.broken.is_set()
 
@@ -179,17 +171,10 @@ def _listen(server: grpc.aio.Server, section: ServerSection) -> int:
     try:
         if secure:
             return server.add_secure_port(address, secure)
-        if not _loopback(section.host):
+        if not is_loopback(section.host):
             event(log, logging.WARNING, "plaintext", host=section.host, remedy="set server.tls_cert and server.tls_key")
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise UserError(
             f"cannot listen on {address} ({error}): choose another server.port or stop who uses it"
         ) from None
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

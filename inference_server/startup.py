@@ -1,11 +1,22 @@
-"""What every process of a server does before it serves, and what a server reports once it answers."""
+"""What every process of a server does around serving, and what a server reports once it answers."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import resource
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from inference_server.telemetry.logs import event
+
+if TYPE_CHECKING:  # a frontend has no executor of its own
+    from inference_server.batching.executor import LocalExecutor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,22 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS calls it unlimited, and takes less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def watch(executor: LocalExecutor, reloading: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+    """Reload bundles and test engines until the process is to stop, or can compute no more (`executor.broken`)."""
+    tasks = [asyncio.create_task(reloading), asyncio.create_task(executor.watch_engines())]
+    await first_of(stopping, executor.broken)
+    for task in tasks:
+        task.cancel()
+    if executor.broken.is_set():
+        event(log, logging.ERROR, "broken", reason=executor.reason, remedy="start the server again")
+
+
+def leave_a_thread_that_hangs() -> NoReturn:
+    """End the process with an error; an orderly end would wait for the thread."""
+    logging.shutdown()
+    os._exit(1)
 
 
 async def first_of(*events: asyncio.Event) -> None:

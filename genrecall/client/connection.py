@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc
 
+from genrecall.addresses import is_loopback
 from genrecall.client.messages import LimitsCache
 from genrecall.client.retry import Deadline, Retry, RetryBudget, RetryState
 from genrecall.errors import UserError
@@ -93,14 +93,6 @@ def check_endpoint(endpoint: str) -> None:
         raise UserError(f"an IPv6 address stands in brackets: [{host}]:{port}, found {endpoint!r}")
 
 
-def is_loopback(endpoint: str) -> bool:
-    host = endpoint.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _options(endpoint: str, keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:
     timeout_ms = int(min(keepalive_s, MAX_KEEPALIVE_TIMEOUT_S) * 1e3)
     return [
@@ -112,7 +104,7 @@ def _options(endpoint: str, keepalive_s: float, max_reply_bytes: int) -> list[tu
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         # gRPC takes http_proxy of the environment for every address; no proxy leads to this machine's own.
-        ("grpc.enable_http_proxy", int(not is_loopback(endpoint))),
+        ("grpc.enable_http_proxy", int(not is_loopback(endpoint.rpartition(":")[0]))),
         ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ]
 

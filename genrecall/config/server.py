@@ -1,11 +1,11 @@
 """The inference server: network, bundles, batching, limits, shutdown. docs/serving.md explains the settings."""
 
-import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from genrecall.addresses import is_ipv6
 from genrecall.config.base import Section
 
 
@@ -97,7 +97,7 @@ class ServerSection(Section):
     @field_validator("host", "metrics_host")
     @classmethod
     def _is_address(cls, host: str) -> str:
-        if not host or "/" in host or host.startswith("unix") or (":" in host and not _is_ipv6(host)):
+        if not host or "/" in host or host.startswith("unix") or (":" in host and not is_ipv6(host)):
             raise ValueError(
                 f"{host!r} is no address to listen on: give a name or an IP address, such as 127.0.0.1 or ::1, without "
                 "a port; Unix sockets are not offered"
@@ -117,10 +117,3 @@ class ServerSection(Section):
     def address(self, port: int) -> str:
         """`host:port` as clients name it."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).version == 6
-    except ValueError:
-        return False

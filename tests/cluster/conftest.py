@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +34,7 @@ from index_mappings.migration.refresh import MigrationReport
 from index_mappings.progress import Progress
 from index_mappings.sids import Sids
 from tests.cluster.nodes import Cluster, patient
-from tests.e2e.live import AT_ONCE, Answer, Searches, Writer, plain
+from tests.e2e.live import AT_ONCE, Answer, Searches, Writer, answering, plain
 from tests.faults.bundles import publish
 
 DIMENSION = 8
@@ -141,14 +140,10 @@ class JudgedSearches(Searches):
 
     def judged(self, answer: Mapping[str, Any], composed: bool) -> tuple[str, tuple[str, ...], str]:
         """A document that a writer has just replaced has no SID until somebody assigns one."""
-        shards, hits = answer["_shards"], answer["hits"]["hits"]
-        if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
-            return "", (), f"shards failed: {json.dumps(shards)[:500]}"
-        indices = {hit["_index"] for hit in hits}
-        if len(indices) != 1:
-            return "", (), f"hits from {sorted(indices)}"
-        (index,) = indices
-        terms = self._terms[index.removeprefix(f"{self._alias}-")]
+        index, fault = answering(answer)
+        if fault:
+            return "", (), fault
+        hits, terms = answer["hits"]["hits"], self._terms[index.removeprefix(f"{self._alias}-")]
         wrong = [hit for hit in hits if hit["_source"].get("sid") not in (None, terms[hit["_id"]])]
         if wrong:
             return index, (), f"{wrong[0]['_id']} of {index} has SID {wrong[0]['_source']['sid']}"

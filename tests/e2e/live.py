@@ -119,15 +119,23 @@ class Searches:
         return judged(answer, self._section.index, composed)
 
 
+def answering(answer: Mapping[str, Any]) -> tuple[str, str]:
+    """(the one index that answered, what is wrong where it is not one that answered whole)."""
+    shards = answer["_shards"]
+    if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
+        return "", f"shards failed: {json.dumps(shards)[:500]}"
+    indices = {hit["_index"] for hit in answer["hits"]["hits"]}
+    if len(indices) != 1:
+        return "", f"hits from {sorted(indices)}"
+    return indices.pop(), ""
+
+
 def judged(answer: Mapping[str, Any], alias: str, composed: bool) -> tuple[str, tuple[str, ...], str]:
     """(index that answered, stale hits, what is wrong with the answer)."""
-    shards, hits = answer["_shards"], answer["hits"]["hits"]
-    if answer["timed_out"] or shards["failed"] or shards["successful"] != shards["total"]:
-        return "", (), f"shards failed: {json.dumps(shards)[:500]}"
-    indices = {hit["_index"] for hit in hits}
-    if len(indices) != 1:
-        return "", (), f"hits from {sorted(indices)}"
-    (index,) = indices
+    index, wrong = answering(answer)
+    if wrong:
+        return "", (), wrong
+    hits = answer["hits"]["hits"]
     codebook = index.removeprefix(f"{alias}-")
     others = [hit for hit in hits if not str(hit["_source"].get("sid")).startswith(f"{codebook}/")]
     stale = tuple(hit["_id"] for hit in others)

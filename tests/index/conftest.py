@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +20,7 @@ from genrecall.records import ITEMS
 from index_mappings.load import LoadInput, LoadReport, load
 from index_mappings.meta import IndexMeta
 from index_mappings.progress import Progress
+from tests.index.proxy import Relaying
 
 DIMENSION = 8
 META = IndexMeta(codebook="v1", assignments="a" * 64, encoder="minilm")
@@ -114,7 +113,7 @@ def flaky(section: OpenSearchSection) -> Iterator[tuple[OpenSearchSection, Fault
 
 
 def _proxy(target: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
-    class Proxy(BaseHTTPRequestHandler):
+    class Proxy(Relaying):
         def relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if "_bulk" in self.path:
@@ -132,24 +131,6 @@ def _proxy(target: str, faults: Faults) -> type[BaseHTTPRequestHandler]:
                     return self.answer(int(fault), b'{"error":{"reason":"planned"},"status":%d}' % int(fault))
             if "_search" in self.path and faults.searches:
                 return self.answer(faults.searches.pop(0), b'{"error":{"reason":"planned"}}')
-            request = urllib.request.Request(target + self.path, body or None, dict(self.headers), method=self.command)
-            try:
-                with urllib.request.urlopen(request) as response:
-                    self.answer(response.status, response.read())
-            except urllib.error.HTTPError as error:
-                self.answer(error.code, error.read())
-
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = relay
-
-        def log_message(self, *args: object) -> None:
-            pass
+            self.pass_on(target + self.path, body, self.headers)
 
     return Proxy

@@ -2,8 +2,6 @@
 
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +9,8 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+
+from tests.index.proxy import Relaying
 
 
 @dataclass
@@ -51,7 +51,7 @@ def gate(
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     made = Gate(f"{'https' if pki else 'http'}://127.0.0.1:{server.server_port}{prefix}")
 
-    class Proxy(BaseHTTPRequestHandler):
+    class Proxy(Relaying):
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
@@ -76,25 +76,7 @@ def gate(
                 return self.answer(401, b'{"error":"not you: %s"}' % str(self.headers["Authorization"]).encode())
             headers = {"Content-Type": self.headers["Content-Type"]}
             target = node + self.path.removeprefix(prefix)
-            request = urllib.request.Request(target, body or None, headers, method=self.command)
-            try:
-                with urllib.request.urlopen(request) as response:
-                    self.answer(response.status, response.read())
-            except urllib.error.HTTPError as error:
-                self.answer(error.code, error.read())
-
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = relay
-
-        def log_message(self, *args: object) -> None:
-            pass
+            return self.pass_on(target, body, headers)
 
     server.RequestHandlerClass = Proxy
     if pki:

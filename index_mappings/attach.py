@@ -82,7 +82,7 @@ def attach(
         _extend_mapping(client, index, meta, fields)
         report, final = AttachReport(index), list[Reject]()
         fence.open_for(client, index, lease.token)
-        position = changes.start(client, index)
+        position, documents = changes.start(client, index), changes.count(client, index)
         for _ in range(section.bulk.attempts):  # a conflict is a later write of others, which the next reading brings
             until, conflicts = changes.now(client, index), 0
             for _, page in changes.pages(client, index, position, until, section.bulk.docs, fields.read):
@@ -92,7 +92,7 @@ def attach(
                 conflicts += sum(reject.status == CONFLICT for reject in refused)
                 report.written += len(updates) - len(refused)
                 report.compared += len(page)
-                progress.advance(report.compared, max(changes.count(client, index), report.compared))
+                progress.advance(report.compared, max(documents, report.compared))
             position = until
             report.conflicts += conflicts
             if not conflicts:

@@ -22,7 +22,8 @@ def check_readable(client: OpenSearch, index: str) -> None:
 
     k-NN's own derived source gives vectors back as they were, and passes.
     """
-    source = read_mapping(client, index).get("_source", {})
+    mapping = read_mapping(client, index)
+    source = mapping.get("_source", {})
     hiding = [f"_source.{name} = {source[name]!r}" for name in ("excludes", "includes") if source.get(name)]
     if str(source.get("enabled", True)).lower() == "false":
         hiding.append("_source.enabled = false")
@@ -36,7 +37,7 @@ def check_readable(client: OpenSearch, index: str) -> None:
             "under another codebook name, --switch), or keep this one out of refresh and sync"
         )
     if (
-        read_mapping(client, index).get("_routing", {}).get("required")
+        mapping.get("_routing", {}).get("required")
         or client.count(index=index, body={"query": {"exists": {"field": "_routing"}}})["count"]
     ):
         raise UserError(

@@ -13,7 +13,7 @@ catalogue does not have are left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,7 @@ def sync(
         _check_shares(found, len(items), section, index)
         fence.open_for(client, index, lease.token)
         written, total = 0, len(found.different) + len(found.missing)
-        for some in _parts([*found.different, *found.missing], section.bulk.docs):
+        for some in changes.parts([*found.different, *found.missing], section.bulk.docs):
             writer.write(writer.read(some))  # as they are now: others may have written them since
             written += len(some)
             progress.advance(written, total)
@@ -288,11 +288,9 @@ class _Writer:
         if not ids:
             return []
         fields = [*self._diff.fields, "sid"]
-        params = {"_source": ",".join(fields), "preference": "_primary"}
-        docs = self._client.mget(index=self._report.index, body={"ids": list(ids)}, params=params)
+        docs = changes.by_id(self._client, self._report.index, ids, fields)
         return [
-            Written(doc["_id"], doc.get("_seq_no", -1), doc.get("_primary_term", 0), doc.get("_source"))
-            for doc in docs["docs"]
+            Written(doc["_id"], doc.get("_seq_no", -1), doc.get("_primary_term", 0), doc.get("_source")) for doc in docs
         ]
 
 
@@ -338,7 +336,3 @@ def _write_rejects(rejects: Sequence[Reject], file: Path, report: SyncReport, se
             f"{len(rejects):,} of {report.written + len(rejects):,} writes to {report.index!r} were refused "
             f"(opensearch.bulk.max_reject_share is {section.bulk.max_reject_share:.1%}); reasons are in {file}"
         )
-
-
-def _parts(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (ids[first : first + size] for first in range(0, len(ids), size))

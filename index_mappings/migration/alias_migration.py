@@ -299,19 +299,13 @@ class AliasMigration:
 
     def _restore(self, ids: Sequence[str]) -> None:
         """Send documents again that others deleted in the target."""
-        for first in range(0, len(ids), self._section.bulk.docs):
-            self._send(self._of_source(ids[first : first + self._section.bulk.docs]), before=0)
+        for some in changes.parts(ids, self._section.bulk.docs):
+            self._send(self._of_source(some), before=0)
 
     def _of_source(self, ids: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
         """The documents of these ids that are still there."""
-        params = {"preference": "_primary"}
-        found = self._client.mget(index=self._source, body={"ids": list(ids)}, params=params)["docs"]
-        if failed := [doc["error"] for doc in found if "error" in doc]:  # a shard that is away; it may hold them
-            raise UserError(
-                f"{len(failed)} documents of {self._source!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: "
-                "run the same command again"
-            )
-        return [(doc["_id"], doc["_source"]) for doc in found if doc.get("found")]
+        found = changes.by_id(self._client, self._source, ids)  # a shard that is away may hold them, and is an error
+        return [(doc["_id"], doc["_source"]) for doc in found if doc["found"]]
 
     def _point(self) -> None:
         try:

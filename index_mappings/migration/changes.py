@@ -11,20 +11,23 @@ What numbers do not show is a deletion: the document is gone, and its number wit
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from opensearchpy import OpenSearch
 
 from genrecall.errors import UserError
+from genrecall.opensearch import reason_of
 
+T = TypeVar("T")
 Position = dict[int, int]
 """shard -> the highest number read, -1 where nothing was"""
 
 SHARD_TIMEOUT_S = 60.0  # wait for unavailable shards
 SERVING = ("STARTED", "RELOCATING")
 EXPANDED = 3  # about as much larger than its index on disk is a document as JSON
+IDS_LOOKED_UP = 1_000  # in one request
 IDS_A_PAGE = 10_000  # the most that OpenSearch returns at once by default
 
 
@@ -121,6 +124,31 @@ def ids(client: OpenSearch, index: str) -> Iterator[str]:
     """The id of every document."""
     for _, page in pages(client, index, start(client, index), now(client, index), IDS_A_PAGE, source=False):
         yield from (document.id for document in page)
+
+
+def by_id(client: OpenSearch, index: str, ids: Sequence[str], source: bool | list[str] = True) -> list[dict[str, Any]]:
+    """What `_mget` says of each id, as the primaries have it at this moment; `found` tells whether it is there.
+
+    UserError where a shard does not say: a document there must not be taken for one that is gone.
+    """
+    params = {
+        "preference": "_primary",
+        "_source": ",".join(source) if isinstance(source, list) else str(source).lower(),
+    }
+    documents: list[dict[str, Any]] = []
+    for some in parts(ids, IDS_LOOKED_UP):
+        documents += client.mget(index=index, body={"ids": list(some)}, params=params)["docs"]
+    if failed := [document["error"] for document in documents if "error" in document]:
+        raise UserError(
+            f"{len(failed)} documents of {index!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: run the "
+            "same command again"
+        )
+    return documents
+
+
+def parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive values, `size` at a time."""
+    return (values[first : first + size] for first in range(0, len(values), size))
 
 
 def from_json(position: Mapping[str, int]) -> Position:

@@ -6,7 +6,7 @@ counting the documents by ranges of `_seq_no` tells in which ranges some are mis
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from index_mappings.migration.changes import Position
 
 RANGES = 2_000  # of numbers that are counted apart, in each shard
 TOGETHER = 50  # ranges read in one request
-IDS = 1_000  # looked up in one request
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Snapshot:
         now[[int(bucket["key"]) // width for bucket in counted]] = [bucket["doc_count"] for bucket in counted]
         fewer = np.flatnonzero(now < np.bincount(numbers // width, minlength=len(now)))
         missing = [np.empty(0, np.int64)]
-        for some in _parts(fewer.tolist(), TOGETHER):
+        for some in changes.parts(fewer.tolist(), TOGETHER):
             lines: list[dict[str, Any]] = []
             for at in some:
                 query = {"range": {"_seq_no": {"gte": at * width, "lt": (at + 1) * width}}}
@@ -118,19 +117,6 @@ class Snapshot:
 
 
 def absent(client: OpenSearch, index: str, ids: Iterable[str]) -> set[str]:
-    """Those of `ids` that the index does not hold at this moment. UserError where a shard does not say."""
-    found: set[str] = set()
-    for some in _parts(sorted(set(ids)), IDS):
-        params = {"_source": "false", "preference": "_primary"}
-        documents = client.mget(index=index, body={"ids": some}, params=params)["docs"]
-        if failed := [document["error"] for document in documents if "error" in document]:
-            raise UserError(
-                f"{len(failed)} documents of {index!r} cannot be read: {reason_of(failed[0])}. Nothing is lost: run "
-                "the same command again"
-            )
-        found.update(document["_id"] for document in documents if not document["found"])
-    return found
-
-
-def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (values[first : first + size] for first in range(0, len(values), size))
+    """Those of `ids` that the index does not hold at this moment. Raises as `changes.by_id`."""
+    documents = changes.by_id(client, index, sorted(set(ids)), source=False)
+    return {document["_id"] for document in documents if not document["found"]}

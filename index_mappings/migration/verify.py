@@ -178,7 +178,7 @@ def _sample(client: OpenSearch, pair: IndexPair, sids: Sids) -> tuple[int, float
             )
     if not found:
         return 0, None
-    docs = client.mget(index=pair.source, body={"ids": list(found)}, params={**PRIMARY, "_source": "sid"})["docs"]
+    docs = changes.by_id(client, pair.source, list(found), ["sid"])
     old = {doc["_id"]: path_of(doc.get("_source", {}).get("sid")) for doc in docs}
     return len(found), round(float(np.mean([path_of(term) == old.get(id) for id, term in found.items()])), 4)
 

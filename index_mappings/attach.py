@@ -84,19 +84,20 @@ def attach(
         fence.open_for(client, index, lease.token)
         position, documents = changes.start(client, index), changes.count(client, index)
         for _ in range(section.bulk.attempts):  # a conflict is a later write of others, which the next reading brings
-            until, conflicts = changes.now(client, index), 0
+            until, conflicts = changes.now(client, index), list[Reject]()
             for _, page in changes.pages(client, index, position, until, section.bulk.docs, fields.read):
                 updates = list(_updates(page, sids, fields, report))
                 refused = bulk.send(client, index, updates, section.bulk, token=lease.token) if updates else []
                 final += [reject for reject in refused if reject.status != CONFLICT]
-                conflicts += sum(reject.status == CONFLICT for reject in refused)
+                conflicts += [reject for reject in refused if reject.status == CONFLICT]
                 report.written += len(updates) - len(refused)
                 report.compared += len(page)
                 progress.advance(report.compared, max(documents, report.compared))
             position = until
-            report.conflicts += conflicts
+            report.conflicts += len(conflicts)
             if not conflicts:
                 break
+        final += conflicts  # of the last reading: others wrote these documents every time
         fence.close(client, index)
         client.indices.refresh(index=index)
     report.rejected, report.seconds = len(final), time.monotonic() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import random
 from typing import Any
 
 import pytest
@@ -96,6 +97,23 @@ def test_a_document_that_others_write_meanwhile_is_looked_at_again(
     after = everything(client, own)
     assert {doc["sku"]: doc["sid"] for doc in after.values()} == TERMS
     assert [doc["name"] for doc in after.values()].count("newer") == 1
+
+
+def test_a_document_that_is_never_left_alone_is_a_reject(
+    client: OpenSearch, section: OpenSearchSection, own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = module._updates
+
+    def updates(page: Any, *rest: Any) -> Any:
+        found = list(made(page, *rest))
+        client.update(index=own, id="3", body={"doc": {"float": random()}})
+        return found
+
+    monkeypatch.setattr(module, "_updates", updates)
+    with pytest.raises(UserError, match=r"1 documents of .* refused their SID"):
+        run(client, section, own, tmp_path)
+    (reject,) = (tmp_path / "rejects.jsonl").read_text().splitlines()
+    assert '"item_id": "3", "status": 409' in reject
 
 
 def refused(message: str, client: OpenSearch, section: OpenSearchSection, name: str, folder: Path, **given: Any):

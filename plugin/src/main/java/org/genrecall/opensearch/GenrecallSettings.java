@@ -67,7 +67,7 @@ public final class GenrecallSettings {
     /** How long a question waits for others to share a call with, while calls are under way; 0: not at all. */
     public static final Setting<TimeValue> BATCH_WINDOW = Setting.timeSetting(
         "genrecall.batch_window",
-        TimeValue.timeValueMillis(1),
+        TimeValue.timeValueMillis(2),
         TimeValue.ZERO,
         TimeValue.timeValueMillis(100),
         Property.NodeScope,

@@ -5,7 +5,9 @@ Owns the schemas, not the reading: `genrecall.data.readers` turns files and indi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +21,9 @@ ITEMS = pa.schema(
         pa.field("text", pa.string(), nullable=False),  # anything else worth searching; "" where there is none
     ]
 )
+
+# Behind those of ITEMS where `data.items.fields.extra` asks for it: a JSON object of an item's further fields.
+EXTRA = pa.field("extra", pa.string(), nullable=False)
 
 QUERIES = pa.schema([pa.field("query_id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
 
@@ -55,6 +60,22 @@ ASSIGNMENTS = pa.schema(
         pa.field("path", pa.string(), nullable=False),  # the codes as the term writes them: "12/40/733"
     ]
 )
+
+
+def item_rows(items: pa.Table) -> list[dict[str, Any]]:
+    """Each row of a table of ITEMS, its further fields (EXTRA) among the others."""
+    rows: list[dict[str, Any]] = items.to_pylist()
+    if EXTRA.name not in items.column_names:
+        return rows
+    return [row | json.loads(row.pop(EXTRA.name)) for row in rows]
+
+
+def extra_names(items: pa.Table) -> list[str]:
+    """The names of all further fields (EXTRA) that a table of ITEMS has, in the order of their first rows."""
+    if EXTRA.name not in items.column_names:
+        return []
+    rows = (text.as_py() for chunk in items[EXTRA.name].chunks for text in chunk)
+    return list(dict.fromkeys(name for text in rows for name in json.loads(text)))
 
 
 def relevant(judgments: pa.Table, least: float) -> pa.Table:

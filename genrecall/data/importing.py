@@ -19,21 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genrecall.config.data import DataSection, ItemSource
+from genrecall.config.data import ALL_COLUMNS, DataSection, ItemSource
 from genrecall.data import columns as naming
 from genrecall.data import judgment_lines
 from genrecall.data.columns import find, plain
 from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, is_event, logged_events, logged_queries
 from genrecall.data.index_rows import scan_index
 from genrecall.data.judgments import is_list_of_judgments, read_judged
-from genrecall.data.readers import item_batches
+from genrecall.data.readers import item_batches, item_schema
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
 from genrecall.data.rows import format_of, is_number
 from genrecall.data.text_files import PARQUET, encoding_of, head
 from genrecall.data.writers import new_dataset, write_description
 from genrecall.errors import UserError
-from genrecall.records import ITEMS
+from genrecall.records import EXTRA, ITEMS
 
 KINDS = ("catalogue", "queries", "judgments", "logs")
 SAMPLE_ROWS = 50
@@ -295,7 +295,10 @@ def _write(
     if "catalogue" in kinds:
         ids = _write_items(section, folder, result, done)
         rejects.check("items", share)
-        described["items"] = {"path": "items.parquet", "fields": {"separator": "", "keep_html": True}}
+        fields: dict[str, Any] = {"separator": "", "keep_html": True}
+        if section.items.fields.extra_paths:
+            fields["extra"] = {ALL_COLUMNS: EXTRA.name}
+        described["items"] = {"path": "items.parquet", "fields": fields}
     elif kinds & {"judgments"}:
         raise UserError("judgments are of items: import the catalogue with them, in one command")
     if kinds & {"queries", "judgments"}:
@@ -356,8 +359,8 @@ def _write_logs(
 def _write_items(section: DataSection, folder: Path, result: Imported, done: Callable[[str, int], None]) -> pa.Table:
     """Write items.parquet; a table of the ids."""
     ids = []
-    with pq.ParquetWriter(folder / "items.parquet", ITEMS, compression="zstd") as file:
-        for batch in item_batches(section, result.rejects):
+    with pq.ParquetWriter(folder / "items.parquet", item_schema(section), compression="zstd") as file:
+        for batch in item_batches(section, result.rejects, extra=True):
             file.write_batch(batch)
             ids.append(batch.select(["item_id"]))
             _preview_rows(result, "items", batch)
@@ -381,6 +384,6 @@ def _preview_rows(result: Imported, name: str, batch: pa.RecordBatch) -> None:
 def _preview(found: Sequence[Found], section: DataSection, result: Imported) -> Imported:
     """The columns and first records of a catalogue; of other kinds, what the files are."""
     if any(one.kind == "catalogue" for one in found):
-        for batch in islice(item_batches(section, result.rejects), 1):
+        for batch in islice(item_batches(section, result.rejects, extra=True), 1):
             _preview_rows(result, "items", batch)
     return result

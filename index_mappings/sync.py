@@ -341,7 +341,7 @@ def _serving(client: OpenSearch, section: OpenSearchSection, source: SyncInput) 
             "one (run.bundles_dir), or publish the new one under another codebook name and move there by `genrecall "
             "index refresh`; to move single SIDs within the codebook use --assignments"
         )
-    if found.encoder != meta.encoder:
+    if not meta.same_encoder(found):
         raise UserError(
             f"index {index!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: build "
             "it anew by `genrecall index load` under another codebook name"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +35,9 @@ JUDGMENTS = pa.schema(
         pa.field("grade", pa.float32(), nullable=False),  # 0 irrelevant; larger is better; 1.0 the best a dataset has
     ]
 )
+
+# Judgments by logs in two parts: `later` ones are of items that people wanted first after a moment, the metadata `cut`.
+RECURRING = JUDGMENTS.append(pa.field("later", pa.bool_(), nullable=False))
 
 # One logged query with its exposures, clicks and purchases: the training data of stages 3 and 4, derived from the logs
 # by `trainer.logs`. All items are in the catalogue; each list holds an item once.
@@ -113,10 +117,12 @@ class Split:
     """Judgments to train on, to tune on and to test on. All three are JUDGMENTS tables.
 
     With unseen queries the three share no query (nor a reordering of one). With recurring queries a test query has some
-    of its items in `train`: remove those from each result list before it is evaluated.
+    of its items in `train`: remove those from each result list before it is evaluated. `cut`: where dev and test are
+    what people did from that moment on, so that only what was logged before may be trained on.
     """
 
     name: str
     train: pa.Table
     dev: pa.Table
     test: pa.Table
+    cut: datetime | None = None

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from genrecall.analyzer import Analyzer, script_language
 from genrecall.config import Config
 from genrecall.errors import UserError
-from genrecall.records import Dataset, Split
+from genrecall.records import JUDGMENTS, RECURRING, Dataset, Split
 
+RECURRING_FILE = "recurring.parquet"  # of a dataset folder: what was wanted before a moment, and what first after it
 _analyzer = cache(Analyzer)  # by language
 
 
@@ -69,30 +73,73 @@ def kfold_splits(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.1
     return splits
 
 
-def recurring_split(dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: float = 1.0) -> Split:
+def recurring_split(
+    dataset: Dataset, seed: int, dev_share: float = 0.3, relevant: float = 1.0, folder: Path | None = None
+) -> Split:
     """Recurring queries: half of the relevant items of each query are known (train), the other half is to be found.
+
+    Where the dataset's `folder` has a RECURRING_FILE, known is what people wanted before its cut, and to be found what
+    they wanted first after it.
 
     The half to be found, with the query's other judgments, is in dev or in test, by query. A query with nothing left to
     find (it has one relevant item) is only in train. Queries of one group are halved together, so none has in train
     what another has to find.
     """
-    judgments = dataset.judgments
     random = np.random.default_rng(seed)
-    group = _judged_groups(dataset)
+    by_time = read_recurring(dataset, folder) if folder else None
+    judgments = by_time[0] if by_time else dataset.judgments
+    group = _judged_groups(dataset, judgments)
     item, query = (_numbers(judgments[name]) for name in ("item_id", "query_id"))
     is_relevant = judgments["grade"].to_numpy() >= relevant
     pair = group * (item.max() + 1) + item
-    pairs = np.unique(pair[is_relevant])
-    owner = pairs // (item.max() + 1)
+    if by_time:
+        later = judgments["later"].to_numpy()
+        known = np.isin(pair, pair[~later])
+        is_relevant &= ~(known & later)  # known under another spelling
+        judgments = judgments.select(JUDGMENTS.names)
+    else:
+        known = np.isin(pair, _half(pair[is_relevant], item.max() + 1, random))
+    to_find = np.unique(query[is_relevant & ~known])
+    hidden, known = np.isin(query, to_find) & ~known, known & is_relevant
+    hidden &= np.isin(group, group[known])  # others do not recur
+    distinct = random.permutation(np.unique(group[hidden]))
+    dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
+    cut = by_time[1] if by_time else None
+    return _split("recurring", judgments, known, hidden & dev, hidden & ~dev, cut)
+
+
+def _half(pairs: np.ndarray, items: int, random: np.random.Generator) -> np.ndarray:
+    """A random half, rounded up, of the items of each group. pairs: int64, group * items + item."""
+    pairs = np.unique(pairs)
+    owner = pairs // items
     pairs = pairs[np.lexsort((random.random(len(pairs)), owner))]  # shuffled inside each group
     _, first, size = np.unique(owner, return_index=True, return_counts=True)
     position = np.arange(len(pairs)) - np.repeat(first, size)
-    known = np.isin(pair, pairs[position < np.repeat((size + 1) // 2, size)])
-    to_find = np.unique(query[is_relevant & ~known])
-    known, hidden = known & is_relevant, np.isin(query, to_find) & ~known
-    distinct = random.permutation(np.unique(group[hidden]))
-    dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
-    return _split("recurring", judgments, known, hidden & dev, hidden & ~dev)
+    return pairs[position < np.repeat((size + 1) // 2, size)]
+
+
+def write_recurring(folder: Path, judgments: pa.Table, cut: datetime) -> None:
+    """Write the RECURRING_FILE of a dataset. judgments: RECURRING; cut: with a time zone."""
+    table = judgments.replace_schema_metadata({"cut": cut.isoformat()})
+    pq.write_table(table, folder / RECURRING_FILE, compression="zstd")
+
+
+def read_recurring(dataset: Dataset, folder: Path) -> tuple[pa.Table, datetime] | None:
+    """RECURRING, of the items and queries of `dataset`, and the cut; None where there is no such file."""
+    path, items, queries = folder / RECURRING_FILE, dataset.items, dataset.queries
+    if not path.is_file():
+        return None
+    try:
+        found = pq.read_table(path)
+        cut = datetime.fromisoformat(found.schema.metadata[b"cut"].decode())
+        table = found.select(RECURRING.names).cast(RECURRING)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not what `genrecall data judge` writes ({error!r}): write it again") from None
+    here = (pc.is_in(table[name], value_set=of[name]) for name, of in (("item_id", items), ("query_id", queries)))
+    table = table.filter(pc.and_(*here))
+    if not len(table):
+        raise UserError(f"{path} has no item and query of {dataset.name}: write it again with `genrecall data judge`")
+    return table, cut
 
 
 def read_split(dataset: Dataset, path: Path) -> Split:
@@ -124,10 +171,11 @@ def read_split(dataset: Dataset, path: Path) -> Split:
     return _split("given", dataset.judgments, *(places == name for name in ("train", "dev", "test")))
 
 
-def _judged_groups(dataset: Dataset) -> np.ndarray:
-    """int64 [judgments]: the group of the query of each judgment."""
+def _judged_groups(dataset: Dataset, judgments: pa.Table | None = None) -> np.ndarray:
+    """int64 [judgments]: the group of the query of each judgment, by default of the dataset's."""
     group_of = _group_of_query(dataset)
-    return np.array([group_of[query] for query in dataset.judgments["query_id"].to_pylist()], dtype=np.int64)
+    judgments = dataset.judgments if judgments is None else judgments
+    return np.array([group_of[query] for query in judgments["query_id"].to_pylist()], dtype=np.int64)
 
 
 def _group_of_query(dataset: Dataset) -> dict[str, int]:
@@ -144,5 +192,13 @@ def _share(count: int, share: float) -> int:
     return min(max(1, round(count * share)), count - 1) if share > 0 else 0
 
 
-def _split(name: str, judgments: pa.Table, train: np.ndarray, dev: np.ndarray, test: np.ndarray) -> Split:
-    return Split(name, *(judgments.filter(pa.array(mask)) for mask in (train, dev, test)))
+def _split(
+    name: str,
+    judgments: pa.Table,
+    train: np.ndarray,
+    dev: np.ndarray,
+    test: np.ndarray,
+    cut: datetime | None = None,
+) -> Split:
+    to_train, to_tune, to_test = (judgments.filter(pa.array(mask)) for mask in (train, dev, test))
+    return Split(name, to_train, to_tune, to_test, cut)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from genrecall import files
 from genrecall.config.data import ALL_COLUMNS, DataSection, ItemSource
 from genrecall.data import columns as naming
 from genrecall.data import judgment_lines
@@ -30,6 +31,7 @@ from genrecall.data.readers import item_batches, item_schema
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
 from genrecall.data.rows import format_of, is_number
+from genrecall.data.splits import part_of_file, split_by_files
 from genrecall.data.text_files import PARQUET, encoding_of, head
 from genrecall.data.writers import new_dataset, write_description
 from genrecall.errors import UserError
@@ -39,6 +41,7 @@ KINDS = ("catalogue", "queries", "judgments", "logs")
 SAMPLE_ROWS = 50
 LOG_ROWS = 100_000  # of a log, in which queries and events are looked for
 PREVIEW_ROWS = 3
+SPLIT_SEED = 13
 SOURCES = {"catalogue": "items", "queries": "queries", "judgments": "judgments"}
 MOST_GONE = 0.5  # share of the items in a log that are in the catalogue, below which something is wrong
 _STORED = {  # column of LOGGED_QUERIES, LOGGED_EVENTS -> how it is stored
@@ -164,7 +167,8 @@ class Found:
             return cls(file, of, "OpenSearch index", None, index, url, sources)
         path = Path(file)
         if not path.is_file():
-            raise UserError(f"{file} is not a file: name files, or an index as http://127.0.0.1:9200/products")
+            what = f"a folder: name its files, as {path}/*" if path.is_dir() else "not a file"
+            raise UserError(f"{file} is {what}; or name an index as http://127.0.0.1:9200/products")
         source = ItemSource(encoding=section.items.encoding, delimiter=section.items.delimiter)
         of = kind or _kind_of_file(path, source, plain_mapping)
         source_name = SOURCES.get(of, "ubi_events")
@@ -304,13 +308,36 @@ def _write(
     if kinds & {"queries", "judgments"}:
         if "judgments" not in kinds:
             raise UserError("queries alone teach nothing: import the judgments of them, or logs, in one command")
-        queries, judgments = read_judged(section, ids, rejects)
+        places: dict[str, set[str]] = {}
+        queries, judgments = read_judged(section, ids, rejects, places)
         for name, table in (("queries", queries), ("judgments", judgments)):
             _write_table(table, folder / f"{name}.parquet", result, name)
             described[name] = {"path": f"{name}.parquet"}
+        _write_split(places, queries, folder, result)
     if "logs" in kinds:
         described |= _write_logs(section, folder, result, done, ids)
     return described
+
+
+def _write_split(places: dict[str, set[str]], queries: pa.Table, folder: Path, result: Imported) -> None:
+    """Write splits.json where the files of judgments are named by its parts."""
+    parts = {part_of_file(name) for names in places.values() for name in names}
+    if "train" not in parts or "" in parts or len(parts) == 1:
+        return
+    split, left = split_by_files(places, queries, SPLIT_SEED)
+    files.write_json(folder / "splits.json", split)
+    result.counts |= {f"{name} queries": len(ids) for name, ids in split.items()}
+    if left:
+        result.rejects.note(
+            "judgments",
+            f"{left:,} queries have the words of another that is held out: they are in no part of splits.json",
+        )
+    if "dev" not in parts or "test" not in parts:
+        result.rejects.note(
+            "judgments",
+            f"no file of judgments is named {'dev' if 'test' in parts else 'test'}: splits.json takes "
+            f"{'dev' if 'test' in parts else 'test from dev, and dev'} out of train",
+        )
 
 
 def _write_logs(

@@ -47,13 +47,15 @@ _ITEM = ("docId", "doc_id", "docid", "item_id", "document_id", "product_id", "_i
 _GRADE = ("rating", "grade", "gain", "relevance", "score", "judgment", "judgement", "label")
 
 
-def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tuple[pa.Table, pa.Table]:
+def read_judged(
+    section: DataSection, items: pa.Table, rejects: Rejects, places: dict[str, set[str]] | None = None
+) -> tuple[pa.Table, pa.Table]:
     """QUERIES, unique by query_id, and JUDGMENTS about known items and queries. section: resolved.
 
     Judgments that carry the texts of their queries need no other source (a list of rated documents by query never uses
     one that is not named); queries without an id are named q001, q002, ... in the order in which they appear. Both
     tables are empty where there are neither queries nor judgments. Judgments of items that are not in the catalogue are
-    counted and left out.
+    counted and left out. places: gets, by query_id, the names of the files that judge it.
     """
     if not has_source(section, "queries") and not has_source(section, "judgments"):
         return QUERIES.empty_table(), JUDGMENTS.empty_table()
@@ -65,6 +67,7 @@ def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tupl
             pass
         rejects.check("queries", section.max_reject_share)
     judged = Judged(section.judgments, items, queries, rejects)
+    judged.places = places
     table = pa.Table.from_batches(judged.batches(chain(first, rows)), schema=_RAW)
     judged.check(section.max_reject_share)
     return queries.table(), judged.normalized(table)
@@ -187,6 +190,7 @@ class Judged:
         self.gone: list[str] = []  # a few ids that are not in the catalogue
         self.counted = False  # whether grades are rates of clicks
         self.brought = not queries.texts  # whether the queries come with the judgments
+        self.places: dict[str, set[str]] | None = None  # of each query, where they are asked for
         self._seen: dict[tuple[str, str], float] = {}
         self._own_labels = {key.casefold(): value for key, value in source.labels.items()}
 
@@ -208,7 +212,7 @@ class Judged:
                 if value in columns or isinstance(value, list)
             }
             self.rejects.facts.setdefault("judgments", {})[place] = facts
-            parser = self._parser(fields, columns, values)
+            parser = self._parser(fields, columns, values, place)
             yield from parse_batches(chain(first, listed), _RAW, parser, self.rejects, "judgments")
 
     def _require(self, place: str, fields: JudgmentFields, columns: dict[str, int], first: list[Row]) -> None:
@@ -220,7 +224,7 @@ class Judged:
         if not (have["grade"] or have["clicks"] or have["purchases"]):
             _refuse(place, "judgments", "grade", columns, first)
 
-    def _parser(self, fields: JudgmentFields, columns: dict[str, int], values: list[Any]) -> RowParser:
+    def _parser(self, fields: JudgmentFields, columns: dict[str, int], values: list[Any], place: str) -> RowParser:
         get = {name: getter(getattr(fields, name)) for name in JudgmentFields.model_fields}
         has = {name: bool(_value(getattr(fields, name), columns)) for name in JudgmentFields.model_fields}
         counted = not has["grade"]
@@ -258,6 +262,8 @@ class Judged:
                 if len(self.gone) < 3:
                     self.gone.append(item_id)
                 return left("the item is not in the catalogue")
+            if self.places is not None:
+                self.places.setdefault(query_id, set()).add(place)
             pair = query_id, item_id
             if pair in self._seen:
                 if self._seen[pair] == value:

@@ -7,7 +7,8 @@ query would have been trained on under another spelling.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from genrecall.config import Config
 from genrecall.errors import UserError
 from genrecall.records import JUDGMENTS, RECURRING, Dataset, Split
 
+DEV_SHARE = 0.15  # of the training queries, where nobody says which are dev
+_PART = re.compile(r"(?:^|[._-])(train|training|dev|val|valid|validation|test)(?:[._-]|$)")
 RECURRING_FILE = "recurring.parquet"  # of a dataset folder: what was wanted before a moment, and what first after it
 _analyzer = cache(Analyzer)  # by language
 
@@ -49,7 +52,7 @@ def training_split(dataset: Dataset, config: Config) -> Split:
     return kfold_splits(dataset, config.evaluation.folds, config.run.seed)[0]
 
 
-def kfold_splits(dataset: Dataset, folds: int, seed: int, dev_share: float = 0.15) -> list[Split]:
+def kfold_splits(dataset: Dataset, folds: int, seed: int, dev_share: float = DEV_SHARE) -> list[Split]:
     """Unseen queries: each judged query is in the test part of exactly one fold; dev is taken from the rest.
 
     Named fold0 ... foldN-1. UserError when there are fewer groups of queries than folds.
@@ -169,6 +172,42 @@ def read_split(dataset: Dataset, path: Path) -> Split:
         raise UserError(f"{path} lists {listed - len(part_of)} queries twice: a query belongs to one part")
     places = np.array([part_of.get(query, "") for query in dataset.judgments["query_id"].to_pylist()])
     return _split("given", dataset.judgments, *(places == name for name in ("train", "dev", "test")))
+
+
+def part_of_file(name: str) -> str:
+    """train, dev or test, by the name of a file of judgments: `train.tsv`, `qrels.dev.tsv`; "" for other names."""
+    found = _PART.search(name.casefold())
+    return {"tra": "train", "tes": "test"}.get(found[1][:3], "dev") if found else ""
+
+
+def split_by_files(places: Mapping[str, set[str]], queries: pa.Table, seed: int) -> tuple[dict[str, list[str]], int]:
+    """The content of `splits.json` by the files that judge each query, and how many queries are in no part.
+
+    A query of two files is in the part that is held out more: test, then dev. One with the words of a query that is
+    held out more is in none, so that nothing held out is trained on. Without test, dev is test; without dev, DEV_SHARE
+    of the training queries are.
+
+    Args:
+        places: query_id -> names of files; every file has a part (`part_of_file`), and there is one of train.
+        queries: QUERIES.
+        seed: chooses dev.
+    """
+    ranks = {"train": 0, "dev": 1, "test": 2}
+    named = {part_of_file(name) for names in places.values() for name in names}
+    rank_of = ranks if "test" in named else {"train": 0, "dev": 2}
+    own = {query: max(rank_of[part_of_file(name)] for name in names) for query, names in places.items()}
+    judged = queries.filter(pc.is_in(queries["query_id"], value_set=pa.array(list(own), pa.string())))
+    ids, group = judged["query_id"].to_pylist(), query_groups(judged["text"].to_pylist())
+    rank = np.array([own[query] for query in ids])
+    highest = np.zeros(group.max() + 1, dtype=np.int64)
+    np.maximum.at(highest, group, rank)
+    kept = rank == highest[group]
+    if 1 not in highest:
+        training = np.random.default_rng(seed).permutation(np.unique(group[rank == 0]))
+        training = training[highest[training] == 0]
+        rank = np.where(np.isin(group, training[: _share(len(training), DEV_SHARE)]), 1, rank)
+    parts = {name: [ids[row] for row in np.flatnonzero(kept & (rank == number))] for name, number in ranks.items()}
+    return parts, int((~kept).sum())
 
 
 def _judged_groups(dataset: Dataset, judgments: pa.Table | None = None) -> np.ndarray:

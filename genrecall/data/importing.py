@@ -195,11 +195,12 @@ def _kind_of_file(path: Path, source: ItemSource, mapping: Mapping[str, str]) ->
         encoding = source.encoding or encoding_of(path)
         if judgment_lines.reader_of(path, encoding):
             return "judgments"
+    samples = []
     for name in ("items", "ubi_events"):  # what a header is depends on what it may name
-        rows = list(islice(format_of(path, name, source)[1](), SAMPLE_ROWS))
-        if kind := _kind(rows, mapping):
+        samples.append(list(islice(format_of(path, name, source)[1](), SAMPLE_ROWS)))
+        if kind := _kind(samples[-1], mapping):
             return kind
-    return kind_of(path.name, rows, mapping)
+    return kind_of(path.name, samples[0], mapping)
 
 
 def kind_of(name: str, rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
@@ -307,7 +308,11 @@ def _write(
         raise UserError("judgments are of items: import the catalogue with them, in one command")
     if kinds & {"queries", "judgments"}:
         if "judgments" not in kinds:
-            raise UserError("queries alone teach nothing: import the judgments of them, or logs, in one command")
+            queries = ", ".join(one.name for one in found if one.kind == "queries")
+            raise UserError(
+                f"{queries}: taken for queries, which alone teach nothing: import the judgments of them, or logs, in "
+                "one command. If it holds something else, say so with --kind and --map"
+            )
         places: dict[str, set[str]] = {}
         queries, judgments = read_judged(section, ids, rejects, places)
         for name, table in (("queries", queries), ("judgments", judgments)):

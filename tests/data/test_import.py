@@ -95,7 +95,7 @@ def test_columns_are_named_by_map(tmp_path: Path) -> None:
     ({"p": SHOPIFY}, {"title": "Nope"}, "title is 'Nope', which none of the first 4 rows has; the columns are Handle"),
     ({"p": SHOPIFY}, {"titel": "Title"}, "--map titel: no such field; there are items.id, items.title"),
     ({"r": QUEPID}, {}, "import the catalogue with them"),
-    ({"p": SHOPIFY, "q": "q1\tred shoes\nq2\tbag\n"}, {}, "queries alone teach nothing"),
+    ({"p": SHOPIFY, "q": "q1\tred shoes\nq2\tbag\n"}, {}, "q: taken for queries, which alone teach nothing"),
     ({"x": "a,b,c\nfoo,bar,x\n"}, {}, r"x: nobody can tell whether it is a catalogue.*its columns are .*--kind"),
 ])  # fmt: skip
 def test_what_cannot_be_imported_names_the_remedy(

@@ -70,7 +70,7 @@ JUDGMENT = {
     ),
     "grade": (
         "grade rating relevance relevance_grade relevancy score label rel judgment judgement gain esci_label "
-        "gold_label relevance_score relevance_label relevance_judgment relevancegrade grade_value"
+        "gold_label relevant relevance_score relevance_label relevance_judgment relevancegrade grade_value"
     ),
     "impressions": "impressions impression_count impression views view_count exposures shown times_shown displays",
     "clicks": "clicks click_count click clicked num_clicks number_of_clicks item_clicks click_throughs total_clicks",

@@ -24,9 +24,17 @@ from genrecall.config.data import ALL_COLUMNS, DataSection, ItemSource
 from genrecall.data import columns as naming
 from genrecall.data import judgment_lines
 from genrecall.data.columns import find, plain
-from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, is_event, logged_events, logged_queries
+from genrecall.data.events import (
+    LOGGED_EVENTS,
+    LOGGED_QUERIES,
+    action_notes,
+    is_event,
+    logged_events,
+    logged_queries,
+    text_note,
+)
 from genrecall.data.index_rows import scan_index
-from genrecall.data.judgments import is_list_of_judgments, read_judged
+from genrecall.data.judgments import is_list_of_judgments, raters_of, read_judged
 from genrecall.data.readers import item_batches, item_schema
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
@@ -226,11 +234,13 @@ def _kind(rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
     columns = naming.columns_of(values)
     names = {plain(column) for column in columns}
     event, judgment, item = naming.LOGGED_EVENT, naming.JUDGMENT, naming.ITEM
-    title = bool(find(columns, item["title"])) and bool(find(columns, item["id"]))
+    by_query, grades = bool(find(columns, judgment["query_id"])), judgment["grade"].split()
+    titles = [column for column in find(columns, item["title"]) if not (by_query and plain(column) in grades)]
+    title = bool(titles) and bool(find(columns, item["id"]))
     text = {"query", "query_text", "querytext", "search_term", "search_query", "user_query", "search_phrase", "keyword"}
-    asked = bool(text & names) or (bool(find(columns, judgment["query_id"])) and not title)
+    asked = bool(text & names) or (by_query and not title)
     graded = bool(find(columns, judgment["grade"])) or bool(
-        names & {*judgment["clicks"].split(), *judgment["impressions"].split()}
+        names & {*judgment["clicks"].split(), *judgment["impressions"].split()} or raters_of(columns, values)
     )
     timed = bool(find(columns, event["timestamp"]))
     acted = names & {"action_name", "actionname", "event_name", "eventname", "event_type", "eventtype", "action"}
@@ -374,8 +384,12 @@ def _write_logs(
             result.counts[name] = count
         else:
             path.unlink()
-    for note in action_notes(rejects.facts.get("ubi_events", {}).get("actions", {}), section):
-        rejects.note("logs", note)
+    for note in (
+        *action_notes(rejects.facts.get("ubi_events", {}).get("actions", {}), section),
+        text_note(section, rejects),
+    ):
+        if note:
+            rejects.note("logs", note)
     if len(known) and logged and here < MOST_GONE * logged:
         ours, theirs = ", ".join(known.slice(0, 3).to_pylist()), ", ".join(examples)
         rejects.note(

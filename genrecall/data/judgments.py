@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from genrecall.data.field_mapping import Getter, getter
 from genrecall.data.parse import Record, RowParser, parse_batches, parse_grade, parse_id, parse_number
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
+from genrecall.data.rows import is_number
 from genrecall.data.sources import has_source, read_rows
 from genrecall.errors import BadRow, UserError
 from genrecall.item_text import parse_text
@@ -71,6 +72,15 @@ def read_judged(
     table = pa.Table.from_batches(judged.batches(chain(first, rows)), schema=_RAW)
     judged.check(section.max_reject_share)
     return queries.table(), judged.normalized(table)
+
+
+def raters_of(columns: Mapping[str, int], values: Sequence[Any]) -> list[str]:
+    """The columns of a Quepid book: query, docid, then one of grades for each person; empty for other files."""
+    first, rest = list(columns)[:2], list(columns)[2:]
+    if first != ["query", "docid"]:
+        return []
+    cells = (value.get(column) for value in values if isinstance(value, dict) for column in rest)
+    return rest if all(cell is None or is_number(str(cell)) for cell in cells) else []
 
 
 def is_list_of_judgments(value: dict[str, Any]) -> bool:
@@ -205,11 +215,13 @@ class Judged:
             fields = _found(
                 self.source.fields, JudgmentFields, columns, naming.JUDGMENT, {name: name for name in names}
             )
+            if fields.grade == JudgmentFields.model_fields["grade"].default and (raters := raters_of(columns, values)):
+                fields = fields.model_copy(update={"grade": raters})
             self._require(place, fields, columns, first)
             facts = {
                 name: value
                 for name, value in fields.model_dump().items()
-                if value in columns or isinstance(value, list)
+                if isinstance(value, list) or value in columns
             }
             self.rejects.facts.setdefault("judgments", {})[place] = facts
             parser = self._parser(fields, columns, values, place)
@@ -241,6 +253,8 @@ class Judged:
         def parse(row: Any) -> Record | None:
             query_id = self._query(row, get, has, query_is_id)
             item, grade = get["item_id"](row), None if counted else get["grade"](row)
+            if isinstance(fields.grade, list) and isinstance(grade, list):  # by several people
+                grade = sum(parse_grade(one, labels) for one in grade) / len(grade) if grade else None
             if item in (None, ""):
                 if grade in (None, ""):
                     return left("a query without a judgment")

@@ -58,6 +58,7 @@ def test_a_catalogue_and_judgments_become_a_dataset(tmp_path: Path) -> None:
     ("query-id\tcorpus-id\tscore\nq\ta\t1\n", "judgments"), ("q1\ta\t1\nq2\tb\t0\n", "judgments"),
     ("query,item_id,impressions,clicks\nx,a,3,1\n", "judgments"),
     ("example_id,query,query_id,product_id,product_locale,esci_label\n0,x,7,a,us,E\n", "judgments"),
+    ("id\tquery_id\tproduct_id\tlabel\n0\t0\t7\tExact\n1\t0\t8\tPartial\n", "judgments"), ("query,docid,Ann,Bob\nx,a,1,\n", "judgments"),
     ("qid\tquery\nq1\tred shoes\n", "queries"), ("q1\tred shoes\nq2\tbag\n", "queries"),
     ('{"_id": "q1", "text": "red shoes", "metadata": {}}\n', "queries"),
     ('{"index": {"_index": "ubi_queries"}}\n{"query_id": "q", "user_query": "x", "query_response_hit_ids": ["a"], "timestamp": 1740823200000}\n', "logs"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -183,25 +184,36 @@ def _item_parser(fields: ItemFields, seen: set[str], read_extra: ReadExtra | Non
     get_brand, get_text = getter(fields.brand), getter(fields.text)
     keep = fields.keep_html
 
+    def category_of(value: Any) -> tuple[list[str], list[str]]:
+        paths = parse_paths(value, fields.separator, keep)
+        category = max(paths, key=len, default=[])
+        return category, [" > ".join(path) for path in paths if path != category[: len(path)]]
+
+    def brand_of(value: Any) -> str:
+        brand = clean_text(value, "brand", ", ", keep)
+        return "" if is_absent(brand) else brand
+
+    category_of_text, brand_of_text = lru_cache(REMEMBERED)(category_of), lru_cache(REMEMBERED)(brand_of)
+
     def parse(row: Any) -> Record:
         item_id = parse_item_id(get_id(row), "id")
         title = clean_text(get_title(row), "title", " ", keep)
         if not title or title in _NO_TITLE:
             raise BadRow("title is empty")
-        paths = parse_paths(get_category(row), fields.separator, keep)
-        category = max(paths, key=len, default=[])
-        brand = clean_text(get_brand(row), "brand", ", ", keep)
-        texts = list(parse_texts(get_text(row), keep))
-        texts += [" > ".join(path) for path in paths if path != category[: len(path)]]
+        path, name = get_category(row), get_brand(row)
+        category, others = category_of_text(path) if isinstance(path, str) else category_of(path)
+        brand = brand_of_text(name) if isinstance(name, str) else brand_of(name)
+        texts = [*parse_texts(get_text(row), keep), *others]
         if item_id in seen:
             raise BadRow("id is a duplicate")
         extra = (read_extra(row),) if read_extra else ()
         seen.add(item_id)
-        return item_id, title, category, "" if is_absent(brand) else brand, "\n".join(texts), *extra
+        return item_id, title, category, brand, "\n".join(texts), *extra
 
     return parse
 
 
+REMEMBERED = 1 << 16  # categories and brands, which repeat: a third of the time
 _NO_TITLE = {"NaN", "nan", "null", "NULL", "None", "\\N"}  # a "Nan" is bread
 
 

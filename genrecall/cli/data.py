@@ -208,7 +208,7 @@ def judge(
     when = (
         f"{found:,} recurring queries, parted at {about['cut']}" if found else "no query recurs with other items later"
     )
-    print(f"{out}: {counted}; {when}; {bias}; next: `genrecall evaluate data.folder={out}`")
+    print(f"{out}: {counted}; {when}; {bias}; next: `genrecall train -c demo data.folder={out}`")
 
 
 @app.command()

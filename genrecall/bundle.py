@@ -2,7 +2,8 @@
 
 Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What is derived
 from a bundle for one runtime (`onnx/float32`, `tensorrt/...`) is attached later, each with a manifest of its own, and
-changes nothing that was published. What the files mean belongs to `genrecall.decoding` (generator/) and to the trainer
+changes nothing that was published; so is what queries are remembered by (`generator/memory`), to be renewed from newer
+logs. What the files mean belongs to `genrecall.decoding` (generator/) and to the trainer
 (quantizer.safetensors). Pickle is never read.
 """
 
@@ -39,7 +40,8 @@ ENCODER = "encoder"  # the sentence encoder behind the item vectors; inside the 
 POINTERS = ("current", "previous")
 BUNDLE_KEYS = ("codebook", "model", "kind", "level_sizes", "files")  # required in the manifest of a bundle
 ATTACHMENT_KEYS = ("codebook", "model", "files")  # required in the manifest of an attachment
-ATTACHMENTS = ("onnx/*", "tensorrt/*/*")  # folders in a bundle that its own manifest does not list
+MEMORY = f"{GENERATOR}/memory"
+ATTACHMENTS = ("onnx/*", "tensorrt/*/*", MEMORY)  # folders in a bundle that its own manifest does not list
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def publish(
 
     Args:
         write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`,
-            and `encoder/` where the generator holds none.
+            and `encoder/` where the generator holds none. A `generator/memory` becomes an attachment.
         make_current: move `current` to this bundle, and `previous` to the one that was current.
 
     Raises BundleError when the codebook exists already: a bundle never changes, so a new one needs a new name. A full
@@ -177,7 +179,7 @@ def publish(
         pq.write_table(table, folder / ITEMS, compression="zstd")
         space.save(folder / CONSTRAINT)
         write(folder)
-        entries = _entries(folder)
+        entries = {name: entry for name, entry in _entries(folder).items() if not name.startswith(f"{MEMORY}/")}
         weights = entries.get(f"{GENERATOR}/model.safetensors")
         if weights is None:
             raise BundleError(f"{folder}: generator/model.safetensors was not written")
@@ -197,13 +199,16 @@ def publish(
             "metrics": contents.metrics,
         }
         files.write_json(folder / MANIFEST, manifest)
+        if (folder / MEMORY).is_dir():
+            _write_attachment(Bundle(folder, manifest), folder / MEMORY, {"source": "training"})
     if make_current:
         point(root, codebook)
     return open(final)
 
 
 def open(path: Path, check: bool = True) -> Bundle:
-    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest.
+    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest, and the memory's
+    with its own.
 
     Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
     altered file.
@@ -211,6 +216,8 @@ def open(path: Path, check: bool = True) -> Bundle:
     manifest = _read_manifest(path, BUNDLE_KEYS)
     if check:
         _require_intact(path, manifest)
+        if (path / MEMORY).is_dir():
+            attached(Bundle(path, manifest), MEMORY)
     return Bundle(path, manifest)
 
 
@@ -233,10 +240,14 @@ def attach(bundle: Bundle, name: str, write: Callable[[Path], Mapping[str, Any]]
     """
     final = bundle.path / name
     with _new_folder(final, replace=True) as folder:
-        facts = write(folder)
-        manifest = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "files": _entries(folder)}
-        files.write_json(folder / MANIFEST, manifest | dict(facts))
+        _write_attachment(bundle, folder, write(folder))
     return final
+
+
+def _write_attachment(bundle: Bundle, folder: Path, facts: Mapping[str, Any]) -> None:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "created": created}
+    files.write_json(folder / MANIFEST, about | {"files": _entries(folder)} | dict(facts))
 
 
 def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:

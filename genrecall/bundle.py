@@ -207,8 +207,8 @@ def publish(
 
 
 def open(path: Path, check: bool = True) -> Bundle:
-    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest, and the memory's
-    with its own.
+    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest, also those
+    of the memory.
 
     Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
     altered file.

@@ -278,7 +278,7 @@ def load_evidence(folder: Path) -> Evidence:
 
 
 def with_memory(arrays: Mapping[str, Tensor], memory: Memory) -> dict[str, Tensor]:
-    """Arrays of evidence in which each remembered query is one more term, number V + 1 + its row, its SIDs the postings.
+    """Arrays of evidence in which a remembered query is a term more, number V + 1 + its row, its SIDs the postings.
 
     The weight of words is taken out of what a SID gains: it is added to a query as it is.
     """

@@ -246,7 +246,7 @@ class Generator:
 
     def _related(self, prompts: Sequence[TokenizedPrompt], user: UserConfig) -> list[TokenizedPrompt]:
         """The prompts with the newest of those recent SIDs that are related to the query."""
-        alone = self.prefix([TokenizedPrompt(p.tokens, terms=p.terms, memory=p.memory) for p in prompts])
+        alone = self.prefix([TokenizedPrompt(p.tokens, terms=p.terms) for p in prompts])
         likely = likely_codes(self.decoder, self.heads, self.tables, alone, user.related)
         recent = torch.from_numpy(self.request_tokenizer.batch(prompts).recent).to(self.device)
         kept = select(recent, self.tables.sids, likely, user.recent).cpu().numpy()

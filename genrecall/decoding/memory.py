@@ -92,7 +92,7 @@ class Memory:
         return int(find(self.query, query)[0])
 
     def wanted(self, rows: Sequence[int], vectors: np.ndarray) -> np.ndarray:
-        """float32 [B, dim]: what is added to the vectors of queries of these rows, zeros for -1.
+        """float32 [B, dim]: what is added to the vectors of queries of these rows, zeros where a row is negative.
 
         vectors: [n, dim], the mean vector of each SID's items.
         """

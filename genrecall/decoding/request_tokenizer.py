@@ -37,8 +37,8 @@ class TokenizedPrompt:
         tokens: the query's ids, for the decoder (`lm`) or the sentence encoder (`encoder`).
         recent: int64 [h], rows of `SidSpace.sids` that the user was last interested in, newest first.
         profile: int64 [2], positions in `UserConfig.profiles` of gender and age band, -1 where unknown.
-        terms: int64 [t], the query's known words (`Lexicon`), gate: the decoder's share (`Gates`), and memory: its row
-            of `Memory`, -1 for a query that is not remembered; read where the generator has evidence.
+        terms: int64 [t], the query's known words (`Lexicon`), last the query itself where it is remembered (`Memory`),
+            and gate: the decoder's share (`Gates`); read where the generator has evidence.
     """
 
     tokens: Sequence[int]
@@ -46,7 +46,6 @@ class TokenizedPrompt:
     profile: np.ndarray = field(default_factory=lambda: _UNKNOWN_PROFILE)
     terms: np.ndarray = field(default_factory=lambda: _NO_TERMS)
     gate: float = 0.0
-    memory: int = -1
 
     @property
     def known(self) -> bool:
@@ -128,17 +127,21 @@ class RequestTokenizer:
         raise UserError(f"{folder}: kind {config.kind!r} is unknown: use 'lm' or 'encoder'")
 
     def __call__(
-        self, texts: Sequence[str], users: Sequence[User | None] | None = None, remember: bool = True
+        self,
+        texts: Sequence[str],
+        users: Sequence[User | None] | None = None,
+        remember: Sequence[bool] | None = None,
     ) -> list[TokenizedPrompt]:
         """One prompt a text. Users are ignored without stage 3; unknown profile values and SIDs are dropped.
 
-        remember: whether what people wanted before for a text counts.
+        remember: for each text, whether what people wanted for it before counts; None: it does.
         """
         prompts = [TokenizedPrompt(tokens) for tokens in self._tokenize(texts)]
         if users is not None and self.config.user is not None:
             prompts = [self._with_user(prompt, user) for prompt, user in zip(prompts, users, strict=True)]
         if self.lexicon is not None:
-            prompts = [self._with_terms(prompt, text, remember) for prompt, text in zip(prompts, texts, strict=True)]
+            each = zip(prompts, texts, remember or [True] * len(texts), strict=True)
+            prompts = [self._with_terms(*one) for one in each]
         return prompts
 
     def length(self, prompt: TokenizedPrompt) -> int:
@@ -156,9 +159,11 @@ class RequestTokenizer:
         else:
             ids, mask = pad([p.tokens for p in prompts], self._padding)
         terms, _ = pad([p.terms for p in prompts], self._no_term, least=1)
-        gate, wanted, rows = np.array([p.gate for p in prompts], np.float32), None, [p.memory for p in prompts]
-        if self.memory is not None and self._vectors is not None and max(rows) >= 0:
-            wanted = self.memory.wanted(rows, self._vectors)
+        gate, wanted = np.array([p.gate for p in prompts], np.float32), None
+        if self.memory is not None and self._vectors is not None:
+            remembered = [int(p.terms[-1]) - self._no_term - 1 if len(p.terms) else -1 for p in prompts]
+            if max(remembered) >= 0:
+                wanted = self.memory.wanted(remembered, self._vectors)
         return PromptBatch(ids, mask, recent, profile, terms, gate, wanted)
 
     @property
@@ -174,7 +179,7 @@ class RequestTokenizer:
         row = self.memory.row(query) if self.memory is not None and remember and query is not None else -1
         if row >= 0:  # a remembered query is a term of its own: `with_memory`
             terms = np.append(terms, self._no_term + 1 + row)
-        return replace(prompt, terms=terms, gate=gate, memory=row)
+        return replace(prompt, terms=terms, gate=gate)
 
     def _with_user(self, prompt: TokenizedPrompt, user: User | None) -> TokenizedPrompt:
         if user is None:

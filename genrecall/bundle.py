@@ -257,12 +257,26 @@ def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
     """
     path = bundle.path / name
     if not path.is_dir():
-        raise BundleError(f"bundle {bundle.path} has no {name}: make it with `genrecall export`")
+        raise BundleError(f"bundle {bundle.path} has no {name}: make it with `{_maker(name)}`")
     manifest = _read_manifest(path, ATTACHMENT_KEYS)
     _require_intact(path, manifest)
     if (manifest["codebook"], manifest["model"]) != (bundle.codebook, bundle.model):
-        raise BundleError(f"{path} was made from {manifest['codebook']}'s {manifest['model']}: export it again")
+        made_from = f"{manifest['codebook']}'s {manifest['model']}"
+        raise BundleError(f"{path} was made from {made_from}: make it again with `{_maker(name)}`")
     return manifest
+
+
+def detach(bundle: Bundle, name: str) -> bool:
+    """Remove what is attached as `name`, out of sight at once; False where there is nothing."""
+    path = bundle.path / name
+    if not path.is_dir():
+        return False
+    _remove(path)
+    return True
+
+
+def _maker(attachment: str) -> str:
+    return "genrecall bundle remember" if attachment == MEMORY else "genrecall export"
 
 
 def attachments(bundle: Bundle) -> dict[str, int]:
@@ -328,9 +342,13 @@ def point(root: Path, codebook: str) -> None:
 
 def remove(bundle: Bundle) -> None:
     """Delete a bundle: out of sight at once, then file by file."""
-    doomed = bundle.path.with_name(f".{bundle.path.name}.removed")
+    _remove(bundle.path)
+
+
+def _remove(folder: Path) -> None:
+    doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was interrupted
-    bundle.path.rename(doomed)
+    folder.rename(doomed)
     shutil.rmtree(doomed)
 
 

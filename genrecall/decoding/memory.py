@@ -76,13 +76,18 @@ class Memory:
     def read(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         return cls(arrays["query"], arrays["start"], arrays["sid"], arrays["share"])
 
-    def save(self, folder: Path) -> None:
-        """Write it below a generator's folder."""
+    def save(self, generator: Path) -> None:
+        """Write it where `load` finds it."""
+        (generator / FOLDER).mkdir(exist_ok=True)
+        self.write(generator / FOLDER / FILE)
+
+    def write(self, path: Path) -> None:
+        """One safetensors file, readable by all: a server may be another user."""
         from safetensors.numpy import save_file
 
-        (folder / FOLDER).mkdir(exist_ok=True)
         arrays = {"query": self.query, "start": self.start, "sid": self.sid, "share": self.share}
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / FOLDER / FILE)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        path.chmod(path.stat().st_mode | 0o044)
 
     def __len__(self) -> int:
         return len(self.query)

@@ -27,7 +27,7 @@ from genrecall.errors import UserError
 FOLDER, FILE = "memory", "memory.safetensors"
 MAX_SIDS = 64  # of a query that are remembered: the most wanted
 ROCCHIO = 1.0
-BOOST, LEAST_SHARE = 1.0, 0.05
+BOOST, LEAST_SHARE = 1.0, 0.005
 
 
 @dataclass(frozen=True)

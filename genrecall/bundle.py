@@ -276,7 +276,7 @@ def detach(bundle: Bundle, name: str) -> bool:
 
 
 def _maker(attachment: str) -> str:
-    return "genrecall bundle remember" if attachment == MEMORY else "genrecall export"
+    return "genrecall remember" if attachment == MEMORY else "genrecall export"
 
 
 def attachments(bundle: Bundle) -> dict[str, int]:

@@ -69,7 +69,7 @@ class Memory:
             return None
         memory = cls.read(files.mapped(path))
         if len(memory.sid) and not 0 <= int(memory.sid.min()) <= int(memory.sid.max()) < sids:
-            raise UserError(f"{path} names SIDs that the codebook does not have: `genrecall bundle remember` anew")
+            raise UserError(f"{path} names SIDs that the codebook does not have: `genrecall remember` anew")
         return memory
 
     @classmethod

@@ -44,7 +44,7 @@ class ExportedEngine(Engine, Generic[S]):
         if moves and "wanted" not in self._search.reads & self._score.reads:
             raise UserError(
                 f"{bundle.path / attachment} is of a version that knew no memory, and the bundle has one: make it anew "
-                "with `genrecall export`, or remove the memory with `genrecall bundle remember --forget`"
+                "with `genrecall export`, or remove the memory with `genrecall remember --forget`"
             )
 
     def _search_inputs(self, prompts: Sequence[TokenizedPrompt], width: int) -> Arrays:

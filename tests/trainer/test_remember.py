@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from genrecall import bundle
 from genrecall.analyzer import Analyzer
 from genrecall.bundle import MEMORY, Bundle
-from genrecall.cli.bundle import app
+from genrecall.cli.remember import app
 from genrecall.config import Config
 from genrecall.decoding import Generator
 from genrecall.decoding.memory import Memory
@@ -112,7 +112,7 @@ def test_a_damaged_memory_is_refused_and_can_be_forgotten(trained: tuple[Config,
     with pytest.raises(BundleError, match="generator/memory is damaged"):
         bundle.open(published.path)
     assert any("generator/memory" in fault for fault in bundle.verify(published.path))
-    args = ["remember", "-c", "tiny", f"run.bundles_dir={config.run.bundles_dir}", "--bundle", "v1"]
+    args = ["-c", "tiny", f"run.bundles_dir={config.run.bundles_dir}", "--bundle", "v1"]
     assert "nothing was removed" in CliRunner().invoke(app, [*args, "--forget", "--dry-run"]).stdout
     assert "v1: the memory is removed" in CliRunner().invoke(app, [*args, "--forget"]).stdout
     bundle.open(published.path)

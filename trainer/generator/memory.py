@@ -2,7 +2,8 @@
 
 It is made of what the generator learns from: judgments by people, or requests of the logs, there only for queries that
 enough clients asked. It stays out where the recall of the dev queries falls for it by more than a standard error of the
-difference: each with half of its items known and the other half to be found, as in the regime of recurring queries.
+difference. Half of a dev query's items are known for that, and half of its recall is that of the others, the known ones
+taken out of its list, half that of all: people come back for something else, and for the same.
 """
 
 from __future__ import annotations
@@ -83,15 +84,19 @@ def fit_memory(
         return None, metrics
     query, judged, known = _half_known(context)
     if len(query):
-        dev = context.dev(judged, known)
+        devs = {"others": context.dev(judged, known), "all": context.dev(_with_known(judged, known))}
         past = _of_known(context, judged, known).memory(context.rows)
         of_texts = None if vectors is None else vectors["held_out"][torch.from_numpy(query)]
-        without, with_it = (
-            evidence_recalls(dev, evidence.module, evidence_parts(evidence, judged.texts, of_texts, of))
-            for of in (None, past)
-        )
+        recalls = {
+            name: {
+                kind: evidence_recalls(dev, evidence.module, evidence_parts(evidence, judged.texts, of_texts, of))
+                for kind, dev in devs.items()
+            }
+            for name, of in (("without", None), ("with", past))
+        }
         metrics["dev_queries"] = len(query)
-        metrics["recall"] = {"without": float(without.mean()), "with": float(with_it.mean())}
+        metrics["recall"] = {name: {k: float(r.mean()) for k, r in of.items()} for name, of in recalls.items()}
+        with_it, without = ((of["others"] + of["all"]) / 2 for of in (recalls["with"], recalls["without"]))
         metrics["used"] = not worse(with_it, without)
     return (memory if metrics["used"] else None), metrics
 
@@ -113,6 +118,17 @@ def _half_known(context: TrainingContext) -> tuple[np.ndarray, JudgedQueries, li
     query_of = np.array([query for query, _, _ in kept], dtype=np.int64)
     judged = JudgedQueries([held_out.texts[q] for q in query_of], start, held_out.item[at], held_out.grade[at])
     return query_of, judged, [known for _, _, known in kept]
+
+
+def _with_known(judged: JudgedQueries, known: list[np.ndarray]) -> JudgedQueries:
+    """Of each query the known items too, with the mean grade of the others."""
+    parts = [slice(*judged.start[[q, q + 1]]) for q in range(len(judged.texts))]
+    items = [np.concatenate([judged.item[own], more]) for own, more in zip(parts, known, strict=True)]
+    grades = [
+        np.append(judged.grade[own], np.full(len(more), judged.grade[own].mean()))
+        for own, more in zip(parts, known, strict=True)
+    ]
+    return JudgedQueries(judged.texts, np.cumsum([0, *map(len, items)]), np.concatenate(items), np.concatenate(grades))
 
 
 def _of_known(context: TrainingContext, judged: JudgedQueries, known: list[np.ndarray]) -> Wants:

@@ -58,7 +58,7 @@ def make(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta, dimens
     template = put_template(client, section, dimension)
     put_pipelines(client, section.fusion)
     checks.check_template(client, name, template)
-    client.indices.create(index=name, body=render("meta", **vars(meta)))
+    client.indices.create(index=name, body=render("meta", **meta.body))
     try:
         checks.check_created(client, name, template)
     except UserError:

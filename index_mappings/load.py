@@ -19,6 +19,7 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
+from genrecall.records import extra_names
 from index_mappings import bulk, checks, fence
 from index_mappings.alias import aliased, aliases_of, point_alias
 from index_mappings.create import check_cluster, make
@@ -33,7 +34,7 @@ class LoadInput:
     """What an index is filled with.
 
     Attributes:
-        items: ITEMS.
+        items: ITEMS, EXTRA.
         terms: item id -> SID term. Items without one are indexed without SID, and counted.
         vectors: float32 [len(items), dim].
         fingerprints: of what the items were read from: a load of other items is not resumed.
@@ -136,6 +137,7 @@ def load(
         make(client, section, source.meta, source.vectors.shape[1])
         checks.check_readable(client, index)
         checks.check_no_final_pipeline(client, index)
+        checks.check_maps(client, index, extra_names(items))
         uuid, fingerprints = uuid_of(client, index), dict(source.fingerprints)
         load = {"index": index, "uuid": uuid, "rows": len(items), "fingerprints": fingerprints}
         state = LoadProgress(lease, load, folder / f"{index}.rejects.jsonl")

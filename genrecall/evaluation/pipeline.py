@@ -60,7 +60,7 @@ def evaluate(
     regimes = {}
     for regime in section.regimes:
         done = []
-        for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder / "splits.json"):
+        for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder):
             log(f"{regime} queries, {split.name}")
             key = fold_key(settings(config, mode), dataset, split)
             folder = config.run.dir / "evaluation" / mode / regime / split.name
@@ -68,6 +68,8 @@ def evaluate(
             done.append(run_fold(dataset, split, open_fold, depth, folder, key))
         log(f"{regime} queries, figures")
         regimes[regime] = analyse(regime, done, dataset, section, relevant, seed)
+        if cut := done[0].split.cut:
+            regimes[regime]["cut"] = cut.isoformat(timespec="seconds")
     return {
         "format": EVALUATION_FORMAT,
         "dataset": dataset.name,
@@ -87,6 +89,7 @@ def settings(config: Config, mode: str) -> dict[str, Any]:
         "seed": config.run.seed,
         "relevant": config.data.relevant,
         "encoder": config.encoder.model_dump(mode="json"),
+        "logs": config.logs.model_dump(mode="json"),
         "quantizer": config.quantizer.model_dump(mode="json"),
         "generator": config.generator.model_dump(mode="json"),
         "evaluation": config.evaluation.model_dump(

@@ -3,8 +3,9 @@ hold.
 
 - unseen: k-fold over queries; a generator and an adapter are trained for each fold, and no judgment of a test query
   reaches training or tuning.
-- recurring: half of a query's relevant items are known from the past, the other half is to be found. Known items are
-  removed from every ranking before it is evaluated, so nothing is gained by repeating them.
+- recurring: half of a query's relevant items are known from the past, the other half is to be found; where logs judge,
+  known is what people wanted before a moment, and to be found what they wanted first after it. Known items are removed
+  from every ranking before it is evaluated, so nothing is gained by repeating them.
 
 A split decides its regime alone: known items are the training judgments of the query itself, and unseen queries have
 none. Training belongs to the caller (`open_fold`), measuring to `results`.
@@ -59,16 +60,16 @@ class FoldRuns:
 
 
 def splits(
-    dataset: Dataset, regime: str, folds: int, relevant: float, seed: int, own: Path | None = None
+    dataset: Dataset, regime: str, folds: int, relevant: float, seed: int, folder: Path | None = None
 ) -> list[Split]:
     """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks.
 
-    own: the `splits.json` of the dataset; where there is such a file, it is the one unseen split.
+    folder: of the dataset; a `splits.json` there is the one unseen split, a `recurring.parquet` the recurring one.
     Raises UserError when no test query has a relevant item to find.
     """
     if regime == "recurring":
-        made = [splitting.recurring_split(dataset, seed, relevant=relevant)]
-    elif own and own.is_file():
+        made = [splitting.recurring_split(dataset, seed, relevant=relevant, folder=folder)]
+    elif folder and (own := folder / "splits.json").is_file():
         made = [splitting.read_split(dataset, own)]
     else:
         made = splitting.kfold_splits(dataset, folds, seed)
@@ -77,7 +78,8 @@ def splits(
     if not any(Evaluator(split.test, relevant).query_ids for split in made):
         raise UserError(
             f"{regime} queries of {dataset.name}: no test query has an item of grade {relevant:g} or more to find: "
-            "lower data.relevant, or bring more judgments (recurring queries need two relevant items each)"
+            "lower data.relevant, or bring more judgments (recurring queries need two relevant items each, or one from "
+            "before the cut and one from after it)"
         )
     return made
 

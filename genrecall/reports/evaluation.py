@@ -59,7 +59,9 @@ def evaluation_report(evaluation: Mapping[str, Any]) -> Report:
 
 
 def heading(regime: str, evaluation: Mapping[str, Any]) -> str:
-    return REGIMES.get(regime, regime) + simulated(evaluation)
+    cut = evaluation["regimes"].get(regime, {}).get("cut")
+    when = f", items first wanted after {cut[:16].replace('T', ' ')}" if cut else ""
+    return REGIMES.get(regime, regime) + when + simulated(evaluation)
 
 
 def added(regime: Mapping[str, Any], measures: Iterable[str]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ def generate(
         str, typer.Option("--bundle", metavar="NAME", help="A codebook that the server holds; empty: its current one.")
     ] = "",
     beam_width: Annotated[int, typer.Option(help="0: as wide as k.", min=0)] = 0,
+    memory: Annotated[bool, typer.Option(help="Count what people wanted for this text before.")] = True,
     endpoint: Endpoint = None,
     bundles: BundlesFolder = Path("bundles"),
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 10.0,
@@ -59,7 +60,7 @@ def generate(
     from genrecall.sid import Sid
 
     with Client(endpoint or ENDPOINT, timeout, ca_cert, client_certificate=cert, client_key=key) as client:
-        reply = client.generate([text], codebook=bundle, k=k, beam_width=beam_width)
+        reply = client.generate([text], codebook=bundle, k=k, beam_width=beam_width, memory=memory)
     rows = [
         (Sid(*codes).term(reply.codebook), score)
         for codes, score in zip(reply.codes[0].tolist(), reply.scores[0].tolist(), strict=True)

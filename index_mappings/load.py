@@ -134,10 +134,9 @@ def load(
         index = index_name(section, source.meta.codebook)
         refuse_unfinished(lease.state, *([] if switch else [index]))
         check_cluster(client, section, progress.message)
-        make(client, section, source.meta, source.vectors.shape[1])
+        make(client, section, source.meta, source.vectors.shape[1], extra_names(items))
         checks.check_readable(client, index)
         checks.check_no_final_pipeline(client, index)
-        checks.check_maps(client, index, extra_names(items))
         uuid, fingerprints = uuid_of(client, index), dict(source.fingerprints)
         load = {"index": index, "uuid": uuid, "rows": len(items), "fingerprints": fingerprints}
         state = LoadProgress(lease, load, folder / f"{index}.rejects.jsonl")

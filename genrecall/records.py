@@ -36,7 +36,7 @@ JUDGMENTS = pa.schema(
     ]
 )
 
-# Judgments by logs in two parts: `later` ones are of items that people wanted first after a moment, the metadata `cut`.
+# Judgments by logs in two parts, by what people wanted before a moment, the metadata `cut`, and by what `later`.
 RECURRING = JUDGMENTS.append(pa.field("later", pa.bool_(), nullable=False))
 
 # One logged query with its exposures, clicks and purchases: the training data of stages 3 and 4, derived from the logs
@@ -118,7 +118,8 @@ class Split:
 
     With unseen queries the three share no query (nor a reordering of one). With recurring queries a test query has some
     of its items in `train`: remove those from each result list before it is evaluated. `cut`: where dev and test are
-    what people did from that moment on, so that only what was logged before may be trained on.
+    what people did from that moment on, so that only what was logged before may be trained on. `returning`: items of
+    `train` count as well where people wanted them again, and nothing is removed.
     """
 
     name: str
@@ -126,3 +127,4 @@ class Split:
     dev: pa.Table
     test: pa.Table
     cut: datetime | None = None
+    returning: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from genrecall.records import JUDGMENTS, RECURRING, Dataset, Split
 
 DEV_SHARE = 0.15  # of the training queries, where nobody says which are dev
 _PART = re.compile(r"(?:^|[._-])(train|training|dev|val|valid|validation|test)(?:[._-]|$)")
-RECURRING_FILE = "recurring.parquet"  # of a dataset folder: what was wanted before a moment, and what first after it
+RECURRING_FILE = "recurring.parquet"  # of a dataset folder: what was wanted before a moment, and what after it
 _analyzer = cache(Analyzer)  # by language
 
 
@@ -109,6 +110,26 @@ def recurring_split(
     dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
     cut = by_time[1] if by_time else None
     return _split("recurring", judgments, known, hidden & dev, hidden & ~dev, cut)
+
+
+def returning_split(
+    dataset: Dataset, seed: int, folder: Path, dev_share: float = 0.3, relevant: float = 1.0
+) -> Split | None:
+    """Returning queries: train is what people wanted before the cut of the RECURRING_FILE in `folder`, dev and test, by
+    query, what they wanted after it, the same items or others. None where there is no such file.
+    """
+    by_time = read_recurring(dataset, folder)
+    if by_time is None:
+        return None
+    judgments, cut = by_time
+    group, later = _judged_groups(dataset, judgments), judgments["later"].to_numpy()
+    is_relevant = judgments["grade"].to_numpy() >= relevant
+    before = ~later & is_relevant
+    after = later & np.isin(group, group[before]) & np.isin(group, group[later & is_relevant])
+    distinct = np.random.default_rng(seed).permutation(np.unique(group[after]))
+    dev = np.isin(group, distinct[: _share(len(distinct), dev_share)])
+    split = _split("returning", judgments.select(JUDGMENTS.names), before, after & dev, after & ~dev, cut)
+    return replace(split, returning=True)
 
 
 def _half(pairs: np.ndarray, items: int, random: np.random.Generator) -> np.ndarray:

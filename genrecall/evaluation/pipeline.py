@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from genrecall.config import Config
 from genrecall.data.readers import read_dataset
+from genrecall.data.splits import RECURRING_FILE
 from genrecall.evaluation import folds
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.protocol import FoldChannels, OpenFold, fold_key, run_fold, splits
@@ -58,7 +59,7 @@ def evaluate(
     """
     section, seed, relevant = config.evaluation, config.run.seed, config.data.relevant
     regimes = {}
-    for regime in section.regimes:
+    for regime in section.regimes or usual_regimes(config):
         done = []
         for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder):
             log(f"{regime} queries, {split.name}")
@@ -80,6 +81,12 @@ def evaluate(
         "settings": section.model_dump(mode="json"),
         "regimes": regimes,
     }
+
+
+def usual_regimes(config: Config) -> list[str]:
+    """Unseen and recurring queries, and returning ones where logs judge."""
+    judged_by_logs = (config.data.folder / RECURRING_FILE).is_file()
+    return ["unseen", "recurring", *(["returning"] if judged_by_logs else [])]
 
 
 def settings(config: Config, mode: str) -> dict[str, Any]:

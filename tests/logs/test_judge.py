@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from genrecall.config import Config
@@ -13,7 +14,7 @@ from genrecall.data.readers import read_dataset
 from genrecall.data.splits import recurring_split
 from genrecall.errors import UserError
 from genrecall.evaluation.folds import train_fold
-from genrecall.evaluation.protocol import splits
+from genrecall.evaluation.protocol import known_items, past_items, splits
 from genrecall.records import Split
 from tests.logs.log import at, event, query, requests, write
 from trainer.behaviour import behaviour_of
@@ -53,7 +54,8 @@ def test_what_is_wanted_first_after_the_cut_is_to_be_found() -> None:
     ]
     found = recurring_of(requests(rows), np.array([False, False, True, True]), 1.0, 1, 0.0).to_pylist()
     assert [(row["item_id"], row["grade"], row["later"]) for row in found] == [
-        ("a", 1.0, False), ("b", 1.0, False), ("d", 1.0, False), ("c", 1.0, True), ("e", 1.0, True),
+        ("a", 1.0, False), ("b", 1.0, False), ("d", 1.0, False),
+        ("a", 1.0, True), ("c", 1.0, True), ("e", 1.0, True), ("d", 1.0, True),
     ]  # fmt: skip
 
 
@@ -77,6 +79,28 @@ def test_recurring_queries_are_parted_by_time(tmp_path: Path) -> None:
     assert {*split.dev["item_id"].to_pylist(), *split.test["item_id"].to_pylist()} == {"b"}
     assert len(split.train) == len(split.dev) + len(split.test) == 4
     assert all(cut is None for cut in (one.cut for one in splits(data, "unseen", 2, 1.0, 13, tmp_path / "judged")))
+
+
+def test_returning_queries_may_want_the_same_again(tmp_path: Path) -> None:
+    section = recurring(tmp_path / "shop")
+    with (tmp_path / "shop/ubi_events.jsonl").open("a") as log:  # text 0 wants its old item again, and text 9 is new
+        log.write(json.dumps(event("click", "q36", 36.7, "a")) + "\n")
+    run = {"runs_dir": tmp_path / "runs"}
+    judge(Config(data=section, run=run), tmp_path / "judged", 0.1, 2, 0.0)
+    data = read_dataset(DataSection(folder=tmp_path / "judged"))
+    (split,) = splits(data, "returning", 5, 1.0, 13, tmp_path / "judged")
+    assert (split.cut, split.returning) == (at(32), True)
+    later = pa.concat_tables([split.dev, split.test])
+    assert sorted(later["item_id"].to_pylist()) == ["a", "b", "b", "b", "b"]
+    assert not set(split.dev["query_id"].to_pylist()) & set(split.test["query_id"].to_pylist())
+    assert set(split.train["item_id"].to_pylist()) == {"a"}
+    assert known_items(split) == {}, "nothing is taken out of a list"
+    assert past_items(split).keys() == set(later["query_id"].to_pylist())
+    (found,) = splits(data, "recurring", 5, 1.0, 13, tmp_path / "judged")
+    assert set(pa.concat_tables([found.dev, found.test])["item_id"].to_pylist()) == {"b"}, "the same again is not new"
+    (tmp_path / "judged/recurring.parquet").unlink()
+    with pytest.raises(UserError, match=r"was not judged by logs.*leave returning out of evaluation\.regimes"):
+        splits(data, "returning", 5, 1.0, 13, tmp_path / "judged")
 
 
 def test_nothing_later_than_the_cut_is_trained_on(tmp_path: Path) -> None:

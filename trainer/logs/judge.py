@@ -96,7 +96,8 @@ def judge(config: Config, out: Path, share: float, least: int, propensity: float
 def _returning(recurring: pa.Table) -> int:
     """Queries with a relevant item from before the cut and another one first wanted after it."""
     frame = pl.DataFrame(recurring).filter(pl.col("grade") >= 1)
-    return len(frame.group_by("query_id").agg(pl.col("later").n_unique()).filter(pl.col("later") == 2))
+    first = frame.group_by("query_id", "item_id").agg(pl.col("later").min())
+    return len(first.group_by("query_id").agg(pl.col("later").n_unique()).filter(pl.col("later") == 2))
 
 
 def judgments_of(requests: pa.Table, share: float, least: int, propensity: float) -> tuple[pa.Table, pa.Table]:
@@ -106,14 +107,13 @@ def judgments_of(requests: pa.Table, share: float, least: int, propensity: float
 
 
 def recurring_of(requests: pa.Table, late: np.ndarray, share: float, least: int, propensity: float) -> pa.Table:
-    """RECURRING: what was wanted before a moment, by the requests before it, and what first after it, by those after.
+    """RECURRING: what was wanted before a moment, by the requests before it, and what after it, by those after.
 
     late: bool [requests]. Other args as of `judge`.
     """
     acted, _ = _acted(requests, least, propensity)
     after = pl.Series(late)[acted["row"]]
     before, later = (_graded(acted.filter(part), share) for part in (~after, after))
-    later = later.join(before, on=["query_id", "item_id"], how="anti", maintain_order="left")
     parts = [part.with_columns(later=pl.lit(is_later)) for part, is_later in ((before, False), (later, True))]
     return _arrow(pl.concat(parts), RECURRING)
 

@@ -89,7 +89,13 @@ def split(entries: list[RequestPart], max_entries: int, max_bytes: int) -> list[
 
 
 def generate(
-    limits: LimitsCache, texts: Sequence[str], codebook: str, k: int, beam_width: int, users: Sequence[User | None]
+    limits: LimitsCache,
+    texts: Sequence[str],
+    codebook: str,
+    k: int,
+    beam_width: int,
+    users: Sequence[User | None],
+    memory: bool,
 ) -> CallFlow[Reply]:
     if isinstance(texts, str):
         raise TypeError(f"texts is one string, {texts!r}: give a list of them")
@@ -100,7 +106,11 @@ def generate(
     _check_number("k", k)
     _check_number("beam_width", beam_width)
     queries = [
-        pb.Query(text=_text(f"texts[{i}]", text), user=_user(f"users[{i}]", users[i]) if users else None)
+        pb.Query(
+            text=_text(f"texts[{i}]", text),
+            user=_user(f"users[{i}]", users[i]) if users else None,
+            without_memory=not memory,
+        )
         for i, text in enumerate(texts)
     ]
     replies: list[pb.GenerateResponse] = []
@@ -130,7 +140,7 @@ def generate(
     )
 
 
-def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> CallFlow[np.ndarray]:
+def score(text: str, codes: np.ndarray, codebook: str, user: User | None, memory: bool) -> CallFlow[np.ndarray]:
     codes = np.asarray(codes)
     if not codes.size:
         return np.empty(0, np.float32)
@@ -140,7 +150,7 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
         raise ValueError(f"codes has {codes.min()}: codes are zero-based, leave out rows that are no SID")
     if codes.max() > MAX_CODE:
         raise ValueError(f"codes has {codes.max()}: no code is above {MAX_CODE}")
-    query = pb.Query(text=_text("text", text), user=_user("user", user))
+    query = pb.Query(text=_text("text", text), user=_user("user", user), without_memory=not memory)
     reply = yield "Score", pb.ScoreRequest(codebook=codebook, query=query, codes=codes.ravel().tolist())
     _verify(reply.codebook, codebook, len(reply.scores), len(codes))
     return np.array(reply.scores, np.float32)

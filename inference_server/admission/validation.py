@@ -23,6 +23,7 @@ class GenerateParams:
     codebook: str
     texts: list[str]
     users: list[pb.User | None]
+    remember: list[bool]
     k: int
     beam_width: int
 
@@ -34,6 +35,7 @@ class ScoreParams:
     codebook: str
     text: str
     user: pb.User | None
+    remember: bool
     codes: np.ndarray
 
 
@@ -54,8 +56,9 @@ def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Genera
         raise InvalidRequest(
             f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)"
         )
-    users = [_user(query) for query in request.queries]
-    return GenerateParams(request.codebook, [query.text for query in request.queries], users, k, beam_width)
+    texts, users = [query.text for query in request.queries], [_user(query) for query in request.queries]
+    remember = [not query.without_memory for query in request.queries]
+    return GenerateParams(request.codebook, texts, users, remember, k, beam_width)
 
 
 def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
@@ -66,7 +69,8 @@ def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
         raise InvalidRequest(f"codes has {len(codes)} entries: send {LEVELS} a SID, for one SID at least")
     sids = codes.reshape(-1, LEVELS)
     _check_count("codes", len(sids), "SIDs", "max_score_sids", limits)
-    return ScoreParams(request.codebook, request.query.text, _user(request.query), sids)
+    query = request.query
+    return ScoreParams(request.codebook, query.text, _user(query), not query.without_memory, sids)
 
 
 def check_encode(request: pb.EncodeRequest, limits: ServerSection) -> None:

@@ -38,10 +38,15 @@ class Engine(ABC):
         if request_tokenizer.config.user:
             self._users.warm()
 
-    def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[TokenizedPrompt]:
-        """One prompt per text; a generator trained without users ignores them."""
+    def prepare(
+        self,
+        texts: Sequence[str],
+        users: Sequence[pb.User | None] | None = None,
+        remember: Sequence[bool] | None = None,
+    ) -> list[TokenizedPrompt]:
+        """One prompt per text; a generator trained without users ignores them, one without a memory `remember`."""
         resolved = [self._users(user) for user in users] if users and self.request_tokenizer.config.user else None
-        return self.request_tokenizer(texts, resolved)
+        return self.request_tokenizer(texts, resolved, remember)
 
     def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads, before a batch is padded."""

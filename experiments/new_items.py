@@ -2,8 +2,8 @@
 SIDs move when the catalogue grows?
 
 A share of the catalogue is withheld from codes and training. The withheld items are then placed in the codebook, as
-the ingest processor and `genrecall index sync` do it, and unseen queries are asked: recall of items that training saw and of
-those that it did not, each against the same figure of BM25 and of tuned k-NN, which need no codes.
+the ingest processor and `genrecall index sync` do it, and unseen queries are asked: recall of items that training saw
+and of those that it did not, each against the same figure of BM25 and of tuned k-NN, which need no codes.
 
 Churn: the items that were there before and have another SID afterwards, when a share of the catalogue is new, with the
 codebook kept (none, by what it is) and with codes fitted anew. Numbers of codes mean nothing across two fits, so the

@@ -7,6 +7,7 @@
 Fills an index of its own (alias genrecall-bench) with the catalogue of a trained bundle, and measures on the node that
 opensearch.url names, each method `--repeats` times, in turns:
   refresh, slices=N         `genrecall index refresh`: read, give SIDs, bulk, verify, switch (without its waits)
+  refresh, resumed at half  the same, interrupted when half was copied: the second command alone
   reindex                   OpenSearch's `_reindex` in two slices, SIDs as they are: a floor, as it gives no new ones
   reindex, script           `_reindex` in chunks of 1,000 ids, the SIDs of a chunk in the parameters of a script
   reindex, sid processor    `_reindex` of 1,000 documents through the pipeline that asks an inference server, where the
@@ -26,6 +27,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ from index_mappings.meta import IndexMeta, index_name
 from index_mappings.migration import refresh
 from index_mappings.migration.context import MigrationContext
 from index_mappings.migration.indices import block_writes, clone_index
+from index_mappings.progress import Progress
 from index_mappings.sids import Sids
 from index_mappings.sync import SyncInput, SyncReport, sync
 
@@ -120,13 +123,19 @@ class Bench:
 
     # --- the methods measured, each returning (documents, seconds, seconds by step)
 
-    def refreshed(self, slices: int) -> tuple[int, float, dict[str, Any]]:
+    def refreshed(self, slices: int, resumed: bool = False) -> tuple[int, float, dict[str, Any]]:
         settings = self.section.refresh.model_copy(update={"slices": slices})
         section = self.section.model_copy(update={"refresh": settings})
         terms = {id: f"next/{term.partition('/')[2]}" for id, term in self.terms.items()}
         context = MigrationContext(Sids(terms, None), None, (), self.folder)
-        report = refresh.refresh(self.client, section, dataclasses.replace(self.meta, codebook="next"), context)
+        meta = dataclasses.replace(self.meta, codebook="next")
+        if resumed:
+            with suppress(KeyboardInterrupt):
+                half = dataclasses.replace(context, progress=Progress(advance=interrupt_at_half))
+                refresh.refresh(self.client, section, meta, half)
+        report = refresh.refresh(self.client, section, meta, context)
         assert report is not None
+        assert report.sent < len(self.items) or not resumed
         # back to where every method starts: the alias on the source, which takes writes
         point_alias(self.client, section.index, self.source)
         block_writes(self.client, self.source, False)
@@ -195,9 +204,15 @@ class Bench:
         return sync(self.client, self.section, source, self.folder / "sync.rejects.jsonl")
 
 
+def interrupt_at_half(copied: int, documents: int) -> None:
+    if copied > documents / 2:
+        raise KeyboardInterrupt
+
+
 def methods(bench: Bench, processor: bool) -> Iterator[tuple[str, Callable[[int], tuple[int, float, dict[str, Any]]]]]:
     for slices in SLICES:
         yield f"refresh, slices={slices}", lambda _, slices=slices: bench.refreshed(slices)  # type: ignore[misc]
+    yield "refresh, resumed at half", lambda _: bench.refreshed(SLICES[1], resumed=True)
     yield "reindex", lambda _: bench.reindexed()
     yield "reindex, script", lambda _: bench.scripted()
     if processor:

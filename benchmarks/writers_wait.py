@@ -69,22 +69,22 @@ def main() -> None:
     )
     client = connect(section, retry=section.bulk)
     with tempfile.TemporaryDirectory() as folder, explain_errors(section):
+        about = {"opensearch": client.info()["version"]["number"], "dimension": DIMENSION, "machine": machine_info()}
         for documents in args.documents:
             clean(client)
             rows += list(measure(client, section, documents, args.deleted, args.repeats, Path(folder)))
+            OUT.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
         clean(client)
-        version = client.info()["version"]["number"]
-    result = {"opensearch": version, "dimension": DIMENSION, "machine": machine_info(), "rows": rows}
-    OUT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     shown = Table("documents", "deleted meanwhile", "blocked, s", "a write waited, s", "whole refresh, s")
     for row in rows:
         blocked, waited = (", ".join(f"{value:.2f}" for value in row[name]) for name in ("blocked", "waited"))
         shown.add_row(f"{row['documents']:,}", f"{row['deleted']:,}", blocked, waited, f"{row['seconds']:.0f}")
-    Console().print(shown, f"{result['machine']}\nwritten to {OUT}")
+    Console().print(shown, f"{about['machine']}\nwritten to {OUT}")
 
 
 def clean(client: OpenSearch) -> None:
-    client.indices.delete(index=f"{ALIAS}-*", params={"ignore_unavailable": "true"})
+    minutes = {"ignore_unavailable": "true", "timeout": "5m", "cluster_manager_timeout": "5m", "request_timeout": 600}
+    client.indices.delete(index=f"{ALIAS}-*", params=minutes)
     client.delete(index=".genrecall-jobs", id=ALIAS, ignore=404)
 
 

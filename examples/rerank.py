@@ -90,10 +90,10 @@ def careful(values: np.ndarray) -> int:
 def split_of(bundle: Bundle, dataset: Dataset, section: EvaluationSection, relevant: float) -> tuple[str, Split]:
     """The regime and the split that the bundle was trained on."""
     seed = bundle.manifest["config"]["run"]["seed"]
-    own = Path(bundle.manifest["config"]["data"]["folder"]) / "splits.json"
+    folder = Path(bundle.manifest["config"]["data"]["folder"])
     name = bundle.manifest["metrics"]["split"]
     regime = "recurring" if name == "recurring" else "unseen"
-    return regime, next(s for s in splits(dataset, regime, section.folds, relevant, seed, own) if s.name == name)
+    return regime, next(s for s in splits(dataset, regime, section.folds, relevant, seed, folder) if s.name == name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,8 @@
 
 Owns the folder layout, checksums, publishing by atomic rename, and the names `current` and `previous`. What is derived
 from a bundle for one runtime (`onnx/float32`, `tensorrt/...`) is attached later, each with a manifest of its own, and
-changes nothing that was published. What the files mean belongs to `genrecall.decoding` (generator/) and to the trainer
+changes nothing that was published; so is what queries are remembered by (`generator/memory`), to be renewed from newer
+logs. What the files mean belongs to `genrecall.decoding` (generator/) and to the trainer
 (quantizer.safetensors). Pickle is never read.
 """
 
@@ -41,7 +42,8 @@ ENCODER = "encoder"  # the sentence encoder behind the item vectors; inside the 
 POINTERS = ("current", "previous")
 BUNDLE_KEYS = ("codebook", "model", "kind", "level_sizes", "files")  # required in the manifest of a bundle
 ATTACHMENT_KEYS = ("codebook", "model", "files")  # required in the manifest of an attachment
-ATTACHMENTS = ("onnx/*", "tensorrt/*/*")  # folders in a bundle that its own manifest does not list
+MEMORY = f"{GENERATOR}/memory"
+ATTACHMENTS = ("onnx/*", "tensorrt/*/*", MEMORY)  # folders in a bundle that its own manifest does not list
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def publish(
 
     Args:
         write: called with the folder under construction; adds `generator/`, `quantizer.safetensors`, `MODEL_CARD.md`,
-            and `encoder/` where the generator holds none.
+            and `encoder/` where the generator holds none. A `generator/memory` becomes an attachment.
         make_current: move `current` to this bundle, and `previous` to the one that was current.
 
     Raises BundleError when the codebook exists already: a bundle never changes, so a new one needs a new name. A full
@@ -188,7 +190,7 @@ def publish(
         space.save(folder / CONSTRAINT)
         ItemTable.of(contents.item_ids, contents.codes, space).save(folder / ITEM_TABLE)
         write(folder)
-        entries = _entries(folder)
+        entries = {name: entry for name, entry in _entries(folder).items() if not name.startswith(f"{MEMORY}/")}
         weights = entries.get(f"{GENERATOR}/model.safetensors")
         if weights is None:
             raise BundleError(f"{folder}: generator/model.safetensors was not written")
@@ -208,13 +210,16 @@ def publish(
             "metrics": contents.metrics,
         }
         files.write_json(folder / MANIFEST, manifest)
+        if (folder / MEMORY).is_dir():
+            _write_attachment(Bundle(folder, manifest), folder / MEMORY, {"source": "training"})
     if make_current:
         point(root, codebook)
     return open(final)
 
 
 def open(path: Path, check: bool = True) -> Bundle:
-    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest.
+    """Open the bundle at `path`; with `check` every file's size and sha256 is compared with the manifest, also those
+    of the memory.
 
     Raises BundleError, naming the file, for a missing or malformed manifest, an unknown format, a missing, truncated or
     altered file.
@@ -222,6 +227,8 @@ def open(path: Path, check: bool = True) -> Bundle:
     manifest = _read_manifest(path, BUNDLE_KEYS)
     if check:
         _require_intact(path, manifest)
+        if (path / MEMORY).is_dir():
+            attached(Bundle(path, manifest), MEMORY)
     return Bundle(path, manifest)
 
 
@@ -244,10 +251,14 @@ def attach(bundle: Bundle, name: str, write: Callable[[Path], Mapping[str, Any]]
     """
     final = bundle.path / name
     with _new_folder(final, replace=True) as folder:
-        facts = write(folder)
-        manifest = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "files": _entries(folder)}
-        files.write_json(folder / MANIFEST, manifest | dict(facts))
+        _write_attachment(bundle, folder, write(folder))
     return final
+
+
+def _write_attachment(bundle: Bundle, folder: Path, facts: Mapping[str, Any]) -> None:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"format": FORMAT, "codebook": bundle.codebook, "model": bundle.model, "created": created}
+    files.write_json(folder / MANIFEST, about | {"files": _entries(folder)} | dict(facts))
 
 
 def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
@@ -257,11 +268,12 @@ def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
     """
     path = bundle.path / name
     if not path.is_dir():
-        raise BundleError(f"bundle {bundle.path} has no {name}: make it with `genrecall export`")
+        raise BundleError(f"bundle {bundle.path} has no {name}: make it with `{_maker(name)}`")
     manifest = _read_manifest(path, ATTACHMENT_KEYS)
     _require_intact(path, manifest)
     if (manifest["codebook"], manifest["model"]) != (bundle.codebook, bundle.model):
-        raise BundleError(f"{path} was made from {manifest['codebook']}'s {manifest['model']}: export it again")
+        made_from = f"{manifest['codebook']}'s {manifest['model']}"
+        raise BundleError(f"{path} was made from {made_from}: make it again with `{_maker(name)}`")
     return manifest
 
 
@@ -271,6 +283,19 @@ def attached_manifest(bundle: Bundle, name: str) -> bytes:
         return (bundle.path / name / MANIFEST).read_bytes()
     except OSError:
         return b""
+
+
+def detach(bundle: Bundle, name: str) -> bool:
+    """Remove what is attached as `name`, out of sight at once; False where there is nothing."""
+    path = bundle.path / name
+    if not path.is_dir():
+        return False
+    _remove(path)
+    return True
+
+
+def _maker(attachment: str) -> str:
+    return "genrecall remember" if attachment == MEMORY else "genrecall export"
 
 
 def attachments(bundle: Bundle) -> dict[str, int]:
@@ -336,9 +361,13 @@ def point(root: Path, codebook: str) -> None:
 
 def remove(bundle: Bundle) -> None:
     """Delete a bundle: out of sight at once, then file by file."""
-    doomed = bundle.path.with_name(f".{bundle.path.name}.removed")
+    _remove(bundle.path)
+
+
+def _remove(folder: Path) -> None:
+    doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was interrupted
-    bundle.path.rename(doomed)
+    folder.rename(doomed)
     shutil.rmtree(doomed)
 
 

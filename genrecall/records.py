@@ -5,7 +5,10 @@ Owns the schemas, not the reading: `genrecall.data.readers` turns files and indi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +23,9 @@ ITEMS = pa.schema(
     ]
 )
 
+# Behind those of ITEMS where `data.items.fields.extra` asks for it: a JSON object of an item's further fields.
+EXTRA = pa.field("extra", pa.string(), nullable=False)
+
 QUERIES = pa.schema([pa.field("query_id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])
 
 JUDGMENTS = pa.schema(
@@ -29,6 +35,9 @@ JUDGMENTS = pa.schema(
         pa.field("grade", pa.float32(), nullable=False),  # 0 irrelevant; larger is better; 1.0 the best a dataset has
     ]
 )
+
+# Judgments by logs in two parts, by what people wanted before a moment, the metadata `cut`, and by what `later`.
+RECURRING = JUDGMENTS.append(pa.field("later", pa.bool_(), nullable=False))
 
 # One logged query with its exposures, clicks and purchases: the training data of stages 3 and 4, derived from the logs
 # by `trainer.logs`. All items are in the catalogue; each list holds an item once.
@@ -55,6 +64,22 @@ ASSIGNMENTS = pa.schema(
         pa.field("path", pa.string(), nullable=False),  # the codes as the term writes them: "12/40/733"
     ]
 )
+
+
+def item_rows(items: pa.Table) -> list[dict[str, Any]]:
+    """Each row of a table of ITEMS, its further fields (EXTRA) among the others."""
+    rows: list[dict[str, Any]] = items.to_pylist()
+    if EXTRA.name not in items.column_names:
+        return rows
+    return [row | json.loads(row.pop(EXTRA.name)) for row in rows]
+
+
+def extra_names(items: pa.Table) -> list[str]:
+    """The names of all further fields (EXTRA) that a table of ITEMS has, in the order of their first rows."""
+    if EXTRA.name not in items.column_names:
+        return []
+    rows = (text.as_py() for chunk in items[EXTRA.name].chunks for text in chunk)
+    return list(dict.fromkeys(name for text in rows for name in json.loads(text)))
 
 
 def relevant(judgments: pa.Table, least: float) -> pa.Table:
@@ -92,10 +117,14 @@ class Split:
     """Judgments to train on, to tune on and to test on. All three are JUDGMENTS tables.
 
     With unseen queries the three share no query (nor a reordering of one). With recurring queries a test query has some
-    of its items in `train`: remove those from each result list before it is evaluated.
+    of its items in `train`: remove those from each result list before it is evaluated. `cut`: where dev and test are
+    what people did from that moment on, so that only what was logged before may be trained on. `returning`: items of
+    `train` count as well where people wanted them again, and nothing is removed.
     """
 
     name: str
     train: pa.Table
     dev: pa.Table
     test: pa.Table
+    cut: datetime | None = None
+    returning: bool = False

@@ -21,11 +21,13 @@ from opensearchpy.exceptions import TransportError
 from genrecall.config.opensearch import BulkSection
 from genrecall.errors import UserError
 from genrecall.opensearch import TRANSIENT, backoff, is_transient, reason_of, remedy
+from genrecall.records import extra_names, item_rows
 from index_mappings import fence
 
 MAX_ID_BYTES = 512  # of OpenSearch; a longer id fails the whole request, so it never gets into one
 PIPELINE = {"pipeline": "_none"}  # what is sent has its SID already; the index's default pipeline is for others
 READ_ROWS = 1000  # of the items table at a time, to bound memory
+EMPTY: tuple[Any, ...] = (None, "", [], {})
 DECIMALS = 6  # of a vector's components; a float32 below 1 has 7 digits
 
 
@@ -70,7 +72,7 @@ class Reject:
 def documents(
     items: pa.Table, terms: Mapping[str, str], vectors: np.ndarray, start: int = 0, action: str = "index"
 ) -> Iterator[Document]:
-    """The documents of `items` (ITEMS) from row `start` on, without empty fields, which would be values of facets.
+    """The documents of `items` (ITEMS, EXTRA) from row `start` on, without empty fields: they would be facets.
 
     Args:
         terms: item id -> SID term; an item that is not in it gets no `sid` and the clause never finds it.
@@ -78,22 +80,23 @@ def documents(
     """
     if len(vectors) != len(items):
         raise ValueError(f"vectors must have {len(items)} rows, found {len(vectors)}")
+    none = dict.fromkeys(extra_names(items)) if action == "upsert" else {}
     for first in range(start, len(items), READ_ROWS):
-        rows = items.slice(first, READ_ROWS).to_pylist()
+        rows = item_rows(items.slice(first, READ_ROWS))
         for row, vector in zip(rows, components(vectors[first : first + READ_ROWS]), strict=True):
-            source = {**row, "sid": terms.get(row["item_id"]), "vector": vector}
+            source = {**none, **row, "sid": terms.get(row["item_id"]), "vector": vector}
             kept = filled(source) if action == "index" else empty_as_null(source)
             yield Document(row["item_id"], to_json(kept), action)
 
 
 def filled(source: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that have a value."""
-    return {name: value for name, value in source.items() if value not in (None, "", [])}
+    return {name: value for name, value in source.items() if value not in EMPTY}
 
 
 def empty_as_null(source: Mapping[str, Any]) -> dict[str, Any]:
     """Of an update: null removes a value that the document had."""
-    return {name: None if value in ("", []) else value for name, value in source.items()}
+    return {name: None if value in EMPTY else value for name, value in source.items()}
 
 
 def batches(stream: Iterable[Document], count: int, size: float) -> Iterator[list[Document]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -92,6 +92,31 @@ def check_no_final_pipeline(client: OpenSearch, index: str) -> None:
             f"index {index!r} has index.final_pipeline = {pipeline!r}, which would run on every copy and may change "
             "it: make it index.default_pipeline, or set it to '_none' until this is done"
         )
+
+
+def check_maps(client: OpenSearch, index: str, names: Sequence[str]) -> None:
+    """That further fields of the catalogue can be written: a strict mapping refuses each document that has others."""
+    mapping = read_mapping(client, index)
+    if not names or str(mapping.get("dynamic", True)).lower() != "strict":
+        return
+    if unmapped := [name for name in names if not _maps(mapping, name)]:
+        raise UserError(
+            f"index {index!r} has a strict mapping without {', '.join(unmapped)}, which data.items.fields.extra "
+            "brings: map them in a component template and name it in opensearch.components, or set opensearch.dynamic "
+            "(false stores what is not mapped, true maps it). To an index that is there, add them by "
+            f"`PUT {index}/_mapping`"
+        )
+
+
+def _maps(mapping: Mapping[str, Any], name: str) -> bool:
+    """Whether a field, or an object that takes any, is mapped."""
+    for part in name.split("."):
+        mapping = mapping.get("properties", {}).get(part)
+        if mapping is None:
+            return False
+        if mapping.get("type") in ("flat_object", "object", "nested") and mapping.get("dynamic", "strict") != "strict":
+            return True
+    return True
 
 
 def blocks(client: OpenSearch, index: str) -> list[str]:

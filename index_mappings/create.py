@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opensearchpy import OpenSearch
@@ -49,18 +49,25 @@ def create(
         return name, make(client, section, meta, dimension)
 
 
-def make(client: OpenSearch, section: OpenSearchSection, meta: IndexMeta, dimension: int) -> bool:
-    """Template, pipelines and index, for a job that holds the lease; whether the index is new."""
+def make(
+    client: OpenSearch, section: OpenSearchSection, meta: IndexMeta, dimension: int, extra: Sequence[str] = ()
+) -> bool:
+    """Template, pipelines and index, for a job that holds the lease; whether the index is new.
+
+    extra: further fields that the index must take; a new one that would not is not left behind.
+    """
     name = index_name(section, meta.codebook)
     if client.indices.exists(index=name):
         check_meta(client, name, meta, dimension)
+        checks.check_maps(client, name, extra)
         return False
     template = put_template(client, section, dimension)
     put_pipelines(client, section.fusion)
     checks.check_template(client, name, template)
-    client.indices.create(index=name, body=render("meta", **vars(meta)))
+    client.indices.create(index=name, body=render("meta", **meta.body))
     try:
         checks.check_created(client, name, template)
+        checks.check_maps(client, name, extra)
     except UserError:
         client.indices.delete(index=name)
         raise

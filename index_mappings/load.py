@@ -19,6 +19,7 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
+from genrecall.records import extra_names
 from index_mappings import bulk, checks, fence
 from index_mappings.alias import aliased, aliases_of, point_alias
 from index_mappings.create import check_cluster, make
@@ -33,7 +34,7 @@ class LoadInput:
     """What an index is filled with.
 
     Attributes:
-        items: ITEMS.
+        items: ITEMS, EXTRA.
         terms: item id -> SID term. Items without one are indexed without SID, and counted.
         vectors: float32 [len(items), dim].
         fingerprints: of what the items were read from: a load of other items is not resumed.
@@ -133,7 +134,7 @@ def load(
         index = index_name(section, source.meta.codebook)
         refuse_unfinished(lease.state, *([] if switch else [index]))
         check_cluster(client, section, progress.message)
-        make(client, section, source.meta, source.vectors.shape[1])
+        make(client, section, source.meta, source.vectors.shape[1], extra_names(items))
         checks.check_readable(client, index)
         checks.check_no_final_pipeline(client, index)
         uuid, fingerprints = uuid_of(client, index), dict(source.fingerprints)

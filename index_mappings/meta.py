@@ -5,28 +5,64 @@ The clause and every job use the codebook that is named there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
 
 from genrecall.bundle import ITEMS, Bundle
+from genrecall.checkpoints import fingerprint, resolve
 from genrecall.config.encoder import EncoderSection
 from genrecall.config.opensearch import OpenSearchSection
+from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
 
 
 @dataclass(frozen=True)
 class IndexMeta:
-    """What an index holds: the codebook, sha256 of its assignments, and the encoder of its vectors."""
+    """What an index holds.
+
+    Attributes:
+        codebook: of its SIDs.
+        assignments: sha256 of the bundle's item table.
+        encoder: of its vectors, `NAME@KEY`, where the key changes with the checkpoint's files and the settings that
+            items are encoded with, so that two machines agree; of indices made by earlier versions the path or name
+            that `encoder.checkpoint` had. "" for an index without vectors of ours.
+        checkpoint: `encoder.checkpoint` here, to recognize those.
+    """
 
     codebook: str
     assignments: str
-    encoder: str
+    encoder: str = ""
+    checkpoint: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, bundle: Bundle, encoder: EncoderSection) -> IndexMeta:
-        return cls(bundle.codebook, bundle.manifest["files"][ITEMS]["sha256"], encoder.checkpoint)
+    def of(cls, bundle: Bundle, encoder: EncoderSection | None = None) -> IndexMeta:
+        """encoder: of the vectors; None for what has nothing to do with them."""
+        assignments = bundle.manifest["files"][ITEMS]["sha256"]
+        if encoder is None:
+            return cls(bundle.codebook, assignments)
+        return cls(bundle.codebook, assignments, encoder_key(encoder), encoder.checkpoint)
+
+    @property
+    def body(self) -> dict[str, str]:
+        """As the mapping holds it."""
+        return {"codebook": self.codebook, "assignments": self.assignments, "encoder": self.encoder}
+
+    def same_encoder(self, found: IndexMeta) -> bool:
+        """Whether the vectors of an index that says `found` are by the same encoder as those of this one."""
+        if found.encoder in (self.encoder, self.checkpoint):
+            return True
+        (_, known, key), (_, wanted, ours) = found.encoder.rpartition("@"), self.encoder.rpartition("@")
+        return bool(known and wanted) and key == ours
+
+
+def encoder_key(section: EncoderSection) -> str:
+    """`NAME@KEY` of the encoder, see `IndexMeta`. UserError for a checkpoint that cannot be read."""
+    folder = resolve(section.checkpoint)
+    prefix = read_prefixes(folder).item if section.item_prefix is None else section.item_prefix
+    return f"{Path(section.checkpoint).name}@{fingerprint(folder, section.max_tokens, prefix)}"
 
 
 def index_name(section: OpenSearchSection, codebook: str) -> str:
@@ -76,8 +112,8 @@ def check_meta(client: OpenSearch, index: str, meta: IndexMeta, dimension: int |
         )
     size = vector_dimension(read_mapping(client, index))
     wanted = size if dimension is None else dimension
-    if size != wanted or found.encoder != meta.encoder:
+    if size != wanted or not meta.same_encoder(found):
         raise UserError(
-            f"index {index!r} holds vectors of dimension {size} by encoder {found.encoder!r}, but encoder.checkpoint "
-            f"{meta.encoder!r} makes {wanted}: {remedy}"
+            f"index {index!r} holds vectors of dimension {size} by encoder {found.encoder!r}, but the section encoder "
+            f"(checkpoint, item_prefix, max_tokens) is {meta.encoder!r}, which makes {wanted}: {remedy}"
         )

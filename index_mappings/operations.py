@@ -121,7 +121,7 @@ def rollback(config: Config, queries: Path | None = None, progress: Progress = P
         state, _ = JobLease.peek(client, section.index)
         back = migration.previous(client, section, state)
         previous = bundles.open(bundles.resolve(config.run.bundles_dir, back.codebook))
-        if IndexMeta.of(previous, config.encoder).assignments != back.assignments:
+        if IndexMeta.of(previous).assignments != back.assignments:
             raise UserError(
                 f"the previous index was made for another bundle of the name {back.codebook!r} than the one in "
                 f"{config.run.bundles_dir}: set run.bundles_dir to where that one is"
@@ -162,7 +162,7 @@ def attach(
     """Give SIDs to the documents of `name`, an index of one's own or an alias of one."""
     section = config.opensearch
     with explain_errors(section), _sids(config, bundle) as (sids, _):
-        meta = IndexMeta.of(bundle, config.encoder)
+        meta = IndexMeta.of(bundle)
         client = _job_client(section)
         return attaching.attach(client, section, name, meta, sids, fields, attach_rejects(config, name), progress)
 

@@ -6,8 +6,8 @@ only differences are written: by partial updates that name the `_seq_no` they we
 write is never overwritten but causes a conflict, and the document is compared again.
 
 What a document should be: the fields of its item; the vector of its text; as SID the one of the bundle, or for an item
-that the bundle lacks, the server's when it is new or its text changes, and otherwise the one it has. Fields that the
-catalogue does not have are left alone.
+that the bundle lacks, the server's when it is new or its text changes, and otherwise the one it has. Further fields of
+the catalogue, such as a price, are no part of the text. Fields that the catalogue does not have are left alone.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from opensearchpy import OpenSearch
 
 from genrecall.config.opensearch import OpenSearchSection
 from genrecall.errors import UserError
+from genrecall.records import ITEMS, extra_names, item_rows
 from index_mappings import bulk, checks, fence
 from index_mappings.alias import serving
 from index_mappings.bulk import Document, Reject
@@ -45,7 +46,7 @@ class SyncInput:
 
     Attributes:
         meta: of the bundle; its codebook must be that of the index.
-        items: ITEMS.
+        items: ITEMS, EXTRA.
     """
 
     meta: IndexMeta
@@ -78,8 +79,10 @@ class CatalogueDiff:
 
     def __init__(self, source: SyncInput) -> None:
         self._source = source
-        self.fields = [name for name in source.items.column_names if name != "item_id"]
+        self.texts = [name for name in ITEMS.names if name != "item_id"]
+        self.extra = extra_names(source.items)
         self._prefix = f"{source.meta.codebook}/"
+        self.fields = [*self.texts, *self.extra]
         self.rows = {id: row for row, id in enumerate(source.items["item_id"].to_pylist())}
 
     def glance(self, found: Sequence[Written]) -> tuple[list[str], list[Document]]:
@@ -99,7 +102,7 @@ class CatalogueDiff:
 
     def _items(self, rows: Sequence[int | None]) -> dict[int | None, dict[str, Any]]:
         known = [row for row in rows if row is not None]
-        return dict(zip(known, self._source.items.take(pa.array(known, pa.int64())).to_pylist(), strict=True))
+        return dict(zip(known, item_rows(self._source.items.take(pa.array(known, pa.int64()))), strict=True))
 
     def differences(self, found: Sequence[Written]) -> Iterator[tuple[str, Document]]:
         """(added | changed | moved | deleted, the write that makes it so) for the documents that differ.
@@ -118,21 +121,32 @@ class CatalogueDiff:
                 yield kind, Document(document.id, "", "delete", guard)
             elif kind == "same" and term != (document.source or {}).get("sid"):
                 yield "moved", Document(document.id, bulk.to_json({"sid": term}), "update", guard)
+            elif kind == "extra":
+                source = {**self._extra(document.source or {}, items[row]), "sid": term}
+                yield "changed", Document(document.id, bulk.to_json(source), "update", guard)
             elif kind in ("added", "changed") and row is not None:
                 source = {**items[row], "sid": term, "vector": bulk.components(vectors[row])}
+                source |= self._extra(document.source or {}, items[row])
                 if kind == "added":
                     yield kind, Document(document.id, bulk.to_json(bulk.filled(source)), "create")
                 else:
                     yield kind, Document(document.id, bulk.to_json(bulk.empty_as_null(source)), "update", guard)
 
     def _kind(self, document: Written, item: Mapping[str, Any] | None) -> str:
-        """added | changed | same | deleted; "" for a document that is neither in the index nor in the catalogue."""
+        """added | changed | extra (only further fields differ) | same | deleted; "" for neither item nor document."""
         source = document.source
         if item is None:
             return "" if source is None else "deleted"
         if source is None:
             return "added"
-        return "changed" if any((source.get(name) or None) != (item[name] or None) for name in self.fields) else "same"
+        if any((source.get(name) or None) != (item[name] or None) for name in self.texts):
+            return "changed"
+        return "extra" if self._extra(source, item) else "same"
+
+    def _extra(self, source: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+        """The further fields of `item` that the document's `source` lacks or has otherwise; null for what is gone."""
+        both = ((name, source.get(name), item.get(name)) for name in self.extra)
+        return {name: _over(old, new) for name, old, new in both if not _same(old, new)}
 
     def _terms(
         self, found: Sequence[Written], items: Sequence[Mapping[str, Any] | None], kinds: Sequence[str]
@@ -145,7 +159,7 @@ class CatalogueDiff:
             if item is None:
                 continue
             own = (document.source or {}).get("sid")
-            if kind == "same" and isinstance(own, str) and own.startswith(self._prefix):
+            if kind in ("same", "extra") and isinstance(own, str) and own.startswith(self._prefix):
                 terms[at] = own
             if document.id in sids.terms:
                 terms[at] = sids.terms[document.id]
@@ -154,6 +168,24 @@ class CatalogueDiff:
         for at, term in zip(unassigned, sids.of([*unassigned.values()]), strict=True):
             terms[at] = term
         return terms
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether a value in the index is that of the catalogue: 1 and 1.0 are one, true and 1 are not, null is nothing."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return all(_same(old.get(name), new.get(name)) for name in {*old, *new})
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_same, old, new))
+    if isinstance(old, bool) is not isinstance(new, bool):
+        return False
+    return old == new or (old in bulk.EMPTY and new in bulk.EMPTY)
+
+
+def _over(old: Any, new: Any) -> Any:
+    """What a partial update must say for `new`: OpenSearch merges objects, so that what is gone must be null."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {name: _over(old.get(name), new.get(name)) for name in {**old, **new}}
+    return new
 
 
 def sync(
@@ -309,7 +341,7 @@ def _serving(client: OpenSearch, section: OpenSearchSection, source: SyncInput) 
             "one (run.bundles_dir), or publish the new one under another codebook name and move there by `genrecall "
             "index refresh`; to move single SIDs within the codebook use --assignments"
         )
-    if found.encoder != meta.encoder:
+    if not meta.same_encoder(found):
         raise UserError(
             f"index {index!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: build "
             "it anew by `genrecall index load` under another codebook name"
@@ -317,12 +349,13 @@ def _serving(client: OpenSearch, section: OpenSearchSection, source: SyncInput) 
     checks.check_sid_field(client, index)
     checks.check_readable(client, index)
     checks.check_no_final_pipeline(client, index)
-    lacking = {*source.items.column_names, "vector"} - read_mapping(client, index).get("properties", {}).keys()
+    lacking = {*ITEMS.names, "vector"} - read_mapping(client, index).get("properties", {}).keys()
     if lacking - {"item_id"}:
         raise UserError(
             f"index {index!r} has no field {', '.join(sorted(lacking))}, which sync writes: it is for indices made by "
             "`genrecall index load`. A refresh works for any mapping; keep other fields up to date yourself"
         )
+    checks.check_maps(client, index, extra_names(source.items))
     return index
 
 

@@ -68,7 +68,7 @@ class GenerativeRecall(GenerativeRecallServicer):
         call.texts = params.texts
         workload = SearchWorkload(engine, params.width(self._widths(engine)))
         self.executor.require_time(workload, workload.work_item(), len(params.texts), call.deadline, call.client)
-        prompts = await _prepare(engine, params.texts, params.users, call)
+        prompts = await _prepare(engine, params.texts, params.users, params.remember, call)
         generated = await self._run(workload, workload.work_items(prompts), call)
         with call.stage("reply"):
             results = [_generated(bundle, one.codes[:k], one.scores[:k]) for one in generated]
@@ -83,7 +83,7 @@ class GenerativeRecall(GenerativeRecallServicer):
         call.attributes.update(codebook=bundle.codebook, sids=len(params.codes))
         call.texts = [params.text]
         with self._score_limiter:
-            (prompt,) = await _prepare(engine, [params.text], [params.user], call)
+            (prompt,) = await _prepare(engine, [params.text], [params.user], [params.remember], call)
             workload = ScoreWorkload(engine)
             work_items = workload.work_items(prompt, params.codes, chunk=self.section.max_beam_width)
             parts = await self._run(workload, work_items, call)
@@ -133,12 +133,16 @@ def _generated(bundle: Bundle, codes: np.ndarray, scores: np.ndarray) -> pb.Gene
 
 
 async def _prepare(
-    engine: Engine, texts: Sequence[str], users: Sequence[pb.User | None], call: CallContext
+    engine: Engine,
+    texts: Sequence[str],
+    users: Sequence[pb.User | None],
+    remember: Sequence[bool],
+    call: CallContext,
 ) -> list[TokenizedPrompt]:
     with call.stage("prepare"):
         if len(texts) <= INLINE_PROMPTS:
-            return engine.prepare(texts, users)
-        return await asyncio.to_thread(engine.prepare, texts, users)
+            return engine.prepare(texts, users, remember)
+        return await asyncio.to_thread(engine.prepare, texts, users, remember)
 
 
 def _codebook(engine: Engine, max_beam_width: int) -> pb.Codebook:

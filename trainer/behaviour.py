@@ -25,6 +25,7 @@ class Behaviour:
         train: JUDGMENTS to learn from: by people, or what was clicked and bought.
         pairs: those of `train` that the quantizer's query-item contrast learns from.
         requests: split into those to learn from and to hold out; None where there are no logs.
+        from_logs: whether `train` is what was clicked and bought in them.
         report: figures of the logs, JSON-ready; empty where there are none.
     """
 
@@ -33,6 +34,7 @@ class Behaviour:
     pairs: pa.Table
     requests: RequestSplit | None
     report: dict[str, Any]
+    from_logs: bool = False
 
     @property
     def key(self) -> str:
@@ -68,5 +70,5 @@ def behaviour_of(config: Config, dataset: Dataset, split: Split, progress: bool 
         )
     if parts and (source == "logs" or (source == "auto" and not split.train.num_rows)):
         queries, judgments = query_targets(parts.train)
-        return Behaviour(pa.concat_tables([dataset.queries, queries]), judgments, judgments, parts, report)
+        return Behaviour(pa.concat_tables([dataset.queries, queries]), judgments, judgments, parts, report, True)
     return Behaviour(dataset.queries, split.train, relevant(split.train, config.data.relevant), parts, report)

@@ -18,6 +18,7 @@ def of(config: Config, dataset: Dataset, split: Split, logs: str = "") -> str:
     """
     settings = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
     settings["data"].pop("folder", None)  # the same files in another folder are the same data
+    settings["data"]["items"]["fields"].pop("extra", None)  # nobody learns from it
     settings["encoder"]["checkpoint"] = content_of(config.encoder.checkpoint)  # as for checkpoints: never the path
     if config.generator.kind == "lm" and (checkpoint := config.generator.lm.checkpoint):
         settings["generator"]["lm"]["checkpoint"] = content_of(checkpoint)

@@ -165,6 +165,7 @@ def generate(run: TrainingRun, fitted: Fitted) -> dict[str, Any]:
             train=run.behaviour.train,
             dev=run.split.dev,
             requests=(requests.train, requests.dev) if requests else None,
+            from_logs=run.behaviour.from_logs,
         )
         settings = TrainingSettings(
             generator=config.generator,

@@ -204,7 +204,11 @@ def judge(
     about = description["about"]
     counted = f"{about['queries']:,} queries, {about['judgments']:,} judgments by clicks and purchases"
     bias = f"position bias is {about['position_bias']}"
-    print(f"{out}: {counted}; {bias}; next: `genrecall evaluate data.folder={out}`")
+    found = about["queries_to_find_more_for"]
+    when = (
+        f"{found:,} recurring queries, parted at {about['cut']}" if found else "no query recurs with other items later"
+    )
+    print(f"{out}: {counted}; {when}; {bias}; next: `genrecall train -c demo data.folder={out}`")
 
 
 @app.command()

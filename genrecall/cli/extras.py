@@ -16,6 +16,7 @@ EXTRAS = {
     "index rollback": "opensearch,serve",
     "index status": "opensearch",
     "index sync": "opensearch,serve",
+    "remember": "train",
     "report": "train",
     "serve": "serve",
     "train": "train",

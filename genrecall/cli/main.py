@@ -12,7 +12,8 @@ from genrecall.cli.extras import explain
 from genrecall.errors import UserError
 
 # verb (or verb group) -> module of genrecall.cli that defines `app`; a group with a single command is that command.
-VERBS = ["demo", "data", "train", "evaluate", "report", "export", "serve", "generate", "bundle", "node", "index"]
+VERBS = ["demo", "data", "train", "remember", "evaluate", "report", "export", "serve", "generate", "bundle", "node"]
+VERBS += ["index"]
 
 
 INTERRUPTED = 130  # what Typer makes of Ctrl-C
@@ -23,6 +24,7 @@ RESUMES = {
     "train": "the same command resumes from the last finished stage or checkpoint; --fresh begins anew",
     "evaluate": "the same command takes the finished folds as they are",
     "export": "nothing was attached; run the same command again",
+    "remember": "the memory is as it was; the same command resumes",
     "index load": "the same command resumes; nothing is searched before it is done",
     "index refresh": "the same command resumes, `genrecall index refresh --abandon` gives it up",
     "index rollback": "the same command resumes, `genrecall index refresh --abandon` gives it up",

@@ -44,14 +44,19 @@ class AsyncClient(Connection):
         k: int = 0,
         beam_width: int = 0,
         users: Sequence[User | None] = (),
+        memory: bool = True,
         timeout_s: float | None = None,
     ) -> Reply:
         """As `Client.generate`."""
-        return await self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
+        return await self._run(
+            messages.generate(self._limits, texts, codebook, k, beam_width, users, memory), timeout_s
+        )
 
-    async def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
+    async def score(
+        self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None, memory: bool = True
+    ) -> np.ndarray:
         """As `Client.score`."""
-        return await self._run(messages.score(text, codes, codebook, user))
+        return await self._run(messages.score(text, codes, codebook, user, memory))
 
     async def encode(self, items: Sequence[Item | Mapping[str, Any]], *, codebook: str) -> np.ndarray:
         """As `Client.encode`."""

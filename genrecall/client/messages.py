@@ -90,7 +90,13 @@ def split(entries: list[RequestPart], max_entries: int, max_bytes: int) -> list[
 
 
 def generate(
-    limits: LimitsCache, texts: Sequence[str], codebook: str, k: int, beam_width: int, users: Sequence[User | None]
+    limits: LimitsCache,
+    texts: Sequence[str],
+    codebook: str,
+    k: int,
+    beam_width: int,
+    users: Sequence[User | None],
+    memory: bool,
 ) -> CallFlow[Reply]:
     texts, users = _list("texts", texts), _list("users", users)
     if len(users) not in (0, len(texts)):
@@ -101,7 +107,11 @@ def generate(
     _check_number("beam_width", beam_width)
     _text("codebook", codebook)
     queries = [
-        pb.Query(text=_text(f"texts[{i}]", text), user=_user(f"users[{i}]", users[i]) if users else None)
+        pb.Query(
+            text=_text(f"texts[{i}]", text),
+            user=_user(f"users[{i}]", users[i]) if users else None,
+            without_memory=not memory,
+        )
         for i, text in enumerate(texts)
     ]
     replies: list[pb.GenerateResponse] = []
@@ -131,7 +141,7 @@ def generate(
     )
 
 
-def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> CallFlow[np.ndarray]:
+def score(text: str, codes: np.ndarray, codebook: str, user: User | None, memory: bool) -> CallFlow[np.ndarray]:
     _check_codebook(codebook)
     try:
         codes = np.asarray(codes)
@@ -145,7 +155,7 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None) -> Cal
         raise ValueError(f"codes has {codes.min()}: codes are zero-based, leave out rows that are no SID")
     if codes.max() > MAX_CODE:
         raise ValueError(f"codes has {codes.max()}: no code is above {MAX_CODE}")
-    query = pb.Query(text=_text("text", text), user=_user("user", user))
+    query = pb.Query(text=_text("text", text), user=_user("user", user), without_memory=not memory)
     reply = yield "Score", pb.ScoreRequest(codebook=codebook, query=query, codes=codes.ravel().tolist())
     _verify(reply.codebook, codebook, len(reply.scores), len(codes))
     return np.array(reply.scores, np.float32)

@@ -52,6 +52,7 @@ class Client(Connection):
         k: int = 0,
         beam_width: int = 0,
         users: Sequence[User | None] = (),
+        memory: bool = True,
         timeout_s: float | None = None,
     ) -> Reply:
         """The likeliest SIDs of each text.
@@ -62,17 +63,20 @@ class Client(Connection):
             codebook: empty: the server's current one, see `Reply.codebook`.
             k, beam_width: 0: the server's defaults.
             users: one per text, None where unknown; empty: none at all.
+            memory: whether what people wanted for a text before counts, where the server's bundle remembers it.
             timeout_s: of this call; by default the client's.
         """
-        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users), timeout_s)
+        return self._run(messages.generate(self._limits, texts, codebook, k, beam_width, users, memory), timeout_s)
 
-    def score(self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None) -> np.ndarray:
+    def score(
+        self, text: str, codes: np.ndarray, *, codebook: str, user: User | None = None, memory: bool = True
+    ) -> np.ndarray:
         """The log-probability of given SIDs for a text and a user: float32 [n], -inf for a SID that no item has.
 
         Args:
             codes: int [n, 3] of `codebook`, in any order, repeats allowed.
         """
-        return self._run(messages.score(text, codes, codebook, user))
+        return self._run(messages.score(text, codes, codebook, user, memory))
 
     def encode(self, items: Sequence[Item | Mapping[str, Any]], *, codebook: str) -> np.ndarray:
         """The SIDs of new or changed items: int32 [n, 3], in the order of `items`.

@@ -20,6 +20,33 @@ def _readable(path: str | list[str]) -> str | list[str]:
 
 
 FieldPath = Annotated[str | list[str], AfterValidator(_readable)]
+ALL_COLUMNS = "*"
+INDEX_FIELDS = ("item_id", "title", "category", "brand", "text", "sid", "vector")  # those of every index
+
+
+def refused_name(name: str) -> str:
+    """Why a further field of the index cannot have this name; "" where it can."""
+    if name in INDEX_FIELDS:
+        return "genrecall writes a field of that name itself"
+    if not name.strip() or name.startswith("_") or any(not part.strip() for part in name.split(".")):
+        return "OpenSearch takes no empty part, and keeps a leading _ for itself"
+    return "it has * or a comma, which name several fields" if {"*", ","} & {*name} else ""
+
+
+def _extra_fields(extra: str | list[str] | dict[str, FieldPath]) -> str | list[str] | dict[str, FieldPath]:
+    for name, path in paths_of(extra).items():
+        if name != ALL_COLUMNS and (reason := refused_name(name)):
+            raise ValueError(f"{name!r} cannot name a field of the index ({reason}): write {{another_name: {path!r}}}")
+        if path != ALL_COLUMNS:
+            getter(path)
+    return extra
+
+
+def paths_of(extra: str | list[str] | dict[str, FieldPath]) -> dict[str, FieldPath]:
+    """Field of the index -> column, of `ItemFields.extra`; the key ALL_COLUMNS stands for the keys of an object."""
+    if isinstance(extra, dict):
+        return extra
+    return {name: name for name in ([extra] if isinstance(extra, str) else extra) if name}
 
 
 class ItemFields(Section):
@@ -36,6 +63,16 @@ class ItemFields(Section):
         "catalogue has; empty: a string is one name",
     )
     keep_html: bool = Field(False, description="leave tags and entities in texts as they are: &amp; <b>")
+    extra: Annotated[str | list[str] | dict[str, FieldPath], AfterValidator(_extra_fields)] = Field(
+        "",
+        description="further columns that the index gets as they are: names, {field of the index: column}, or * for "
+        "all; {'*': column} for the keys of an object",
+    )
+
+    @property
+    def extra_paths(self) -> dict[str, FieldPath]:
+        """Field of the index -> column; see `paths_of`."""
+        return paths_of(self.extra)
 
 
 class QueryFields(Section):

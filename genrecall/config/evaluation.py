@@ -41,7 +41,9 @@ class OrderWithinSection(Section):
 
 
 class EvaluationSection(Section):
-    regimes: list[Literal["unseen", "recurring"]] = Field(["unseen", "recurring"], min_length=1)
+    regimes: list[Literal["unseen", "recurring", "returning"]] | None = Field(
+        None, min_length=1, description="null: unseen and recurring, and returning where logs judge"
+    )
     folds: int = Field(5, ge=2, description="folds over queries in the unseen regime; a generator is trained for each")
     depth: int = Field(200, ge=10, description="items taken from every channel")
     sids: int = Field(200, ge=1, description="SIDs generated for each query")
@@ -59,6 +61,11 @@ class EvaluationSection(Section):
         [0.0, 5.0, 10.0, 20.0, 40.0, 80.0],
         min_length=1,
         description="of the cosine beside BM25, tried on dev queries for the control without SIDs",
+    )
+    boosts: list[float] = Field(
+        [1.0, 2.0, 5.0, 10.0, 20.0, 50.0],
+        min_length=1,
+        description="of an item wanted before, beside BM25, tried on dev queries for the control of returning queries",
     )
     order_within: OrderWithinSection = OrderWithinSection()
     bm25: Bm25Section = Bm25Section()

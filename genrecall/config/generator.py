@@ -79,6 +79,17 @@ class EvidenceSection(Section):
     adapter: AdapterSection = AdapterSection()
 
 
+class MemorySection(Section):
+    """What people wanted before for a query, remembered where there is evidence (`genrecall.decoding.memory`)."""
+
+    enabled: bool = Field(True, description="false: queries that come again are treated as new ones")
+    least: int = Field(
+        5,
+        ge=1,
+        description="clients that must have wanted something for a query of the logs; judgments count as they are",
+    )
+
+
 class EncoderKindSection(Section):
     """Kind `encoder`: the pooled vector of the frozen sentence encoder is the prefix."""
 
@@ -164,6 +175,7 @@ class GeneratorSection(Section):
     decoder: DecoderSection = DecoderSection()
     sampling: SamplingSection = SamplingSection()
     evidence: EvidenceSection = EvidenceSection()
+    memory: MemorySection = MemorySection()
     encoder: EncoderKindSection = EncoderKindSection()
     lm: LmKindSection = LmKindSection()
     user: UserSection = UserSection()

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from unicodedata import combining, normalize
 
 from genrecall.data.field_mapping import getter
 
@@ -20,30 +21,34 @@ ITEM = {
     "id": (
         "item_id id product_id productid item_number sku product_sku asin parent_asin url_handle handle "
         "article_number article_id artikelnummer external_id object_id objectid entity_id code product_code "
-        "pid uniq_id unique_id style_id doc_id docid gtin ean upc isbn uuid _id"
+        "pid uniq_id unique_id style_id doc_id docid reference ref item_code productcode seller_sku item_sku art_nr "
+        "codigo codice kod gtin ean upc isbn uuid _id"
     ),
     "title": (
         "title product_title name product_name item_name item_title display_name displayname "
-        "productdisplayname label headline heading prod_name produktname product bezeichnung titel titre "
-        "nombre nome titulo nom"
+        "productdisplayname productname label headline heading prod_name produktname product bezeichnung designation "
+        "libelle titel titre titulo titolo nombre nome nom naam nazev nazwa namn navn"
     ),
     "category": (
         "category categories category_path categorypath category_names category_name category_tree "
         "categoryhierarchy category_hierarchy hierarchical_categories product_category product_type "
         "product_categories producttype google_product_category taxonomy breadcrumb breadcrumbs department "
         "departments main_category section class item_category product_category_tree hierarchicalcategories "
-        "product_type_name product_class kategorie kategorien categorie categoria categorias"
+        "product_type_name product_class categorytext kategorie kategorien kategoria categorie categoria categorias "
+        "warengruppe"
     ),
     "brand": (
         "brand brands brand_name product_brand vendor manufacturer manufacturer_name maker marke marque marca "
-        "designer item_brand store publisher author"
+        "hersteller fabrikant fabricant fabricante produttore producent vyrobce merk znacka designer item_brand store "
+        "publisher author"
     ),
     "text": (
         "text description descriptions product_description body_html body long_description short_description "
         "summary details content bullet_points bullet_point product_bullet_point product_highlight highlights "
         "features feature tags keywords color colour product_color material pattern size gender age_group "
         "attributes specifications specs subtitle product_detail detail_desc product_features "
-        "kurzbeschreibung beschreibung descripcion descrizione"
+        "kurzbeschreibung beschreibung descripcion descripcion_corta descricao descricao_curta descrizione "
+        "omschrijving popis opis"
     ),
 }
 QUERY = {
@@ -65,7 +70,7 @@ JUDGMENT = {
     ),
     "grade": (
         "grade rating relevance relevance_grade relevancy score label rel judgment judgement gain esci_label "
-        "gold_label relevance_score relevance_label relevance_judgment relevancegrade grade_value"
+        "gold_label relevant relevance_score relevance_label relevance_judgment relevancegrade grade_value"
     ),
     "impressions": "impressions impression_count impression views view_count exposures shown times_shown displays",
     "clicks": "clicks click_count click clicked num_clicks number_of_clicks item_clicks click_throughs total_clicks",
@@ -110,14 +115,20 @@ LOGGED_EVENT = {
         "position_index position ordinal rank item_position index item_index clicked_position"
     ),
 }
+_LOCALE = re.compile(
+    r"(\w+?)_(?:en|de|fr|es|it|nl|pt|pl|cs|sk|sv|da|fi|hu|ro|tr|ru|uk|el|ja|zh|ko|ar|he|th|vi)"
+    r"(?:_[a-z]{2})?(?:_\w+)?"
+)  # name-en_US, description-en_US-ecommerce, name.de
 _SEPARATORS = re.compile(r"[^\w]+|_+")
 _ATTRIBUTE = re.compile(r"attribute_\d+_values?(_s)?|option\d+_value")  # of WooCommerce and Shopify
 
 
 def plain(name: str) -> str:
-    """A column's name as it is compared: lower case, runs of other characters as one `_`."""
+    """A column's name as it is compared: lower case, without accents, runs of other characters as one `_`."""
     if name in ("_id", "@timestamp"):
         return name.replace("@", "_")
+    if not name.isascii():
+        name = "".join(letter for letter in normalize("NFKD", name) if not combining(letter))
     text = _SEPARATORS.sub("_", name.removeprefix("_source.").casefold()).strip("_")
     return text.removeprefix("g_") or text
 
@@ -161,11 +172,19 @@ def _readable(path: str) -> bool:
 
 
 def find(columns: Mapping[str, int], names: str) -> list[str]:
-    """The columns that `names` (of an alias table) name, in the order of the names. columns: as `columns_of`."""
+    """The columns that `names` (of an alias table) name, in the order of the names; else their forms of a language.
+
+    columns: as `columns_of`.
+    """
     by_name: dict[str, list[str]] = {}
+    by_locale: dict[str, list[str]] = {}
     for column in columns:
-        by_name.setdefault(plain(column), []).append(column)
-    return [column for name in names.split() for column in by_name.get(name, [])]
+        name = plain(column)
+        by_name.setdefault(name, []).append(column)
+        if localized := _LOCALE.fullmatch(name):
+            by_locale.setdefault(localized[1], []).append(column)
+    found = (by_name.get(name) or by_locale.get(name, []) for name in names.split())
+    return list(dict.fromkeys(column for several in found for column in several))
 
 
 def find_one(columns: Mapping[str, int], names: str) -> str | None:

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -130,6 +131,20 @@ def is_event(row: Row) -> bool:
     return any(row.value.get(name) for name in ("action_name", "event_attributes", "actionName", "event_name"))
 
 
+NO_TEXT = "an event without the text of a query"
+
+
+def text_note(section: DataSection, rejects: Rejects) -> str:
+    """What is wrong where no query was logged and hardly any event carries the text of one; "" where nothing is."""
+    without = rejects.left_out.get("ubi_queries", Counter())[NO_TEXT]
+    if has_source(section, "ubi_queries") or without <= rejects.accepted["ubi_queries"] / 2:
+        return ""
+    return (
+        f"NO QUERIES: no query was logged, and {without:,} of {rejects.accepted['ubi_queries']:,} events lack the text "
+        "of one: bring ubi_queries too, or name the column of the text: --map ubi_events.user_query=COLUMN"
+    )
+
+
 def action_notes(counts: Mapping[str, int], section: DataSection) -> Iterator[str]:
     """What is wrong with the actions of a log: none of them is a click, some are not mapped. counts: rows by name."""
     known = actions_of(section)
@@ -190,13 +205,25 @@ def _finders(fields: LoggedQueryFields | LoggedEventFields, names: Mapping[str, 
 
 
 def _unpacked(rows: Iterator[Row]) -> Iterator[Row]:
-    """Objects that a cell of a table holds as text, in place of the text."""
+    """Objects that a cell of a table holds as text, in place of the text; parameters of GA4's events by their names."""
     for row in rows:
         if isinstance(row.value, dict):
+            if isinstance(row.value.get("event_params"), list):
+                yield replace(row, value={**dict(_parameters(row.value["event_params"])), **row.value})
+                continue
             for name in ("event_attributes", "query_attributes", "queryResponse"):
                 if isinstance(row.value.get(name), str):
                     row.value[name] = decoded(row.value[name])
         yield row
+
+
+def _parameters(listed: list[Any]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of GA4's `[{"key": "search_term", "value": {"string_value": "shoe"}}]`."""
+    for one in listed:
+        if isinstance(one, dict) and isinstance(one.get("key"), str) and isinstance(one.get("value"), dict):
+            found = (value for value in one["value"].values() if value not in (None, ""))
+            if (value := next(found, None)) is not None:
+                yield one["key"], value
 
 
 def _places_of_both(section: DataSection) -> set[str]:
@@ -273,7 +300,7 @@ def _query_of_event(section: DataSection, rejects: Rejects) -> RowParser:
     def parse(row: Any) -> Record | None:
         text = _query_text(find["user_query"](row))
         if not text:
-            rejects.leave_out("ubi_queries", "an event without the text of a query")
+            rejects.leave_out("ubi_queries", NO_TEXT)
             return None
         client, time = parse_text(find["client_id"](row), "client_id"), parse_time(find["timestamp"](row))
         return _event_query_id(find, row, client, time, True), text, client, time, "", "", []

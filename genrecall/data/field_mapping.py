@@ -20,14 +20,16 @@ def getter(path: str | list[str]) -> Getter:
     """Compile a path into a function from a row to the value there, None where the row has none.
 
     A list of paths gives the list of their values, absent ones left out. A dotted name is tried as one key first,
-    because flattened exports write `{"event_attributes.object.object_id": ...}`. ValueError for a path that
-    cannot be read.
+    because flattened exports write `{"event_attributes.object.object_id": ...}`. A name with a space that is no path
+    is one key: `Categories (x,y,z...)`, `Weight [kg]`. ValueError for any other path that cannot be read.
     """
     if isinstance(path, list):
         if not path:
             raise ValueError("an empty list of fields: name at least one, such as [description, bullet_points]")
         parts = [getter(part) for part in path]
         return lambda row: [value for part in parts if (value := part(row)) is not None]
+    if " " in path and not all(map(_STEP.fullmatch, path.split("."))):
+        return lambda row: row.get(path) if isinstance(row, dict) else None
     steps = [step for part in path.split(".") for step in _steps(part, path)]
 
     def get(row: Any) -> Any:

@@ -19,26 +19,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genrecall.config.data import DataSection, ItemSource
+from genrecall import files
+from genrecall.config.data import ALL_COLUMNS, DataSection, ItemSource
 from genrecall.data import columns as naming
 from genrecall.data import judgment_lines
 from genrecall.data.columns import find, plain
-from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, is_event, logged_events, logged_queries
+from genrecall.data.events import (
+    LOGGED_EVENTS,
+    LOGGED_QUERIES,
+    action_notes,
+    is_event,
+    logged_events,
+    logged_queries,
+    text_note,
+)
 from genrecall.data.index_rows import scan_index
-from genrecall.data.judgments import is_list_of_judgments, read_judged
-from genrecall.data.readers import item_batches
+from genrecall.data.judgments import is_list_of_judgments, raters_of, read_judged
+from genrecall.data.readers import item_batches, item_schema
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
 from genrecall.data.rows import format_of, is_number
+from genrecall.data.splits import part_of_file, split_by_files
 from genrecall.data.text_files import PARQUET, encoding_of, head
 from genrecall.data.writers import new_dataset, write_description
 from genrecall.errors import UserError
-from genrecall.records import ITEMS
+from genrecall.records import EXTRA, ITEMS
 
 KINDS = ("catalogue", "queries", "judgments", "logs")
 SAMPLE_ROWS = 50
 LOG_ROWS = 100_000  # of a log, in which queries and events are looked for
 PREVIEW_ROWS = 3
+SPLIT_SEED = 13
 SOURCES = {"catalogue": "items", "queries": "queries", "judgments": "judgments"}
 MOST_GONE = 0.5  # share of the items in a log that are in the catalogue, below which something is wrong
 _STORED = {  # column of LOGGED_QUERIES, LOGGED_EVENTS -> how it is stored
@@ -164,7 +175,8 @@ class Found:
             return cls(file, of, "OpenSearch index", None, index, url, sources)
         path = Path(file)
         if not path.is_file():
-            raise UserError(f"{file} is not a file: name files, or an index as http://127.0.0.1:9200/products")
+            what = f"a folder: name its files, as {path}/*" if path.is_dir() else "not a file"
+            raise UserError(f"{file} is {what}; or name an index as http://127.0.0.1:9200/products")
         source = ItemSource(encoding=section.items.encoding, delimiter=section.items.delimiter)
         of = kind or _kind_of_file(path, source, plain_mapping)
         source_name = SOURCES.get(of, "ubi_events")
@@ -191,11 +203,12 @@ def _kind_of_file(path: Path, source: ItemSource, mapping: Mapping[str, str]) ->
         encoding = source.encoding or encoding_of(path)
         if judgment_lines.reader_of(path, encoding):
             return "judgments"
+    samples = []
     for name in ("items", "ubi_events"):  # what a header is depends on what it may name
-        rows = list(islice(format_of(path, name, source)[1](), SAMPLE_ROWS))
-        if kind := _kind(rows, mapping):
+        samples.append(list(islice(format_of(path, name, source)[1](), SAMPLE_ROWS)))
+        if kind := _kind(samples[-1], mapping):
             return kind
-    return kind_of(path.name, rows, mapping)
+    return kind_of(path.name, samples[0], mapping)
 
 
 def kind_of(name: str, rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
@@ -221,11 +234,13 @@ def _kind(rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
     columns = naming.columns_of(values)
     names = {plain(column) for column in columns}
     event, judgment, item = naming.LOGGED_EVENT, naming.JUDGMENT, naming.ITEM
-    title = bool(find(columns, item["title"])) and bool(find(columns, item["id"]))
+    by_query, grades = bool(find(columns, judgment["query_id"])), judgment["grade"].split()
+    titles = [column for column in find(columns, item["title"]) if not (by_query and plain(column) in grades)]
+    title = bool(titles) and bool(find(columns, item["id"]))
     text = {"query", "query_text", "querytext", "search_term", "search_query", "user_query", "search_phrase", "keyword"}
-    asked = bool(text & names) or (bool(find(columns, judgment["query_id"])) and not title)
+    asked = bool(text & names) or (by_query and not title)
     graded = bool(find(columns, judgment["grade"])) or bool(
-        names & {*judgment["clicks"].split(), *judgment["impressions"].split()}
+        names & {*judgment["clicks"].split(), *judgment["impressions"].split()} or raters_of(columns, values)
     )
     timed = bool(find(columns, event["timestamp"]))
     acted = names & {"action_name", "actionname", "event_name", "eventname", "event_type", "eventtype", "action"}
@@ -295,19 +310,49 @@ def _write(
     if "catalogue" in kinds:
         ids = _write_items(section, folder, result, done)
         rejects.check("items", share)
-        described["items"] = {"path": "items.parquet", "fields": {"separator": "", "keep_html": True}}
+        fields: dict[str, Any] = {"separator": "", "keep_html": True}
+        if section.items.fields.extra_paths:
+            fields["extra"] = {ALL_COLUMNS: EXTRA.name}
+        described["items"] = {"path": "items.parquet", "fields": fields}
     elif kinds & {"judgments"}:
         raise UserError("judgments are of items: import the catalogue with them, in one command")
     if kinds & {"queries", "judgments"}:
         if "judgments" not in kinds:
-            raise UserError("queries alone teach nothing: import the judgments of them, or logs, in one command")
-        queries, judgments = read_judged(section, ids, rejects)
+            queries = ", ".join(one.name for one in found if one.kind == "queries")
+            raise UserError(
+                f"{queries}: taken for queries, which alone teach nothing: import the judgments of them, or logs, in "
+                "one command. If it holds something else, say so with --kind and --map"
+            )
+        places: dict[str, set[str]] = {}
+        queries, judgments = read_judged(section, ids, rejects, places)
         for name, table in (("queries", queries), ("judgments", judgments)):
             _write_table(table, folder / f"{name}.parquet", result, name)
             described[name] = {"path": f"{name}.parquet"}
+        _write_split(places, queries, folder, result)
     if "logs" in kinds:
         described |= _write_logs(section, folder, result, done, ids)
     return described
+
+
+def _write_split(places: dict[str, set[str]], queries: pa.Table, folder: Path, result: Imported) -> None:
+    """Write splits.json where the files of judgments are named by its parts."""
+    parts = {part_of_file(name) for names in places.values() for name in names}
+    if "train" not in parts or "" in parts or len(parts) == 1:
+        return
+    split, left = split_by_files(places, queries, SPLIT_SEED)
+    files.write_json(folder / "splits.json", split)
+    result.counts |= {f"{name} queries": len(ids) for name, ids in split.items()}
+    if left:
+        result.rejects.note(
+            "judgments",
+            f"{left:,} queries have the words of another that is held out: they are in no part of splits.json",
+        )
+    if "dev" not in parts or "test" not in parts:
+        result.rejects.note(
+            "judgments",
+            f"no file of judgments is named {'dev' if 'test' in parts else 'test'}: splits.json takes "
+            f"{'dev' if 'test' in parts else 'test from dev, and dev'} out of train",
+        )
 
 
 def _write_logs(
@@ -339,8 +384,12 @@ def _write_logs(
             result.counts[name] = count
         else:
             path.unlink()
-    for note in action_notes(rejects.facts.get("ubi_events", {}).get("actions", {}), section):
-        rejects.note("logs", note)
+    for note in (
+        *action_notes(rejects.facts.get("ubi_events", {}).get("actions", {}), section),
+        text_note(section, rejects),
+    ):
+        if note:
+            rejects.note("logs", note)
     if len(known) and logged and here < MOST_GONE * logged:
         ours, theirs = ", ".join(known.slice(0, 3).to_pylist()), ", ".join(examples)
         rejects.note(
@@ -356,8 +405,8 @@ def _write_logs(
 def _write_items(section: DataSection, folder: Path, result: Imported, done: Callable[[str, int], None]) -> pa.Table:
     """Write items.parquet; a table of the ids."""
     ids = []
-    with pq.ParquetWriter(folder / "items.parquet", ITEMS, compression="zstd") as file:
-        for batch in item_batches(section, result.rejects):
+    with pq.ParquetWriter(folder / "items.parquet", item_schema(section), compression="zstd") as file:
+        for batch in item_batches(section, result.rejects, extra=True):
             file.write_batch(batch)
             ids.append(batch.select(["item_id"]))
             _preview_rows(result, "items", batch)
@@ -381,6 +430,6 @@ def _preview_rows(result: Imported, name: str, batch: pa.RecordBatch) -> None:
 def _preview(found: Sequence[Found], section: DataSection, result: Imported) -> Imported:
     """The columns and first records of a catalogue; of other kinds, what the files are."""
     if any(one.kind == "catalogue" for one in found):
-        for batch in islice(item_batches(section, result.rejects), 1):
+        for batch in islice(item_batches(section, result.rejects, extra=True), 1):
             _preview_rows(result, "items", batch)
     return result

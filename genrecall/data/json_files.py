@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from genrecall.data.row import Row
 from genrecall.data.text_files import DAMAGED, is_damaged, lines_of, open_text, shown, unreadable
 from genrecall.errors import UserError
+from genrecall.item_text import decoded
 
 CHUNK = 1 << 16
 LARGEST_VALUE = 1 << 28  # characters of one value of an array
@@ -29,6 +30,20 @@ _ABOUT = {
     "dynamic_templates",
 }
 _ABOUT |= {"version", "version_type", "if_seq_no", "if_primary_term"}
+_WRAPPERS = {
+    "products",
+    "items",
+    "data",
+    "docs",
+    "documents",
+    "results",
+    "records",
+    "rows",
+    "entries",
+    "catalog",
+    "feed",
+}
+_TITLES = {"title", "name", "product_name", "product_title"}
 _SPACE = re.compile(r"[\s\ufeff\x1e]*")
 
 
@@ -63,8 +78,10 @@ def _lines(path: Path, encoding: str) -> Iterator[Row]:
         try:
             value = json.loads(text.lstrip("\ufeff\x1e"))
         except (ValueError, RecursionError):
-            yield Row(path.name, line, text, "not JSON")
-            continue
+            value = decoded(text.strip())  # as Python prints it
+            if not isinstance(value, dict):
+                yield Row(path.name, line, text, "not JSON")
+                continue
         yield Row(path.name, line, value, "" if isinstance(value, dict) else "not a JSON object")
 
 
@@ -172,24 +189,21 @@ def _wrapped(value: dict[str, Any]) -> list[Any] | None:
     hits = value.get("hits")
     if isinstance(hits, dict) and isinstance(hits.get("hits"), list):
         return hits["hits"]
+    if len(value) == 1 and isinstance(inner := next(iter(value.values())), dict) and value.keys() & _WRAPPERS:
+        return _wrapped(inner)  # {"data": {"products": {"edges": [{"node": ...}]}}}
+    if isinstance(value.get("edges"), list):
+        return [edge["node"] if isinstance(edge, dict) and "node" in edge else edge for edge in value["edges"]]
+    if len(value) > 1 and all(map(_is_item, value.values())):  # {"B01": {"title": ...}, ...}
+        return [{"_id": key, **item} for key, item in value.items()]
     lists = [part for part in value.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
-    named = {
-        "products",
-        "items",
-        "data",
-        "docs",
-        "documents",
-        "results",
-        "records",
-        "rows",
-        "entries",
-        "catalog",
-        "feed",
-    }
-    known = [part for key, part in value.items() if key.casefold() in named and isinstance(part, list)]
+    known = [part for key, part in value.items() if key.casefold() in _WRAPPERS and isinstance(part, list)]
     if len(known) == 1 and (len(lists) == 1 or not known[0]) and not {"title", "name", "id", "query_id"} & value.keys():
         return known[0]
     return None
+
+
+def _is_item(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in _TITLES)
 
 
 def _documents(rows: Iterator[Row]) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from genrecall.data.field_mapping import Getter, getter
 from genrecall.data.parse import Record, RowParser, parse_batches, parse_grade, parse_id, parse_number
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
+from genrecall.data.rows import is_number
 from genrecall.data.sources import has_source, read_rows
 from genrecall.errors import BadRow, UserError
 from genrecall.item_text import parse_text
@@ -47,13 +48,15 @@ _ITEM = ("docId", "doc_id", "docid", "item_id", "document_id", "product_id", "_i
 _GRADE = ("rating", "grade", "gain", "relevance", "score", "judgment", "judgement", "label")
 
 
-def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tuple[pa.Table, pa.Table]:
+def read_judged(
+    section: DataSection, items: pa.Table, rejects: Rejects, places: dict[str, set[str]] | None = None
+) -> tuple[pa.Table, pa.Table]:
     """QUERIES, unique by query_id, and JUDGMENTS about known items and queries. section: resolved.
 
     Judgments that carry the texts of their queries need no other source (a list of rated documents by query never uses
     one that is not named); queries without an id are named q001, q002, ... in the order in which they appear. Both
     tables are empty where there are neither queries nor judgments. Judgments of items that are not in the catalogue are
-    counted and left out.
+    counted and left out. places: gets, by query_id, the names of the files that judge it.
     """
     if not has_source(section, "queries") and not has_source(section, "judgments"):
         return QUERIES.empty_table(), JUDGMENTS.empty_table()
@@ -65,9 +68,19 @@ def read_judged(section: DataSection, items: pa.Table, rejects: Rejects) -> tupl
             pass
         rejects.check("queries", section.max_reject_share)
     judged = Judged(section.judgments, items, queries, rejects)
+    judged.places = places
     table = pa.Table.from_batches(judged.batches(chain(first, rows)), schema=_RAW)
     judged.check(section.max_reject_share)
     return queries.table(), judged.normalized(table)
+
+
+def raters_of(columns: Mapping[str, int], values: Sequence[Any]) -> list[str]:
+    """The columns of a Quepid book: query, docid, then one of grades for each person; empty for other files."""
+    first, rest = list(columns)[:2], list(columns)[2:]
+    if first != ["query", "docid"]:
+        return []
+    cells = (value.get(column) for value in values if isinstance(value, dict) for column in rest)
+    return rest if all(cell is None or is_number(str(cell)) for cell in cells) else []
 
 
 def is_list_of_judgments(value: dict[str, Any]) -> bool:
@@ -187,6 +200,7 @@ class Judged:
         self.gone: list[str] = []  # a few ids that are not in the catalogue
         self.counted = False  # whether grades are rates of clicks
         self.brought = not queries.texts  # whether the queries come with the judgments
+        self.places: dict[str, set[str]] | None = None  # of each query, where they are asked for
         self._seen: dict[tuple[str, str], float] = {}
         self._own_labels = {key.casefold(): value for key, value in source.labels.items()}
 
@@ -201,14 +215,16 @@ class Judged:
             fields = _found(
                 self.source.fields, JudgmentFields, columns, naming.JUDGMENT, {name: name for name in names}
             )
+            if fields.grade == JudgmentFields.model_fields["grade"].default and (raters := raters_of(columns, values)):
+                fields = fields.model_copy(update={"grade": raters})
             self._require(place, fields, columns, first)
             facts = {
                 name: value
                 for name, value in fields.model_dump().items()
-                if value in columns or isinstance(value, list)
+                if isinstance(value, list) or value in columns
             }
             self.rejects.facts.setdefault("judgments", {})[place] = facts
-            parser = self._parser(fields, columns, values)
+            parser = self._parser(fields, columns, values, place)
             yield from parse_batches(chain(first, listed), _RAW, parser, self.rejects, "judgments")
 
     def _require(self, place: str, fields: JudgmentFields, columns: dict[str, int], first: list[Row]) -> None:
@@ -220,7 +236,7 @@ class Judged:
         if not (have["grade"] or have["clicks"] or have["purchases"]):
             _refuse(place, "judgments", "grade", columns, first)
 
-    def _parser(self, fields: JudgmentFields, columns: dict[str, int], values: list[Any]) -> RowParser:
+    def _parser(self, fields: JudgmentFields, columns: dict[str, int], values: list[Any], place: str) -> RowParser:
         get = {name: getter(getattr(fields, name)) for name in JudgmentFields.model_fields}
         has = {name: bool(_value(getattr(fields, name), columns)) for name in JudgmentFields.model_fields}
         counted = not has["grade"]
@@ -237,6 +253,8 @@ class Judged:
         def parse(row: Any) -> Record | None:
             query_id = self._query(row, get, has, query_is_id)
             item, grade = get["item_id"](row), None if counted else get["grade"](row)
+            if isinstance(fields.grade, list) and isinstance(grade, list):  # by several people
+                grade = sum(parse_grade(one, labels) for one in grade) / len(grade) if grade else None
             if item in (None, ""):
                 if grade in (None, ""):
                     return left("a query without a judgment")
@@ -258,6 +276,8 @@ class Judged:
                 if len(self.gone) < 3:
                     self.gone.append(item_id)
                 return left("the item is not in the catalogue")
+            if self.places is not None:
+                self.places.setdefault(query_id, set()).add(place)
             pair = query_id, item_id
             if pair in self._seen:
                 if self._seen[pair] == value:

@@ -110,14 +110,14 @@ def parse_item_id(value: Any, name: str) -> str:
 
 
 def parse_number(value: Any, name: str) -> float:
-    """A finite number, also as text with a decimal comma; BadRow for anything else."""
+    """A finite number, also as text with a decimal comma or a percent sign; BadRow for anything else."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         try:
-            number = float(value.strip().replace(",", ".")) if isinstance(value, str) else math.nan
+            number = float(value.strip().removesuffix("%").replace(",", ".")) if isinstance(value, str) else math.nan
         except ValueError:
             number = math.nan
     if not math.isfinite(number):
@@ -131,8 +131,8 @@ def parse_time(value: Any) -> datetime:
     A number is in seconds, milliseconds, micro- or nanoseconds, whichever gives a time of these decades. BadRow for a
     time before 1995 or after 2100: it is in another unit than it seems.
     """
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    if isinstance(value, list | dict) and len(value) == 1:  # {"$date": ...}
+        value = value[0] if isinstance(value, list) else next(iter(value.values()))
     if value is None or value == "":
         raise BadRow("timestamp is missing")
     try:
@@ -140,7 +140,7 @@ def parse_time(value: Any) -> datetime:
     except (ValueError, OverflowError, OSError, TypeError, IndexError):
         time = None
     if time is None:
-        raise BadRow("timestamp is not a time")
+        raise BadRow("timestamp is not a time (2026-01-31T12:00:00Z, seconds or milliseconds since 1970, 31.01.2026)")
     if not FIRST_YEAR <= time.year < LAST_YEAR:
         raise BadRow(f"timestamp is not between the years {FIRST_YEAR} and {LAST_YEAR}")
     return time
@@ -154,7 +154,7 @@ def _time(value: Any) -> datetime | None:
         if _NUMBER.fullmatch(text):
             value = float(text)
         else:
-            for read in (datetime.fromisoformat, parsedate_to_datetime, _slashed):
+            for read in (datetime.fromisoformat, parsedate_to_datetime, _slashed, _local):
                 try:
                     found = read(text)
                 except (ValueError, TypeError, IndexError, OverflowError):
@@ -180,6 +180,17 @@ def _slashed(text: str) -> datetime:
     """`2024/03/05 10:00:00`, `2024-03-05 10:00:00 UTC`."""
     text = text.replace("/", "-").removesuffix(" UTC").removesuffix(" GMT")
     return datetime.fromisoformat(text)
+
+
+def _local(text: str) -> datetime:
+    """`31.01.2024 14:00:00`, and `1/31/2024 2:00:00 PM`, whose day and month are told by what follows."""
+    forms = ("%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M %p", "%m/%d/%Y %I:%M:%S %p")
+    for form in forms:
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            continue
+    raise ValueError(text)
 
 
 def parse_grade(value: Any, labels: Mapping[str, float] = {}) -> float:

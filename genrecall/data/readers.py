@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import pyarrow.compute as pc
 from genrecall import files
 from genrecall.config.data import DataSection, ItemFields, Source
 from genrecall.data import columns as naming
+from genrecall.data import extra_fields
+from genrecall.data.extra_fields import ReadExtra
 from genrecall.data.field_mapping import getter
 from genrecall.data.judgments import read_judged
 from genrecall.data.parse import Record, RowParser, parse_batches, parse_item_id
@@ -30,7 +33,7 @@ from genrecall.data.shops import Shop, shop_of
 from genrecall.data.sources import read_rows, resolve_sources, source_files
 from genrecall.errors import BadRow, UserError
 from genrecall.item_text import clean_text, is_absent, parse_paths, parse_texts, separator_of
-from genrecall.records import ITEMS, Dataset
+from genrecall.records import EXTRA, ITEMS, Dataset
 
 
 def read_dataset(section: DataSection, rejects: Path | Rejects | None = None) -> Dataset:
@@ -52,13 +55,22 @@ def read_dataset(section: DataSection, rejects: Path | Rejects | None = None) ->
 
 
 def read_items(section: DataSection, rejects: Path | Rejects | None = None) -> pa.Table:
-    """The items of a dataset alone (ITEMS). Args and errors as of `read_dataset`."""
+    """The items of a dataset alone, with what an index is filled with beside them.
+
+    ITEMS, and EXTRA where `data.items.fields.extra` names further columns. Args and errors as of `read_dataset`.
+    """
     with open_rejects(rejects) as bad:
-        return _read_items(resolve_sources(section)[0], bad)
+        return _read_items(resolve_sources(section)[0], bad, extra=True)
 
 
-def _read_items(section: DataSection, rejects: Rejects) -> pa.Table:
-    items = pa.Table.from_batches(item_batches(section, rejects), schema=ITEMS)
+def item_schema(section: DataSection) -> pa.Schema:
+    """ITEMS, with EXTRA where further columns are asked for. section: resolved."""
+    return ITEMS.append(EXTRA) if section.items.fields.extra_paths else ITEMS
+
+
+def _read_items(section: DataSection, rejects: Rejects, extra: bool = False) -> pa.Table:
+    schema = item_schema(section) if extra else ITEMS
+    items = pa.Table.from_batches(item_batches(section, rejects, extra), schema=schema)
     rejects.check("items", section.max_reject_share)
     fields = section.items.fields
     for name in ("category", "brand", "text"):
@@ -71,18 +83,22 @@ def _read_items(section: DataSection, rejects: Rejects) -> pa.Table:
     return items
 
 
-def item_batches(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+def item_batches(section: DataSection, rejects: Rejects, extra: bool = False) -> Iterator[pa.RecordBatch]:
     """ITEMS in batches, unique by item_id (the first row of an id is kept). section: resolved.
 
-    A missing category or brand is allowed. Each file has columns of its own.
+    extra: read further columns as well (`item_schema`). A missing category or brand is allowed. Each file has columns
+    of its own.
     """
     seen: set[str] = set()
+    found: set[str] = set()
+    schema, there = item_schema(section) if extra else ITEMS, dict[str, int]()
     for place, group in groupby(read_rows(section, "items"), key=lambda row: row.place):
         rows = iter(group)
         first = list(islice(rows, naming.SAMPLE_ROWS))
         values = [row.value for row in first if not row.fault]
         columns = naming.columns_of(values)
-        shop = shop_of(columns)
+        there |= columns
+        shop = shop_of(columns, values)
         fields = found_fields(section.items.fields, columns, values, shop[0] if shop else None, place)
         standard = ItemFields().model_dump()
         facts = {
@@ -93,9 +109,18 @@ def item_batches(section: DataSection, rejects: Rejects) -> Iterator[pa.RecordBa
         if shop:
             facts["export"] = shop[0].name
         rejects.facts.setdefault("items", {})[place] = facts
+        if lacking := extra_fields.lacking(fields, values):
+            rejects.note(
+                "items",
+                f"{place}: none of the first {len(values)} rows has a value of {', '.join(map(repr, lacking))}, which "
+                f"data.items.fields.extra names; the columns are {', '.join(list(columns)[: extra_fields.SHOWN])}",
+            )
         whole: Iterable[Row] = chain(first, rows)
         products = shop[0].fold(whole, shop[1], rejects) if shop else whole
-        yield from parse_batches(products, ITEMS, _item_parser(fields, seen), rejects, "items")
+        read_extra = extra_fields.extra_reader(fields, place, found) if extra else None
+        yield from parse_batches(products, schema, _item_parser(fields, seen, read_extra), rejects, "items")
+    if extra and seen:
+        extra_fields.check_found(section.items.fields, found, there)
 
 
 def found_fields(
@@ -154,29 +179,41 @@ def _any(path: str | list[str], values: list[Any]) -> bool:
     return any(get(value) not in (None, "", []) for value in values)
 
 
-def _item_parser(fields: ItemFields, seen: set[str]) -> RowParser:
+def _item_parser(fields: ItemFields, seen: set[str], read_extra: ReadExtra | None = None) -> RowParser:
     get_id, get_title, get_category = getter(fields.id), getter(fields.title), getter(fields.category)
     get_brand, get_text = getter(fields.brand), getter(fields.text)
     keep = fields.keep_html
+
+    def category_of(value: Any) -> tuple[list[str], list[str]]:
+        paths = parse_paths(value, fields.separator, keep)
+        category = max(paths, key=len, default=[])
+        return category, [" > ".join(path) for path in paths if path != category[: len(path)]]
+
+    def brand_of(value: Any) -> str:
+        brand = clean_text(value, "brand", ", ", keep)
+        return "" if is_absent(brand) else brand
+
+    category_of_text, brand_of_text = lru_cache(REMEMBERED)(category_of), lru_cache(REMEMBERED)(brand_of)
 
     def parse(row: Any) -> Record:
         item_id = parse_item_id(get_id(row), "id")
         title = clean_text(get_title(row), "title", " ", keep)
         if not title or title in _NO_TITLE:
             raise BadRow("title is empty")
-        paths = parse_paths(get_category(row), fields.separator, keep)
-        category = max(paths, key=len, default=[])
-        brand = clean_text(get_brand(row), "brand", ", ", keep)
-        texts = list(parse_texts(get_text(row), keep))
-        texts += [" > ".join(path) for path in paths if path != category[: len(path)]]
+        path, name = get_category(row), get_brand(row)
+        category, others = category_of_text(path) if isinstance(path, str) else category_of(path)
+        brand = brand_of_text(name) if isinstance(name, str) else brand_of(name)
+        texts = [*parse_texts(get_text(row), keep), *others]
         if item_id in seen:
             raise BadRow("id is a duplicate")
+        extra = (read_extra(row),) if read_extra else ()
         seen.add(item_id)
-        return item_id, title, category, "" if is_absent(brand) else brand, "\n".join(texts)
+        return item_id, title, category, brand, "\n".join(texts), *extra
 
     return parse
 
 
+REMEMBERED = 1 << 16  # categories and brands, which repeat: a third of the time
 _NO_TITLE = {"NaN", "nan", "null", "NULL", "None", "\\N"}  # a "Nan" is bread
 
 

@@ -1,22 +1,23 @@
 """Exports of shop systems in which a product is more than one row, or a cell more than one path.
 
 Shopify repeats the handle of a product in a row for each variant and image; WooCommerce has rows of variations, and
-several paths in a cell; Magento has rows of store views, and several paths in a cell. Everything else about these files
-is found by the names of their columns.
+several paths in a cell; Magento has rows of store views, and several paths in a cell; BigCommerce has rows of SKUs.
+Everything else about these files is found by the names of their columns.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genrecall.data.columns import plain
+from genrecall.data.columns import ITEM, find_one, plain
 from genrecall.data.rejects import Rejects
 from genrecall.data.row import Row
 
 Fold = Callable[[Iterable[Row], dict[str, str], Rejects], Iterator[Row]]
+PARENT = "__parentId"  # in the lines of Shopify's bulk operations
 _COMMA = re.compile(r"(?<!\\),\s*")
 
 
@@ -40,10 +41,31 @@ class Shop:
     fold: Fold
 
 
-def shop_of(columns: Iterable[str]) -> tuple[Shop, dict[str, str]] | None:
-    """The shop system whose export has these columns, and its columns by their plain names; None for other files."""
+def shop_of(columns: Mapping[str, int], values: Sequence[Any]) -> tuple[Shop, dict[str, str]] | None:
+    """The shop system whose export has these columns, and its columns by their plain names; None for other files.
+
+    WooCommerce writes the names of columns in the language of the shop, and the types of products in English.
+
+    Args:
+        columns: `columns_of` the first rows.
+        values: those rows.
+    """
     by_name = {plain(column): column for column in columns}
-    return next(((shop, by_name) for shop in SHOPS if shop.needs <= by_name.keys()), None)
+    if PARENT in columns:
+        return BULK_OPERATION, by_name
+    if shop := next((shop for shop in SHOPS if shop.needs <= by_name.keys()), None):
+        return shop, by_name
+    if kinds := next((column for column in [*columns][1:3] if _is_woocommerce(values, column)), None):
+        category = find_one(columns, ITEM["category"])
+        return WOOCOMMERCE, {**by_name, "type": kinds, **({"categories": category} if category else {})}
+    return None
+
+
+def _is_woocommerce(values: Sequence[Any], column: str) -> bool:
+    """Whether a column holds the types of WooCommerce's products: `variable`, `simple, virtual`, extensions' own."""
+    texts = (str(value.get(column) or "") for value in values if isinstance(value, dict))
+    found = {word.strip() for text in texts for word in text.split(",")} - {""}
+    return bool(found & {"variable", "variation"}) and all(word.islower() and " " not in word for word in found)
 
 
 def _fold_shopify(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
@@ -84,6 +106,36 @@ def _fold_woocommerce(rows: Iterable[Row], columns: dict[str, str], rejects: Rej
         yield row
 
 
+def _fold_prestashop(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
+    """The categories of a product are a list in a cell."""
+    for row in rows:
+        if not row.fault:
+            _split(row.value, columns["categories_x_y_z"])
+        yield row
+
+
+def _fold_bigcommerce(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
+    """Rows of SKUs and rules belong to the product above; a product's categories are divided by semicolons."""
+    kind, category = columns["item_type"], columns.get("category", "")
+    for row in rows:
+        if not row.fault:
+            if str(row.value.get(kind) or "").strip().casefold() not in ("product", ""):
+                rejects.leave_out("items", "an SKU or rule of the product above")
+                continue
+            if isinstance(text := row.value.get(category), str):
+                row.value[category] = text.split(";")
+        yield row
+
+
+def _fold_bulk_operation(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
+    """Lines of variants and pictures name the product that they belong to."""
+    for row in rows:
+        if not row.fault and isinstance(row.value, dict) and row.value.get(PARENT):
+            rejects.leave_out("items", "a variant or picture of a product")
+            continue
+        yield row
+
+
 def _fold_magento(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
     """Rows of store views repeat a product; Magento 1 also has rows without an SKU for further values."""
     sku, category = columns["sku"], columns.get("categories", columns.get("category", ""))
@@ -112,6 +164,14 @@ def _add(value: dict[str, Any], column: str, more: Any) -> None:
         value[column] = [*values, more]
 
 
+WOOCOMMERCE = Shop(
+    "WooCommerce",
+    frozenset({"type", "sku", "name", "published"}),
+    {"id": "id sku"},
+    ">",
+    _fold_woocommerce,
+)
+BULK_OPERATION = Shop("Shopify", frozenset(), {}, ">", _fold_bulk_operation)
 SHOPS = (
     Shop(
         "Shopify",
@@ -127,12 +187,14 @@ SHOPS = (
         ">",
         _fold_shopify,
     ),
+    WOOCOMMERCE,
+    Shop("BigCommerce", frozenset({"item_type", "product_id", "product_name"}), {}, "/", _fold_bigcommerce),
     Shop(
-        "WooCommerce",
-        frozenset({"type", "sku", "name", "published"}),
-        {"id": "id sku", "category": "categories"},
-        ">",
-        _fold_woocommerce,
+        "PrestaShop",
+        frozenset({"product_id", "name", "categories_x_y_z"}),
+        {"category": "categories_x_y_z"},
+        "",
+        _fold_prestashop,
     ),
     Shop(
         "Magento",

@@ -83,7 +83,10 @@ def _splits(dataset: Dataset, config: Config) -> list[tuple[str, Split]]:
         splits.append((f"fold0 of {folds}", kfold_splits(dataset, folds, seed)[0]))
     if path.is_file():
         splits.append(("splits.json", read_split(dataset, path)))
-    return [*splits, ("recurring", recurring_split(dataset, seed, relevant=config.data.relevant))]
+    return [
+        *splits,
+        ("recurring", recurring_split(dataset, seed, relevant=config.data.relevant, folder=config.data.folder)),
+    ]
 
 
 def _sizes(split: Split) -> dict[str, dict[str, int]]:

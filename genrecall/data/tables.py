@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ DELIMITERS = ("\t", ",", ";", "|", "\x01", "^", "~")
 SAMPLE_ROWS = 200
 LONGEST_ROW = 4000  # lines; a row of more begins with a quote that is never closed
 LARGEST_CELL = 1 << 24  # characters
+MOST_ABOVE = 10  # lines above a table
+_Reading = tuple[tuple[float, int], str, str, list[list[str]]]  # score, delimiter, quotes, rows
 _QUOTED, _PLAIN, _ESCAPED = "quoted", "plain", "escaped"
 _SEP = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n?", re.I)
 
@@ -36,7 +38,7 @@ class Layout:
         quotes: `quoted` ("a ""b"" c"), `escaped` ("a \\"b\\" c") or `plain` (a quote is a letter like any other).
         columns: their names; of a file without a header those of `default`, else numbers from 1.
         header: whether the first row names the columns.
-        skipped: lines before the first row (Excel's `sep=;`).
+        skipped: lines before the first row (Excel's `sep=;`, the title of a report).
     """
 
     encoding: str
@@ -76,9 +78,15 @@ def layout_of(
     if not text:
         raise UserError(f"{path} is empty")
     whole = len(text) < 2 * SAMPLE_ROWS - skipped
-    found = [one for d in ([delimiter] if delimiter else DELIMITERS) if (one := _best_quotes(text, d, whole))]
+    delimiters = [delimiter] if delimiter else [*DELIMITERS]
+    found = _best_delimiter(text, delimiters, whole)
+    for above in range(1, 1 + _titles(found)):
+        below = _best_delimiter(text[above:], delimiters, whole)
+        if below and len(below[3][0]) > 2 and is_header(below[3]):
+            found, skipped = below, skipped + above
+            break
     if found:
-        _, delimiter, quotes, rows = max(found, key=lambda one: one[0])
+        _, delimiter, quotes, rows = found
     else:  # one column
         delimiter, quotes = delimiter or "\t", _PLAIN
         rows = [[line.rstrip("\r\n")] for line in text]
@@ -97,13 +105,13 @@ def read_table(path: Path, layout: Layout) -> Iterator[Row]:
     names, width = layout.columns, len(layout.columns)
     first = layout.header
     for line, cells, fault in _rows(path, layout):
+        if not any(cells) and not fault:
+            continue
         if first:
             first = False
             continue
         if not fault and any(cells[width:]):
             yield Row(path.name, line, shown(layout.delimiter.join(cells)), f"more cells than the {width} columns")
-        elif not any(cells) and not fault:
-            continue
         elif fault:
             yield Row(path.name, line, shown(layout.delimiter.join(cells)), fault)
         else:
@@ -191,9 +199,19 @@ def _sample(text: list[str], delimiter: str, quotes: str, whole: bool) -> list[l
     return [row for row in rows if any(row)]
 
 
-def _best_quotes(
-    text: list[str], delimiter: str, whole: bool
-) -> tuple[tuple[float, int], str, str, list[list[str]]] | None:
+def _best_delimiter(text: list[str], delimiters: Sequence[str], whole: bool) -> _Reading | None:
+    return max((one for d in delimiters if (one := _best_quotes(text, d, whole))), key=lambda one: one[0], default=None)
+
+
+def _titles(found: _Reading | None) -> int:
+    """How many lines may stand above a table: those of at most one cell, or any where there is no table with them."""
+    if found is None:
+        return MOST_ABOVE
+    filled = (sum(1 for cell in row if cell.strip()) for row in found[3])
+    return min(MOST_ABOVE, sum(1 for _ in takewhile(lambda cells: cells <= 1, filled)))
+
+
+def _best_quotes(text: list[str], delimiter: str, whole: bool) -> _Reading | None:
     """(score, delimiter, quotes, rows) of the most even reading with a delimiter; None where it makes no columns.
 
     Where every line is as wide as the first, quotes that join lines are letters: MS MARCO's queries begin with some.

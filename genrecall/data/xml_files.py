@@ -16,6 +16,7 @@ from genrecall.data.text_files import DAMAGED, open_bytes, shown, unreadable
 from genrecall.errors import UserError
 
 CHUNK = 1 << 16
+DEEPEST = 20  # category; deeper ones are loops
 RECORDS = {"item", "entry", "product", "offer", "row", "record", "doc", "document", "article", "shopitem"}
 
 
@@ -23,7 +24,8 @@ def read_xml(path: Path) -> Iterator[Row]:
     """A row for each record: {name of the element, without its namespace: text, object or list of these}.
 
     A record is an element of one of the names RECORDS. An element of one text is that text; the attributes of a record,
-    and of elements without a text, stand beside as `@name`.
+    and of elements without a text, stand beside as `@name`. A `categoryId` that names one of the categories before the
+    records (YML: `<category id parentId>`) adds the `category`, as a path.
     """
     reader = _Reader(path)
     line = 0
@@ -48,6 +50,8 @@ class _Reader:
         self._done: list[Row] = []
         self._stack: list[tuple[str, dict[str, Any], list[str]]] = []  # of the record that is open
         self._begins = 0
+        self._categories: dict[str, tuple[str, str]] = {}  # id -> (name, id of its parent)
+        self._category: tuple[str, str, list[str]] | None = None  # that is open
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
@@ -88,6 +92,8 @@ class _Reader:
         if not self._stack:
             if name.casefold() not in RECORDS:
                 self.seen = self.seen or name
+                if name.casefold() == "category" and "id" in attributes:
+                    self._category = attributes["id"], attributes.get("parentId", ""), []
                 return
             self._begins = self.line
         self._stack.append((name, {f"@{key.rpartition(' ')[2]}": value for key, value in attributes.items()}, []))
@@ -95,12 +101,18 @@ class _Reader:
     def _text(self, text: str) -> None:
         if self._stack:
             self._stack[-1][2].append(text)
+        elif self._category:
+            self._category[2].append(text)
 
     def _end(self, _: str) -> None:
         if not self._stack:
+            if self._category:
+                number, above, texts = self._category
+                self._categories[number] = "".join(texts).strip(), above
+                self._category = None
             return
-        name, fields, texts = self._stack.pop()
-        text = "".join(texts).strip()
+        name, fields, parts = self._stack.pop()
+        text = "".join(parts).strip()
         value: Any = fields
         if not any(not key.startswith("@") for key in fields):
             value = text or (fields.get("@term") or fields.get("@href") if fields else None)
@@ -116,9 +128,19 @@ class _Reader:
             return
         self.count += 1
         if isinstance(value, dict):
+            if self._categories and "category" not in value and (path := self._path(value.get("categoryId"))):
+                value["category"] = path
             self._done.append(Row(self.path.name, self._begins, value))
         else:
             self._done.append(Row(self.path.name, self._begins, shown(str(value or "")), "an element without fields"))
+
+    def _path(self, number: Any) -> list[str]:
+        """The names of a category and those above it, from general to specific."""
+        names: list[str] = []
+        while isinstance(number, str) and number in self._categories and len(names) < DEEPEST:
+            name, number = self._categories[number]
+            names.append(name)
+        return names[::-1]
 
     def _entity(self, *_: Any) -> None:
         raise UserError(

@@ -3,7 +3,8 @@
     log p(SID) = log softmax over all SIDs of
                  dense * cos(query, mean vector of the SID's items) + lexical * BM25(query, SID) + size * log(items)
 
-A SID is a document of BM25: the words of its items and of the training queries that chose them (`lexical`). The three
+A SID is a document of BM25: the words of its items and of the training queries that chose them (`lexical`). What people
+wanted for the query before, where that is remembered, moves its vector and raises its SIDs (`memory`). The three
 weights are learned, and start where they rank well on any catalogue. Every SID is scored, so a search over evidence
 alone prunes nothing at level 1 that a leaf would show. Kind `lm` has no text vector, and no dense part.
 
@@ -54,9 +55,16 @@ class Evidence(nn.Module):
         self.adapter = adapter
         self.weights = nn.Parameter(torch.tensor([DENSE, LEXICAL, SIZE]))
 
-    def forward(self, text: Tensor | None, terms: Tensor, tables: ConstraintTables) -> Tensor:
-        """float32 [B, n], log-probabilities. text: [B, dim], of kind `encoder`; terms: int64 [B, T], padded with V."""
-        return self.combine(self.dense(text, tables), self.lexical(terms), self.weights)
+    def forward(
+        self, text: Tensor | None, terms: Tensor, tables: ConstraintTables, wanted: Tensor | None = None
+    ) -> Tensor:
+        """float32 [B, n], log-probabilities.
+
+        Args:
+            text: [B, dim], of kind `encoder`; terms: int64 [B, T], padded with V.
+            wanted: float32 [B, dim], what the memory adds to the query's vector (`Memory.wanted`).
+        """
+        return self.combine(self.dense(text, tables, wanted), self.lexical(terms), self.weights)
 
     def combine(self, dense: Tensor | None, lexical: Tensor, weights: Tensor) -> Tensor:
         """float32 [B, n], log-probabilities. dense, lexical: [B, n]; weights: [3], dense, lexical, size."""
@@ -65,11 +73,13 @@ class Evidence(nn.Module):
             scores = scores + weights[0] * dense
         return scores.log_softmax(-1)
 
-    def dense(self, text: Tensor | None, tables: ConstraintTables) -> Tensor | None:
-        """float32 [B, n]: the cosine of the adapted query and the mean of each SID's items."""
+    def dense(self, text: Tensor | None, tables: ConstraintTables, wanted: Tensor | None = None) -> Tensor | None:
+        """float32 [B, n]: the cosine of the adapted query, moved by `wanted`, and the mean of each SID's items."""
         if self.adapter is None or text is None:
             return None
         query, vectors = self.adapter(F.normalize(text.float(), dim=-1)), self.get_buffer("vectors")
+        if wanted is not None:
+            query = F.normalize(query + wanted, dim=-1)
         if self.node_vectors is None:
             return query @ vectors.T
         of_nodes = query @ self.node_vectors.T

@@ -3,7 +3,8 @@
 Owns the names, order and types of the inputs and outputs, for the exporter and for the engines that feed it.
 Everything that belongs to the list of SIDs comes in as an input, so new SIDs need new inputs and no new export:
   prompts  ids, mask; kind `encoder` with users also recent, profile (`PromptBatch`); with evidence
-           also gate, and lexical, the BM25 of every SID, which is added up on the host
+           also gate, and lexical, the BM25 of every SID, which is added up on the host, and of kind `encoder` wanted,
+           what the memory adds to the query's vector, zeros without one
   tables   code1..3, start1..3, slots1..3 (`ConstraintTables`; slots is 0 .. width-1, whose length alone is read);
            vectors1..3, log_items1..3 where there is a dense prior; sids where users are read beside the prompt;
            sid_log_items, sid_vectors, node_vectors (`Evidence`) where there is evidence, and above2..3
@@ -36,7 +37,7 @@ from genrecall.sid import LEVELS, SidSpace, by_level
 
 Arrays = dict[str, np.ndarray]
 SEARCH_OUTPUTS, SCORE_OUTPUTS = ("sid", "score"), ("score",)
-PROMPT_INPUTS = ("ids", "mask", "recent", "profile", "gate", "lexical")
+PROMPT_INPUTS = ("ids", "mask", "recent", "profile", "gate", "lexical", "wanted")
 SID_TREE_INPUTS = ("first", "second", "parent", "sid", "leaf")
 
 
@@ -61,7 +62,7 @@ class ExportModule(nn.Module):
         prefix: Prefix = self.prefix_embedder(inputs["ids"], inputs["mask"], users, tokens)
         if self.evidence is None:
             return prefix
-        dense = self.evidence.dense(prefix.text, self.tables(inputs))
+        dense = self.evidence.dense(prefix.text, self.tables(inputs), inputs.get("wanted"))
         evidence = self.evidence.combine(dense, inputs["lexical"], self.evidence.weights)
         return replace(prefix, evidence=evidence, gate=inputs["gate"] if self.gated else None)
 
@@ -189,6 +190,9 @@ class ModuleInputs:
         if self.postings is not None:
             lexical = np.stack([self.postings.scores(p.terms, len(self.request_tokenizer.space)) for p in prompts])
             arrays |= {"gate": batch.gate, "lexical": lexical}
+            if "sid_vectors" in self.of_codebook:
+                none = np.zeros((len(prompts), self.of_codebook["sid_vectors"].shape[1]), np.float32)
+                arrays["wanted"] = none if batch.wanted is None else batch.wanted
         return arrays
 
     def trees(self, rows: np.ndarray) -> list[Arrays]:

@@ -30,6 +30,7 @@ from genrecall.decoding.decoder import Decoder, DecoderConfig
 from genrecall.decoding.dense_prior import DensePrior
 from genrecall.decoding.evidence import Evidence
 from genrecall.decoding.heads import LevelHeads
+from genrecall.decoding.memory import Memory
 from genrecall.decoding.prefix_embedder import EncoderPrefixEmbedder, TokenPrefixEmbedder
 from genrecall.decoding.request_tokenizer import RequestTokenizer, TokenizedPrompt
 from genrecall.decoding.score import CHUNK, SidTree, mixed_score
@@ -231,6 +232,7 @@ class Generator:
         ids, mask, recent, profile, terms, gate = self.upload(
             (batch.ids, batch.mask, batch.recent, batch.profile, batch.terms, batch.gate)
         )
+        (wanted,) = self.upload((batch.wanted,)) if batch.wanted is not None else (None,)
         users = Users(profile, recent) if any(p.known for p in prompts) else None
         tokens = ids if users is None else self.tokens  # those of all SIDs are large: only where they are read
         prefix = self.prefix_embedder(ids, mask, users, tokens)
@@ -238,7 +240,7 @@ class Generator:
             return prefix
         return replace(
             prefix,
-            evidence=self.evidence(prefix.text, terms, self.tables),
+            evidence=self.evidence(prefix.text, terms, self.tables, wanted),
             gate=gate if any(p.gate for p in prompts) else None,
         )
 
@@ -267,11 +269,27 @@ def load_evidence(folder: Path) -> Evidence:
     if module is not None:
         _assign(module, adapter, folder)
     try:
-        evidence = Evidence(own, module)
+        memory = Memory.load(folder, len(own["log_items"]))
+        evidence = Evidence(own if memory is None else with_memory(own, memory), module)
         evidence.weights = nn.Parameter(own["weights"])
     except KeyError as error:
         raise UserError(f"{folder / EVIDENCE} lacks {error}: publish the bundle again") from None
     return evidence
+
+
+def with_memory(arrays: Mapping[str, Tensor], memory: Memory) -> dict[str, Tensor]:
+    """Arrays of evidence in which a remembered query is a term more, number V + 1 + its row, its SIDs the postings.
+
+    The weight of words is taken out of what a SID gains: it is added to a query as it is.
+    """
+    start, sid = arrays["start"].long(), arrays["sid"]
+    gain = torch.from_numpy(memory.boost()) / arrays["weights"][1]
+    return {
+        **arrays,
+        "start": torch.cat([start[:-1], len(sid) + torch.from_numpy(np.asarray(memory.start))]),
+        "sid": torch.cat([sid, torch.from_numpy(np.asarray(memory.sid))]),
+        "impact": torch.cat([arrays["impact"], gain]),
+    }
 
 
 def _assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

@@ -9,13 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from genrecall.analyzer import Analyzer
 
 MAX_TERMS = 32  # of a query that count: the rarest
+
+
+class Terms(NamedTuple):
+    """What is known of a query's words.
+
+    Attributes:
+        rows: int64 [t <= MAX_TERMS], the numbers of its known terms.
+        query: int64 [1], the hash of the set of its terms; None for a text without any.
+        familiar: whether it is a training query.
+    """
+
+    rows: np.ndarray
+    query: np.ndarray | None
+    familiar: bool
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,8 @@ class Lexicon:
         """From the arrays of a bundle's evidence."""
         return cls(analyzer, arrays["term"], arrays["start"], arrays["query"])
 
-    def __call__(self, text: str) -> tuple[np.ndarray, bool]:
-        """The numbers of the known terms of a query, int64 [t <= MAX_TERMS], and whether it is a training query.
+    def __call__(self, text: str) -> Terms:
+        """What is known of a query.
 
         A word that the table lacks, mistyped perhaps, counts by its character trigrams.
         """
@@ -52,7 +66,8 @@ class Lexicon:
         hashes.sort()
         if len(rows) > MAX_TERMS:
             rows = rows[np.argsort(self.start[rows + 1] - self.start[rows], kind="stable")[:MAX_TERMS]]
-        return rows, bool(len(hashes)) and bool((find(self.query, hash_query(hashes)) >= 0).all())
+        query = hash_query(hashes) if len(hashes) else None
+        return Terms(rows, query, query is not None and bool(find(self.query, query)[0] >= 0))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from genrecall import files
 from genrecall.analyzer import NAME, Analyzer
 from genrecall.decoding.config import ENCODER, EVIDENCE, EvidenceConfig, GeneratorConfig, Marker, Vocabulary
 from genrecall.decoding.lexical import Lexicon
+from genrecall.decoding.memory import Memory
 from genrecall.decoding.user import FIELDS, User
 from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
@@ -36,8 +37,8 @@ class TokenizedPrompt:
         tokens: the query's ids, for the decoder (`lm`) or the sentence encoder (`encoder`).
         recent: int64 [h], rows of `SidSpace.sids` that the user was last interested in, newest first.
         profile: int64 [2], positions in `UserConfig.profiles` of gender and age band, -1 where unknown.
-        terms: int64 [t], the query's known words (`Lexicon`), and gate: the decoder's share (`Gates`); read where the
-            generator has evidence.
+        terms: int64 [t], the query's known words (`Lexicon`), last the query itself where it is remembered (`Memory`),
+            and gate: the decoder's share (`Gates`); read where the generator has evidence.
     """
 
     tokens: Sequence[int]
@@ -61,6 +62,8 @@ class PromptBatch:
         recent: int64 [B, H >= 1], -1 where there is none, and profile: int64 [B, 2]; `encoder` alone reads them.
         terms: int64 [B, T >= 1], padded with the number of a term without SIDs, and gate: float32 [B]; read where the
             generator has evidence.
+        wanted: float32 [B, dim], of `encoder`, what the memory adds to the queries' vectors; None where nothing is
+            remembered.
     """
 
     ids: np.ndarray
@@ -69,6 +72,7 @@ class PromptBatch:
     profile: np.ndarray
     terms: np.ndarray
     gate: np.ndarray
+    wanted: np.ndarray | None = None
 
 
 class RequestTokenizer:
@@ -78,6 +82,7 @@ class RequestTokenizer:
         tokenize: texts -> ids.
         padding: the id that fills the rest of an `encoder` row.
         lexicon: where the generator has evidence.
+        memory: where it remembers queries; vectors: [n, dim], mean vectors of the SIDs' items, of `encoder`.
     """
 
     def __init__(
@@ -87,9 +92,13 @@ class RequestTokenizer:
         space: SidSpace,
         padding: int = 0,
         lexicon: Lexicon | None = None,
+        memory: Memory | None = None,
+        vectors: np.ndarray | None = None,
     ) -> None:
         self.config = config
         self.lexicon = lexicon
+        self.memory = memory
+        self._vectors = vectors
         self.space = space
         self._tokenize = tokenize
         self._padding = padding
@@ -99,9 +108,10 @@ class RequestTokenizer:
     def load(cls, folder: Path, config: GeneratorConfig, space: SidSpace) -> RequestTokenizer:
         """Reads tokenizer.json. Raises UserError for a missing file or an unknown kind."""
         lexicon = load_lexicon(folder, config.evidence) if config.evidence else None
+        memory = Memory.load(folder, len(space)) if config.evidence else None
         if config.kind == "lm":
             template = PromptTemplate.load(folder, config.vocabulary, config.max_tokens, config.lowercase)
-            return cls(lambda texts: template.ids(texts, "query"), config, space, lexicon=lexicon)
+            return cls(lambda texts: template.ids(texts, "query"), config, space, lexicon=lexicon, memory=memory)
         if config.kind == "encoder":
             tokenizer = encoder_tokenizer(folder / ENCODER, config.max_tokens)
             padding = (tokenizer.padding or {}).get("pad_id", 0)
@@ -112,16 +122,26 @@ class RequestTokenizer:
             def tokenize(texts: Sequence[str]) -> list[list[int]]:
                 return [e.ids for e in tokenizer.encode_batch([prefix + text for text in texts])]
 
-            return cls(tokenize, config, space, padding, lexicon)
+            vectors = files.mapped(folder / EVIDENCE, ("vectors",))["vectors"] if memory else None
+            return cls(tokenize, config, space, padding, lexicon, memory, vectors)
         raise UserError(f"{folder}: kind {config.kind!r} is unknown: use 'lm' or 'encoder'")
 
-    def __call__(self, texts: Sequence[str], users: Sequence[User | None] | None = None) -> list[TokenizedPrompt]:
-        """One prompt a text. Users are ignored without stage 3; unknown profile values and SIDs are dropped."""
+    def __call__(
+        self,
+        texts: Sequence[str],
+        users: Sequence[User | None] | None = None,
+        remember: Sequence[bool] | None = None,
+    ) -> list[TokenizedPrompt]:
+        """One prompt a text. Users are ignored without stage 3; unknown profile values and SIDs are dropped.
+
+        remember: for each text, whether what people wanted for it before counts; None: it does.
+        """
         prompts = [TokenizedPrompt(tokens) for tokens in self._tokenize(texts)]
         if users is not None and self.config.user is not None:
             prompts = [self._with_user(prompt, user) for prompt, user in zip(prompts, users, strict=True)]
         if self.lexicon is not None:
-            prompts = [self._with_terms(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+            each = zip(prompts, texts, remember or [True] * len(texts), strict=True)
+            prompts = [self._with_terms(*one) for one in each]
         return prompts
 
     @property
@@ -145,20 +165,27 @@ class RequestTokenizer:
         else:
             ids, mask = pad([p.tokens for p in prompts], self._padding)
         terms, _ = pad([p.terms for p in prompts], self._no_term, least=1)
-        return PromptBatch(ids, mask, recent, profile, terms, np.array([p.gate for p in prompts], np.float32))
+        gate, wanted = np.array([p.gate for p in prompts], np.float32), None
+        if self.memory is not None and self._vectors is not None:
+            remembered = [int(p.terms[-1]) - self._no_term - 1 if len(p.terms) else -1 for p in prompts]
+            if max(remembered) >= 0:
+                wanted = self.memory.wanted(remembered, self._vectors)
+        return PromptBatch(ids, mask, recent, profile, terms, gate, wanted)
 
     @property
     def _no_term(self) -> int:
         return 0 if self.lexicon is None else len(self.lexicon.term)
 
-    def _with_terms(self, prompt: TokenizedPrompt, text: str) -> TokenizedPrompt:
+    def _with_terms(self, prompt: TokenizedPrompt, text: str, remember: bool) -> TokenizedPrompt:
         assert self.lexicon is not None
         assert self.config.evidence is not None
-        terms, familiar = self.lexicon(text)
+        terms, query, familiar = self.lexicon(text)
         gates = self.config.evidence.gates
-        return replace(
-            prompt, terms=terms, gate=gates.user if prompt.known else gates.familiar if familiar else gates.new
-        )
+        gate = gates.user if prompt.known else gates.familiar if familiar else gates.new
+        row = self.memory.row(query) if self.memory is not None and remember and query is not None else -1
+        if row >= 0:  # a remembered query is a term of its own: `with_memory`
+            terms = np.append(terms, self._no_term + 1 + row)
+        return replace(prompt, terms=terms, gate=gate)
 
     def _with_user(self, prompt: TokenizedPrompt, user: User | None) -> TokenizedPrompt:
         if user is None:

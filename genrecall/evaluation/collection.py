@@ -5,8 +5,8 @@ Owns the channels that need no node; both ways to evaluate start from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -17,8 +17,18 @@ from genrecall.embeddings import embed
 from genrecall.evaluation import channels_offline as offline
 from genrecall.evaluation.channels_offline import Bm25, Generate, Vectors
 from genrecall.evaluation.metrics import Evaluator
-from genrecall.evaluation.protocol import known_items, retrieve
-from genrecall.evaluation.results import ADAPTED, BM25, GENERATIVE, GENERATIVE_TEXT, KNN, LINEAR, PLACEBO, ROCCHIO
+from genrecall.evaluation.protocol import known_items, past_items, retrieve
+from genrecall.evaluation.results import (
+    ADAPTED,
+    BM25,
+    BOOSTED,
+    GENERATIVE,
+    GENERATIVE_TEXT,
+    KNN,
+    LINEAR,
+    PLACEBO,
+    ROCCHIO,
+)
 from genrecall.evaluation.runs import Channel
 from genrecall.item_text import item_text
 from genrecall.records import Dataset, Split, relevant
@@ -109,7 +119,9 @@ class Collection:
         }
 
     def controls(self, split: Split, tuned: Vectors) -> dict[str, Channel]:
-        """What could do without SIDs what they do: see `results` for each. Rocchio where queries recur."""
+        """What could do without SIDs what they do: see `results` for each. Rocchio where queries recur, boosting where
+        the same items count again.
+        """
         placebo_items, placebo_queries = self._placebo
         channels = {
             LINEAR: self._linear(split, tuned),
@@ -117,7 +129,28 @@ class Collection:
         }
         if wanted := _known_wanted(split, self.config.data.relevant):
             channels[ROCCHIO] = offline.exhaustive(self.item_ids, self._rocchio(wanted, tuned))
+        if split.returning:
+            channels[BOOSTED] = self._boosted(split)
         return channels
+
+    def _boosted(self, split: Split) -> Channel:
+        """BM25 + weight x the grade of an item for the query in training; the weight is the best on dev queries."""
+        section = self.config.evaluation
+        grades: dict[str, dict[int, float]] = {}
+        for row in split.train.to_pylist():
+            grades.setdefault(row["query_id"], {})[self._row_of_item[row["item_id"]]] = row["grade"]
+
+        def channel(weight: float) -> Channel:
+            def scores(queries: pa.Table) -> np.ndarray:
+                found = self.text.scores(queries["text"].to_pylist())
+                for n, query_id in enumerate(queries["query_id"].to_pylist()):
+                    for item, grade in grades.get(query_id, {}).items():
+                        found[n, item] += weight * grade
+                return np.where(found > 0, found, -np.inf)
+
+            return offline.exhaustive(self.item_ids, scores)
+
+        return self._best_on_dev(split, channel, section.boosts, section.boosts[-1])
 
     def _linear(self, split: Split, tuned: Vectors) -> Channel:
         """BM25, documents expanded with the training queries that chose them, + weight x cosine of the tuned query.
@@ -137,11 +170,17 @@ class Collection:
                 self.item_ids, lambda queries: index.scores(queries["text"].to_pylist()) + weight * cosine(queries)
             )
 
-        dev = Evaluator(split.dev, self.config.data.relevant, tuple(section.tune_on))
+        return self._best_on_dev(split, channel, section.linear_weights, section.order_within.vector_weight)
+
+    def _best_on_dev(
+        self, split: Split, channel: Callable[[float], Channel], weights: Sequence[float], without: float
+    ) -> Channel:
+        """The channel of the weight that is best on dev queries, of `without` where there are none."""
+        dev = Evaluator(split.dev, self.config.data.relevant, tuple(self.config.evaluation.tune_on))
         if not dev.query_ids:
-            return channel(section.order_within.vector_weight)
-        only_dev = Split(split.name, split.train, split.dev, split.test.slice(0, 0))
-        tried = {str(weight): channel(weight) for weight in section.linear_weights}
+            return channel(without)
+        only_dev = replace(split, test=split.test.slice(0, 0))
+        tried = {str(weight): channel(weight) for weight in weights}
         runs = retrieve(self.dataset, only_dev, tried, dev.deepest)
         return tried[max(tried, key=lambda weight: np.mean(list(dev.values(runs[weight]).values())))]
 
@@ -208,4 +247,4 @@ class Collection:
 
 def _known_wanted(split: Split, least: float) -> dict[str, set[str]]:
     """query_id of dev and test -> the relevant items that training knows for it."""
-    return known_items(Split(split.name, relevant(split.train, least), split.dev, split.test))
+    return past_items(replace(split, train=relevant(split.train, least)))

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pyarrow.compute as pc
 
 from genrecall.bundle import Bundle, codes_of
 from genrecall.config import Config
 from genrecall.decoding import Generator
+from genrecall.errors import UserError
 from genrecall.evaluation.collection import Collection, SyntheticQueries
 from genrecall.evaluation.protocol import FoldChannels
 from genrecall.evaluation.selection import score_dev
@@ -36,7 +38,19 @@ def train_fold(dataset: Dataset, split: Split, config: Config) -> Bundle:
     """The bundle of a fold, kept apart from those that are served; it replaces the one of earlier settings."""
     run = config.run.model_copy(update={"bundles_dir": config.run.dir / "evaluation" / "bundles"})
     config = config.model_copy(update={"run": run})
+    if split.cut:  # what is to be found happened later than all that is trained on
+        config = config.model_copy(update={"logs": config.logs.model_copy(update={"split": "time"})})
     behaviour = behaviour_of(config, dataset, split)
+    if (
+        split.cut
+        and behaviour.requests
+        and (last := pc.max(behaviour.requests.train["timestamp"]).as_py()) >= split.cut
+    ):
+        raise UserError(
+            f"{split.name}: requests up to {last:%Y-%m-%d %H:%M} would be trained on, and what came from "
+            f"{split.cut:%Y-%m-%d %H:%M} on is to be found: set logs.dev_share and logs.test_share to what `genrecall "
+            "data judge` was run with, or run it again"
+        )
     codebook = f"{split.name}-{fingerprint.of(config, dataset, split, behaviour.key)[:8]}"
     for old in run.bundles_dir.glob(f"{split.name}-*"):
         if old.name != codebook:

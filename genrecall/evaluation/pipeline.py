@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from genrecall.config import Config
 from genrecall.data.readers import read_dataset
+from genrecall.data.splits import RECURRING_FILE
 from genrecall.evaluation import folds
 from genrecall.evaluation.collection import Collection
 from genrecall.evaluation.protocol import FoldChannels, OpenFold, fold_key, run_fold, splits
@@ -58,9 +59,9 @@ def evaluate(
     """
     section, seed, relevant = config.evaluation, config.run.seed, config.data.relevant
     regimes = {}
-    for regime in section.regimes:
+    for regime in section.regimes or usual_regimes(config):
         done = []
-        for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder / "splits.json"):
+        for split in splits(dataset, regime, section.folds, relevant, seed, config.data.folder):
             log(f"{regime} queries, {split.name}")
             key = fold_key(settings(config, mode), dataset, split)
             folder = config.run.dir / "evaluation" / mode / regime / split.name
@@ -68,6 +69,8 @@ def evaluate(
             done.append(run_fold(dataset, split, open_fold, depth, folder, key))
         log(f"{regime} queries, figures")
         regimes[regime] = analyse(regime, done, dataset, section, relevant, seed)
+        if cut := done[0].split.cut:
+            regimes[regime]["cut"] = cut.isoformat(timespec="seconds")
     return {
         "format": EVALUATION_FORMAT,
         "dataset": dataset.name,
@@ -80,6 +83,12 @@ def evaluate(
     }
 
 
+def usual_regimes(config: Config) -> list[str]:
+    """Unseen and recurring queries, and returning ones where logs judge."""
+    judged_by_logs = (config.data.folder / RECURRING_FILE).is_file()
+    return ["unseen", "recurring", *(["returning"] if judged_by_logs else [])]
+
+
 def settings(config: Config, mode: str) -> dict[str, Any]:
     """What of a configuration decides the runs of a fold: all but how they are fused and compared."""
     sections: dict[str, Any] = {
@@ -87,6 +96,7 @@ def settings(config: Config, mode: str) -> dict[str, Any]:
         "seed": config.run.seed,
         "relevant": config.data.relevant,
         "encoder": config.encoder.model_dump(mode="json"),
+        "logs": config.logs.model_dump(mode="json"),
         "quantizer": config.quantizer.model_dump(mode="json"),
         "generator": config.generator.model_dump(mode="json"),
         "evaluation": config.evaluation.model_dump(

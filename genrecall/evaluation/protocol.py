@@ -1,10 +1,12 @@
-"""The two regimes, and how a fold is run: which judgments are used where, and which results of an earlier run still
+"""The regimes, and how a fold is run: which judgments are used where, and which results of an earlier run still
 hold.
 
 - unseen: k-fold over queries; a generator and an adapter are trained for each fold, and no judgment of a test query
   reaches training or tuning.
-- recurring: half of a query's relevant items are known from the past, the other half is to be found. Known items are
-  removed from every ranking before it is evaluated, so nothing is gained by repeating them.
+- recurring: half of a query's relevant items are known from the past, the other half is to be found; where logs judge,
+  known is what people wanted before a moment, and to be found what they wanted first after it. Known items are removed
+  from every ranking before it is evaluated, so nothing is gained by repeating them.
+- returning, where logs judge: what people wanted after that moment, the same items or others; nothing is removed.
 
 A split decides its regime alone: known items are the training judgments of the query itself, and unseen queries have
 none. Training belongs to the caller (`open_fold`), measuring to `results`.
@@ -59,16 +61,24 @@ class FoldRuns:
 
 
 def splits(
-    dataset: Dataset, regime: str, folds: int, relevant: float, seed: int, own: Path | None = None
+    dataset: Dataset, regime: str, folds: int, relevant: float, seed: int, folder: Path | None = None
 ) -> list[Split]:
-    """The splits of "unseen" (one a fold) or "recurring" (one), checked for leaks.
+    """The splits of "unseen" (one a fold), "recurring" or "returning" (one each), checked for leaks.
 
-    own: the `splits.json` of the dataset; where there is such a file, it is the one unseen split.
+    folder: of the dataset; a `splits.json` there is the one unseen split, a `recurring.parquet` the two others.
     Raises UserError when no test query has a relevant item to find.
     """
     if regime == "recurring":
-        made = [splitting.recurring_split(dataset, seed, relevant=relevant)]
-    elif own and own.is_file():
+        made = [splitting.recurring_split(dataset, seed, relevant=relevant, folder=folder)]
+    elif regime == "returning":
+        returning = splitting.returning_split(dataset, seed, folder, relevant=relevant) if folder else None
+        if returning is None:
+            raise UserError(
+                f"{dataset.name} was not judged by logs, so nothing tells when people came back: make such a dataset "
+                "with `genrecall data judge`, or leave returning out of evaluation.regimes"
+            )
+        made = [returning]
+    elif folder and (own := folder / "splits.json").is_file():
         made = [splitting.read_split(dataset, own)]
     else:
         made = splitting.kfold_splits(dataset, folds, seed)
@@ -77,7 +87,8 @@ def splits(
     if not any(Evaluator(split.test, relevant).query_ids for split in made):
         raise UserError(
             f"{regime} queries of {dataset.name}: no test query has an item of grade {relevant:g} or more to find: "
-            "lower data.relevant, or bring more judgments (recurring queries need two relevant items each)"
+            "lower data.relevant, or bring more judgments (recurring queries need two relevant items each, or one from "
+            "before the cut and one from after it)"
         )
     return made
 
@@ -85,8 +96,8 @@ def splits(
 def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
     """Raise JudgmentLeakError when the split would train or tune on what it tests.
 
-    Always: no (query, item) pair in two parts, and no query in both dev and test. Unseen: no query of dev or test,
-    nor one with the same stems, in train.
+    Always: no query in both dev and test, and no (query, item) pair in two parts, but for returning queries, which may
+    want again what they wanted before. Unseen: no query of dev or test, nor one with the same stems, in train.
     """
     text = dict(zip(dataset.queries["query_id"].to_pylist(), dataset.queries["text"].to_pylist(), strict=True))
     group = dict(zip(text, splitting.query_groups(list(text.values())).tolist(), strict=True))
@@ -98,7 +109,7 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
         for name, part in parts.items()
     }
     for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        if shared := pairs[one] & pairs[other]:
+        if (shared := pairs[one] & pairs[other]) and not (split.returning and one == "train"):
             raise JudgmentLeakError(f"{split.name}: judgment {sorted(shared)[0]} is in {one} and in {other}")
         if (unseen or one == "dev") and (shared := stems[one] & stems[other]):
             example = sorted(text[query] for query in queries[one] if group[query] in shared)[0]
@@ -108,7 +119,14 @@ def check_no_leak(dataset: Dataset, split: Split, unseen: bool) -> None:
 
 
 def known_items(split: Split) -> dict[str, set[str]]:
-    """query_id of dev and test -> the items that training knows for it: to be removed from its rankings."""
+    """query_id of dev and test -> the items that are to be removed from its rankings: those that training knows for it,
+    where they do not count.
+    """
+    return {} if split.returning else past_items(split)
+
+
+def past_items(split: Split) -> dict[str, set[str]]:
+    """query_id of dev and test -> the items that training knows for it."""
     ids = [*split.dev["query_id"].to_pylist(), *split.test["query_id"].to_pylist()]
     known = split.train.filter(pc.is_in(split.train["query_id"], value_set=pa.array(ids, pa.string())))
     out: dict[str, set[str]] = {}

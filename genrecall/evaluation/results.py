@@ -23,6 +23,7 @@ BM25, KNN, ADAPTED, GENERATIVE, HYBRID = "bm25", "knn", "adapted", "generative",
 GENERATIVE_TEXT = "generative_text"  # the same SIDs, their items in the order of BM25 alone: no vector in the index
 LINEAR = "linear"  # control without SIDs: one weighted sum of cosine and BM25 for every item
 ROCCHIO = "rocchio"  # control where queries recur: the tuned query moved to the items known to be wanted
+BOOSTED = "boosted"  # control where items are wanted again: BM25, items raised by how much they were wanted before
 PLACEBO = "placebo"  # a second tuned k-NN, on other vectors: what any third list would bring
 
 BASE = (BM25, ADAPTED)
@@ -32,12 +33,14 @@ FUSIONS: tuple[tuple[str, ...], ...] = (
     BASE,
     (BM25, KNN),
     (BM25, ROCCHIO),
+    (BOOSTED, ROCCHIO),
     (*BASE, GENERATIVE),
     (*BASE, GENERATIVE_TEXT),
     (*BASE, LINEAR),
     (*BASE, PLACEBO),
     (BM25, KNN, GENERATIVE),
     (BM25, ROCCHIO, GENERATIVE),
+    (BOOSTED, ROCCHIO, GENERATIVE),
 )
 """Fused by RRF, with equal weights and with weights tuned on dev."""
 
@@ -73,6 +76,7 @@ def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
     pairs = [(name, base) for name in alone]
     pairs += [(GENERATIVE, LINEAR), (GENERATIVE_TEXT, LINEAR), (GENERATIVE, join((BM25, ROCCHIO), "equal"))]
     pairs += [(GENERATIVE, KNN), (GENERATIVE, ADAPTED), (ADAPTED, KNN), (ROCCHIO, ADAPTED)]
+    pairs += [(GENERATIVE, BOOSTED), (GENERATIVE, join((BOOSTED, ROCCHIO), "equal"))]
     pairs += [(HYBRID, join(fusion, "equal")) for fusion in (BASE, (*BASE, GENERATIVE))]
     for weighting in ("equal", "tuned"):
         for fusion in FUSIONS:
@@ -81,7 +85,7 @@ def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
         for control in (PLACEBO, LINEAR):
             pairs.append((join((*BASE, GENERATIVE), weighting), join((*BASE, control), weighting)))
         pairs.append((join(BASE, weighting), join((BM25, KNN), weighting)))
-        pairs.append((join((BM25, ROCCHIO), weighting), join(BASE, weighting)))
+        pairs += [(join((text, ROCCHIO), weighting), join(BASE, weighting)) for text in (BM25, BOOSTED)]
         pairs.append((join((BM25, KNN), weighting), KNN))
     return [pair for pair in pairs if all(set(parts(name)) <= set(channels) for name in pair)]
 

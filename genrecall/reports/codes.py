@@ -38,6 +38,7 @@ def model_card(codebook: str, generator: str, dataset: Dataset, metrics: Mapping
         metrics=metrics,
         stages=list(candidates[chosen]["generator"]["stages"]),
         evidence=evidence and {"weights": ", ".join(f"{weight:.3g}" for weight in evidence["weights"])},
+        memory=candidates[chosen]["generator"].get("memory"),
         gates=evidence and {name: share(evidence["gates"][name]) for name in ("new", "familiar", "user")},
         vectors=generator == "encoder",
         dev=table(["codes", *names], rows) if names else None,

@@ -25,8 +25,17 @@ from genrecall.reports.markdown import (
 from genrecall.reports.render import Plot, Report, render
 
 SHOWN = ("R@10", "R@50", "R@200", "nDCG@10")  # measures in a terminal
-QUERIES = {"unseen": "queries never seen in training", "recurring": "recurring queries"}
-OFFLINE = ("linear", "placebo", "rocchio")  # controls that are computed offline beside the channels of a node
+QUERIES = {
+    "unseen": "queries never seen in training",
+    "recurring": "recurring queries",
+    "returning": "queries that return, the same items counted again,",
+}
+OFFLINE = (
+    "linear",
+    "placebo",
+    "rocchio",
+    "boosted",
+)  # controls that are computed offline beside the channels of a node
 FUSED = "A + B: one list by reciprocal rank fusion, weights equal or tuned on dev"
 UNION = "union: every candidate of the channels, which share the budget equally, as a ranker after them would get them"
 
@@ -59,7 +68,10 @@ def evaluation_report(evaluation: Mapping[str, Any]) -> Report:
 
 
 def heading(regime: str, evaluation: Mapping[str, Any]) -> str:
-    return REGIMES.get(regime, regime) + simulated(evaluation)
+    cut = evaluation.get("regimes", {}).get(regime, {}).get("cut")
+    first = "" if regime == "returning" else "first "
+    when = f", items {first}wanted after {cut[:16].replace('T', ' ')}" if cut else ""
+    return REGIMES.get(regime, regime) + when + simulated(evaluation)
 
 
 def added(regime: Mapping[str, Any], measures: Iterable[str]) -> list[dict[str, Any]]:
@@ -79,6 +91,7 @@ ASKED = (  # of the verdict: system, what it is compared with, and how that is s
     ("generative", f"{plots.BASE}:equal", "alone against BM25 + tuned k-NN"),
     ("generative", "linear", "alone against the linear control without SIDs"),
     ("bm25+rocchio+generative:equal", "bm25+rocchio:equal", "as a third list beside BM25 + Rocchio k-NN"),
+    ("boosted+rocchio+generative:equal", "boosted+rocchio:equal", "as a third list beside boosted BM25 + Rocchio k-NN"),
 )
 
 

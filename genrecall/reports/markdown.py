@@ -17,9 +17,10 @@ CHANNELS = {
     "linear": "linear control",
     "placebo": "placebo k-NN",
     "rocchio": "Rocchio k-NN",
+    "boosted": "boosted BM25",
     "hybrid": "hybrid query",
 }
-REGIMES = {"unseen": "Unseen queries", "recurring": "Recurring queries"}
+REGIMES = {"unseen": "Unseen queries", "recurring": "Recurring queries", "returning": "Returning queries"}
 
 
 class Markdown(str):

@@ -39,6 +39,9 @@ MAIN = (  # system and what it is compared with, in the order of the first table
     (f"{BASE}+placebo:equal", f"{BASE}:equal"),
     ("bm25+rocchio:equal", f"{BASE}:equal"),
     ("bm25+rocchio+generative:equal", "bm25+rocchio:equal"),
+    ("boosted", f"{BASE}:equal"),
+    ("boosted+rocchio:equal", f"{BASE}:equal"),
+    ("boosted+rocchio+generative:equal", "boosted+rocchio:equal"),
 )
 
 

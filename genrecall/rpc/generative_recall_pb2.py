@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%genrecall/rpc/generative_recall.proto\x12\x0cgenrecall.v1\"S\n\x04User\x12\x0e\n\x06gender\x18\x01 \x01(\t\x12\x10\n\x08\x61ge_band\x18\x02 \x01(\t\x12\x13\n\x0brecent_sids\x18\x03 \x03(\t\x12\x14\n\x0crecent_items\x18\x04 \x03(\t\"7\n\x05Query\x12\x0c\n\x04text\x18\x01 \x01(\t\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.genrecall.v1.User\"h\n\x0fGenerateRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12$\n\x07queries\x18\x02 \x03(\x0b\x32\x13.genrecall.v1.Query\x12\t\n\x01k\x18\x03 \x01(\r\x12\x12\n\nbeam_width\x18\x04 \x01(\r\"\x85\x01\n\x10GenerateResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\x07results\x18\x03 \x03(\x0b\x32\x17.genrecall.v1.Generated\x12&\n\x07timings\x18\x04 \x01(\x0b\x32\x15.genrecall.v1.Timings\"9\n\tGenerated\x12\r\n\x05\x63odes\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05items\x18\x03 \x03(\r\"S\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x11\n\tencode_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\"S\n\x0cScoreRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.genrecall.v1.Query\x12\r\n\x05\x63odes\x18\x03 \x03(\r\"h\n\rScoreResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12&\n\x07timings\x18\x04 \x01(\x0b\x32\x15.genrecall.v1.Timings\"U\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x03(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"D\n\rEncodeRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.genrecall.v1.Item\"1\n\x0e\x45ncodeResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05\x63odes\x18\x02 \x03(\r\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x10\x44\x65scribeResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x18\n\x10\x63urrent_codebook\x18\x02 \x01(\t\x12)\n\tcodebooks\x18\x03 \x03(\x0b\x32\x16.genrecall.v1.Codebook\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.genrecall.v1.Limits\"\x93\x01\n\x08\x43odebook\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0blevel_sizes\x18\x03 \x03(\r\x12\x0c\n\x04sids\x18\x04 \x01(\x04\x12\r\n\x05items\x18\x05 \x01(\x04\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x16\n\x0emax_beam_width\x18\x08 \x01(\r\"\xcf\x01\n\x06Limits\x12\x13\n\x0bmax_queries\x18\x01 \x01(\r\x12\x17\n\x0fmax_query_chars\x18\x02 \x01(\r\x12\r\n\x05max_k\x18\x03 \x01(\r\x12\x16\n\x0emax_beam_width\x18\x04 \x01(\r\x12\x12\n\nmax_recent\x18\x05 \x01(\r\x12\x19\n\x11max_request_bytes\x18\x06 \x01(\x04\x12\x16\n\x0emax_score_sids\x18\x07 \x01(\r\x12\x11\n\tmax_items\x18\x08 \x01(\r\x12\x16\n\x0emax_item_chars\x18\t \x01(\r2\xaf\x02\n\x10GenerativeRecall\x12I\n\x08Generate\x12\x1d.genrecall.v1.GenerateRequest\x1a\x1e.genrecall.v1.GenerateResponse\x12@\n\x05Score\x12\x1a.genrecall.v1.ScoreRequest\x1a\x1b.genrecall.v1.ScoreResponse\x12\x43\n\x06\x45ncode\x12\x1b.genrecall.v1.EncodeRequest\x1a\x1c.genrecall.v1.EncodeResponse\x12I\n\x08\x44\x65scribe\x12\x1d.genrecall.v1.DescribeRequest\x1a\x1e.genrecall.v1.DescribeResponseB\x14\n\x10org.genrecall.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%genrecall/rpc/generative_recall.proto\x12\x0cgenrecall.v1\"S\n\x04User\x12\x0e\n\x06gender\x18\x01 \x01(\t\x12\x10\n\x08\x61ge_band\x18\x02 \x01(\t\x12\x13\n\x0brecent_sids\x18\x03 \x03(\t\x12\x14\n\x0crecent_items\x18\x04 \x03(\t\"O\n\x05Query\x12\x0c\n\x04text\x18\x01 \x01(\t\x12 \n\x04user\x18\x02 \x01(\x0b\x32\x12.genrecall.v1.User\x12\x16\n\x0ewithout_memory\x18\x03 \x01(\x08\"h\n\x0fGenerateRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12$\n\x07queries\x18\x02 \x03(\x0b\x32\x13.genrecall.v1.Query\x12\t\n\x01k\x18\x03 \x01(\r\x12\x12\n\nbeam_width\x18\x04 \x01(\r\"\x85\x01\n\x10GenerateResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\x07results\x18\x03 \x03(\x0b\x32\x17.genrecall.v1.Generated\x12&\n\x07timings\x18\x04 \x01(\x0b\x32\x15.genrecall.v1.Timings\"9\n\tGenerated\x12\r\n\x05\x63odes\x18\x01 \x03(\r\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05items\x18\x03 \x03(\r\"S\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x11\n\tencode_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\"S\n\x0cScoreRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.genrecall.v1.Query\x12\r\n\x05\x63odes\x18\x03 \x03(\r\"h\n\rScoreResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12&\n\x07timings\x18\x04 \x01(\x0b\x32\x15.genrecall.v1.Timings\"U\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x03(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"D\n\rEncodeRequest\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.genrecall.v1.Item\"1\n\x0e\x45ncodeResponse\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05\x63odes\x18\x02 \x03(\r\"\x11\n\x0f\x44\x65scribeRequest\"\x95\x01\n\x10\x44\x65scribeResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x18\n\x10\x63urrent_codebook\x18\x02 \x01(\t\x12)\n\tcodebooks\x18\x03 \x03(\x0b\x32\x16.genrecall.v1.Codebook\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.genrecall.v1.Limits\"\x93\x01\n\x08\x43odebook\x12\x10\n\x08\x63odebook\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0blevel_sizes\x18\x03 \x03(\r\x12\x0c\n\x04sids\x18\x04 \x01(\x04\x12\r\n\x05items\x18\x05 \x01(\x04\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x07 \x01(\t\x12\x16\n\x0emax_beam_width\x18\x08 \x01(\r\"\xcf\x01\n\x06Limits\x12\x13\n\x0bmax_queries\x18\x01 \x01(\r\x12\x17\n\x0fmax_query_chars\x18\x02 \x01(\r\x12\r\n\x05max_k\x18\x03 \x01(\r\x12\x16\n\x0emax_beam_width\x18\x04 \x01(\r\x12\x12\n\nmax_recent\x18\x05 \x01(\r\x12\x19\n\x11max_request_bytes\x18\x06 \x01(\x04\x12\x16\n\x0emax_score_sids\x18\x07 \x01(\r\x12\x11\n\tmax_items\x18\x08 \x01(\r\x12\x16\n\x0emax_item_chars\x18\t \x01(\r2\xaf\x02\n\x10GenerativeRecall\x12I\n\x08Generate\x12\x1d.genrecall.v1.GenerateRequest\x1a\x1e.genrecall.v1.GenerateResponse\x12@\n\x05Score\x12\x1a.genrecall.v1.ScoreRequest\x1a\x1b.genrecall.v1.ScoreResponse\x12\x43\n\x06\x45ncode\x12\x1b.genrecall.v1.EncodeRequest\x1a\x1c.genrecall.v1.EncodeResponse\x12I\n\x08\x44\x65scribe\x12\x1d.genrecall.v1.DescribeRequest\x1a\x1e.genrecall.v1.DescribeResponseB\x14\n\x10org.genrecall.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,33 +35,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER']._serialized_start=55
   _globals['_USER']._serialized_end=138
   _globals['_QUERY']._serialized_start=140
-  _globals['_QUERY']._serialized_end=195
-  _globals['_GENERATEREQUEST']._serialized_start=197
-  _globals['_GENERATEREQUEST']._serialized_end=301
-  _globals['_GENERATERESPONSE']._serialized_start=304
-  _globals['_GENERATERESPONSE']._serialized_end=437
-  _globals['_GENERATED']._serialized_start=439
-  _globals['_GENERATED']._serialized_end=496
-  _globals['_TIMINGS']._serialized_start=498
-  _globals['_TIMINGS']._serialized_end=581
-  _globals['_SCOREREQUEST']._serialized_start=583
-  _globals['_SCOREREQUEST']._serialized_end=666
-  _globals['_SCORERESPONSE']._serialized_start=668
-  _globals['_SCORERESPONSE']._serialized_end=772
-  _globals['_ITEM']._serialized_start=774
-  _globals['_ITEM']._serialized_end=859
-  _globals['_ENCODEREQUEST']._serialized_start=861
-  _globals['_ENCODEREQUEST']._serialized_end=929
-  _globals['_ENCODERESPONSE']._serialized_start=931
-  _globals['_ENCODERESPONSE']._serialized_end=980
-  _globals['_DESCRIBEREQUEST']._serialized_start=982
-  _globals['_DESCRIBEREQUEST']._serialized_end=999
-  _globals['_DESCRIBERESPONSE']._serialized_start=1002
-  _globals['_DESCRIBERESPONSE']._serialized_end=1151
-  _globals['_CODEBOOK']._serialized_start=1154
-  _globals['_CODEBOOK']._serialized_end=1301
-  _globals['_LIMITS']._serialized_start=1304
-  _globals['_LIMITS']._serialized_end=1511
-  _globals['_GENERATIVERECALL']._serialized_start=1514
-  _globals['_GENERATIVERECALL']._serialized_end=1817
+  _globals['_QUERY']._serialized_end=219
+  _globals['_GENERATEREQUEST']._serialized_start=221
+  _globals['_GENERATEREQUEST']._serialized_end=325
+  _globals['_GENERATERESPONSE']._serialized_start=328
+  _globals['_GENERATERESPONSE']._serialized_end=461
+  _globals['_GENERATED']._serialized_start=463
+  _globals['_GENERATED']._serialized_end=520
+  _globals['_TIMINGS']._serialized_start=522
+  _globals['_TIMINGS']._serialized_end=605
+  _globals['_SCOREREQUEST']._serialized_start=607
+  _globals['_SCOREREQUEST']._serialized_end=690
+  _globals['_SCORERESPONSE']._serialized_start=692
+  _globals['_SCORERESPONSE']._serialized_end=796
+  _globals['_ITEM']._serialized_start=798
+  _globals['_ITEM']._serialized_end=883
+  _globals['_ENCODEREQUEST']._serialized_start=885
+  _globals['_ENCODEREQUEST']._serialized_end=953
+  _globals['_ENCODERESPONSE']._serialized_start=955
+  _globals['_ENCODERESPONSE']._serialized_end=1004
+  _globals['_DESCRIBEREQUEST']._serialized_start=1006
+  _globals['_DESCRIBEREQUEST']._serialized_end=1023
+  _globals['_DESCRIBERESPONSE']._serialized_start=1026
+  _globals['_DESCRIBERESPONSE']._serialized_end=1175
+  _globals['_CODEBOOK']._serialized_start=1178
+  _globals['_CODEBOOK']._serialized_end=1325
+  _globals['_LIMITS']._serialized_start=1328
+  _globals['_LIMITS']._serialized_end=1535
+  _globals['_GENERATIVERECALL']._serialized_start=1538
+  _globals['_GENERATIVERECALL']._serialized_end=1841
 # @@protoc_insertion_point(module_scope)

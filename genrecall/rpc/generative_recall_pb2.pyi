@@ -19,12 +19,14 @@ class User(_message.Message):
     def __init__(self, gender: _Optional[str] = ..., age_band: _Optional[str] = ..., recent_sids: _Optional[_Iterable[str]] = ..., recent_items: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("text", "user")
+    __slots__ = ("text", "user", "without_memory")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_MEMORY_FIELD_NUMBER: _ClassVar[int]
     text: str
     user: User
-    def __init__(self, text: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ...) -> None: ...
+    without_memory: bool
+    def __init__(self, text: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., without_memory: _Optional[bool] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("codebook", "queries", "k", "beam_width")

@@ -76,8 +76,11 @@ class AliasMigration:
         self._lease, self._context = lease, context
         self._source, self._target = str(lease.state["source"]), str(lease.state["target"])
         self._rejects = context.folder / f"{self._target}.rejects.jsonl"
-        self._since_compared: list[str] = []
+        self._since_compared: list[str] = []  # ids that were written to the source since `_compare`
+        self._target_compared: changes.Position = {}  # where the target was then,
+        self._written = 0  # and what was written to it by this migration since
         self._deleted = 0
+        self._page_size = self._documents = 0
         self.timing = Timing()
         self.sent = 0
 
@@ -137,11 +140,12 @@ class AliasMigration:
             self._lease.note(rejected=self._send(self._of_source(rejected), before=0))
         position = changes.from_json(self._lease.state["position"])
         section = self._section.bulk
-        page_size = changes.page_size(
-            self._client, self._source, section.docs * self._settings.slices, section.megabytes * self._settings.slices
-        )
-        stream = changes.pages(self._client, self._source, position, until, page_size)
-        total = self._client.count(index=self._source)["count"]
+        if not self._page_size:  # once: writers may be waiting for the last of these
+            slices = self._settings.slices
+            megabytes = section.megabytes * slices
+            self._page_size = changes.page_size(self._client, self._source, section.docs * slices, megabytes)
+            self._documents = changes.count(self._client, self._source)
+        stream = changes.pages(self._client, self._source, position, until, self._page_size)
         began, sent = time.monotonic(), 0
         while True:
             with self.timing.of("read"):
@@ -157,7 +161,7 @@ class AliasMigration:
                 copied=self._lease.state.get("copied", 0) + len(page),
                 rejected=[*self._lease.state.get("rejected", []), *rejected],
             )
-            self._context.progress.advance(self._lease.state["copied"], total)
+            self._context.progress.advance(self._lease.state["copied"], self._documents)
             sent += len(page)
             if self._settings.docs_per_s:
                 time.sleep(max(0.0, sent / self._settings.docs_per_s - (time.monotonic() - began)))
@@ -183,6 +187,7 @@ class AliasMigration:
         section = self._section.bulk
         batches = bulk.batches(documents, section.docs, section.megabytes * 1e6)
         token = self._lease.token
+        self._written += len(documents)
         results = self._pool.map(
             lambda batch: bulk.send(self._client, self._target, batch, section, token=token), list(batches)
         )
@@ -228,7 +233,7 @@ class AliasMigration:
     # --- switch
 
     def _switch(self) -> None:
-        client, source, target = self._client, self._source, self._target
+        client, source = self._client, self._source
         if not self._switched():
             try:
                 snapshots = self._compare()
@@ -239,8 +244,7 @@ class AliasMigration:
                     indices.block_writes(client, source, True)
                     self._catch_up(changes.now(client, source, blocked=True))
                     self._none_rejected()
-                    self._settle(*snapshots)
-                    self._lease.note(since=changes.now(client, target))
+                    self._lease.note(since=self._settle(*snapshots))
                     indices.check_uuids(client, self._lease.state)
                     self._point()
             except BaseException:
@@ -256,36 +260,51 @@ class AliasMigration:
         self._catch_up(until)
         self._since_compared = []
         before = Snapshot.take(client, source, until)
-        after = Snapshot.take(client, target, changes.now(client, target))
+        _ = before.hashes  # now, rather than when writers wait
+        self._target_compared, self._written = changes.now(client, target), 0
+        after = Snapshot.take(client, target, self._target_compared)
         gone = absent(client, source, after.without(before))  # those written again meanwhile are still there
         self._delete(gone)
         self._restore(before.without(after))
         return before, after.leaving_out(gone)
 
-    def _settle(self, before: Snapshot, after: Snapshot) -> None:
-        """The same for what happened since, quickly: the source takes no writes now."""
+    def _settle(self, before: Snapshot, after: Snapshot) -> changes.Position:
+        """The same for what happened since, quickly: the source takes no writes now. Returns where the target is.
+
+        Whether documents were deleted in the source, or written in the target by others, is counted; documents are
+        looked for only if so.
+        """
         client, source, target = self._client, self._source, self._target
-        client.indices.refresh(index=target)
-        known = self._since_compared
-        gone = absent(client, source, [*before.leaving_out(known).changed(client), *known])
-        lost = absent(client, target, [*after.leaving_out(known).changed(client), *known]) - gone
+        known, theirs = set(self._since_compared), changes.count(client, source)
+        gone = absent(client, source, known)
+        if before.deletions(known, len(known - gone), theirs):
+            gone |= absent(client, source, before.leaving_out(known).changed(client))
+        lost, at = absent(client, target, known), changes.now(client, target)
+        if sum(at.values()) - sum(self._target_compared.values()) != self._written:
+            lost |= absent(client, target, after.leaving_out(known).changed(client))
+        lost -= gone
         self._delete(gone)
         self._restore(sorted(lost))
-        client.indices.refresh(index=target)
-        if changes.count(client, source) != changes.count(client, target):  # by name, others added documents there
+        if gone or lost:
+            at = changes.now(client, target)
+        ours = changes.count(client, target)
+        if ours != theirs:  # by name, others added documents there
             self._compare()
-            client.indices.refresh(index=target)
-        ours, theirs = changes.count(client, target), changes.count(client, source)
+            at = changes.now(client, target)
+            ours = changes.count(client, target)
         if ours != theirs:
             raise UserError(
                 f"{target!r} holds {ours} documents and {source!r} {theirs}, though writes are blocked: does another "
                 "program write to it? The alias was not moved; run this again"
             )
+        return at
 
     def _delete(self, ids: Collection[str]) -> None:
         """Delete in the target what the source no longer has. UserError for too many: the source may have been emptied
         by mistake.
         """
+        if not ids:
+            return
         documents = changes.count(self._client, self._target)
         self._deleted += len(ids)
         if self._deleted > self._settings.max_delete_share * documents:

@@ -29,7 +29,7 @@ def clone_index(client: OpenSearch, source: str, target: str, meta: IndexMeta) -
     index, are left out. UserError where templates make something else of it.
     """
     mapping = read_mapping(client, source)
-    mapping["_meta"] = {**mapping.get("_meta", {}), "genrecall": vars(meta)}
+    mapping["_meta"] = {**mapping.get("_meta", {}), "genrecall": meta.body}
     settings = {name: value for name, value in settings_of(client, source).items() if name not in UNIQUE}
     settings.get("routing", {}).get("allocation", {}).pop("initial_recovery", None)  # of an index that was resized
     body = {"mappings": mapping, "settings": {"index": {**settings, **LOADING}}}

@@ -300,7 +300,7 @@ def _run(
 
 def _check_fits(client: OpenSearch, source: str, target: str, meta: IndexMeta, state: Mapping[str, Any]) -> None:
     found = read_meta(client, source)
-    if found.encoder != meta.encoder and "vector" in read_mapping(client, source).get("properties", {}):
+    if not meta.same_encoder(found) and "vector" in read_mapping(client, source).get("properties", {}):
         raise UserError(
             f"index {source!r} holds vectors by {found.encoder!r}, but the bundle's are by {meta.encoder!r}: a refresh "
             "copies vectors; `genrecall index load --switch` builds the index from the catalogue"

@@ -1,13 +1,15 @@
 """The ids of an index at one moment, and which of them were written again or deleted since, without reading it again.
 
-A deletion leaves no number that a later reading could find (`changes`). But the document's own number is gone then:
-counting the documents by ranges of `_seq_no` tells in which ranges some are missing, and only those are read.
+A deletion leaves no number that a later reading could find (`changes`). Whether there was one is told by counting, in a
+time that does not grow with the index (`Snapshot.deletions`). Which document it was is told by its own number, which is
+gone: documents are counted by ranges of `_seq_no`, and only ranges in which some are missing are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,24 @@ class Snapshot:
 
     def __len__(self) -> int:
         return sum(len(some) for some in self.numbers.values())
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """int64 [n], ascending: a number of each id, which another has by a chance of one in 2 ** 64."""
+        each = (hash(id) for some in self.ids.values() for page in parts(some) for id in page.to_pylist())
+        return np.sort(np.fromiter(each, np.int64, len(self)))
+
+    def deletions(self, known: Collection[str], alive: int, now: int) -> int:
+        """How many of its documents were deleted since, besides those of `known`; documents are not read for that.
+
+        Args:
+            known: ids that were written since, all of them; alive: how many of them there are now.
+            now: documents of the index.
+        """
+        wanted = np.fromiter(map(hash, known), np.int64, len(known))
+        at = np.searchsorted(self.hashes, wanted).clip(max=max(0, len(self) - 1))
+        among_these = int((self.hashes[at] == wanted).sum()) if len(self) else 0
+        return len(self) - among_these - (now - alive)
 
     def without(self, other: Snapshot) -> list[str]:
         """Ids that `other` has not."""
@@ -114,6 +134,10 @@ class Snapshot:
                 left = [hit["_seq_no"] for hit in answer["hits"]["hits"]]
                 missing.append(np.setdiff1d(numbers[first:last], left, assume_unique=True))
         return np.concatenate(missing)
+
+
+def parts(ids: pa.Array) -> Iterator[pa.Array]:
+    return (ids.slice(first, changes.IDS_A_PAGE) for first in range(0, len(ids), changes.IDS_A_PAGE))
 
 
 def absent(client: OpenSearch, index: str, ids: Iterable[str]) -> set[str]:

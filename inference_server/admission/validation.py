@@ -26,6 +26,7 @@ class GenerateParams:
 
     texts: list[str]
     users: list[pb.User | None]
+    remember: list[bool]
     k: int
     beam_width: int
 
@@ -41,6 +42,7 @@ class ScoreParams:
     codebook: str
     text: str
     user: pb.User | None
+    remember: bool
     codes: np.ndarray
 
 
@@ -65,8 +67,9 @@ def check_generate(
         )
     if beam_width > widest:
         raise InvalidRequest(f"beam_width is {beam_width}, at most {widest} is computed by this codebook's {engine}")
-    users = [_user(query) for query in request.queries]
-    return GenerateParams([query.text for query in request.queries], users, k, beam_width)
+    texts, users = [query.text for query in request.queries], [_user(query) for query in request.queries]
+    remember = [not query.without_memory for query in request.queries]
+    return GenerateParams(texts, users, remember, k, beam_width)
 
 
 def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
@@ -77,7 +80,8 @@ def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
         raise InvalidRequest(f"codes has {len(codes)} entries: send {LEVELS} a SID, for one SID at least")
     sids = codes.reshape(-1, LEVELS)
     _check_count("codes", len(sids), "SIDs", "max_score_sids", limits)
-    return ScoreParams(request.codebook, request.query.text, _user(request.query), sids)
+    query = request.query
+    return ScoreParams(request.codebook, query.text, _user(query), not query.without_memory, sids)
 
 
 def check_encode(request: pb.EncodeRequest, limits: ServerSection) -> None:

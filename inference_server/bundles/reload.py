@@ -1,5 +1,5 @@
-"""Hot reload: new bundles under the root, and exports attached to those loaded, are opened in the background and
-swapped in between two batches.
+"""Hot reload: new bundles under the root, and what was attached to those loaded (an export, a memory), are opened in
+the background and swapped in between two batches.
 
 A bundle is opened, warmed up and tested on a thread of its own, while those loaded go on answering; memory holds one
 more bundle meanwhile. One that fails changes nothing.
@@ -108,7 +108,7 @@ class Reloader:
             raise failed[0]
 
     def _is_served(self, opened: Bundle) -> bool:
-        """Whether this bundle is, by the engine that would be made of it now: an export may have been attached."""
+        """Whether this bundle is, as it is now: an export or a memory may have been attached."""
         engine = self._loaded.engines.get(opened.codebook)
         return engine is not None and engine.source == engine_source(opened, self._executor.section)
 

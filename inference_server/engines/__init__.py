@@ -6,7 +6,7 @@ The framework of an engine is imported only when it is chosen.
 import logging
 from importlib.util import find_spec
 
-from genrecall.bundle import Bundle, attached_manifest
+from genrecall.bundle import MEMORY, Bundle, attached_manifest
 from genrecall.errors import UserError
 from inference_server.engines.base import Engine, EngineName, Source
 from inference_server.telemetry.logs import event
@@ -62,13 +62,14 @@ def create_engine(
 def find_source(bundle: Bundle, device: str, engine: EngineName, dtype: str) -> Source:
     """What `create_engine` would make an engine from now; it changes with what is attached to the bundle."""
     chosen = _choose(bundle, device, dtype) if engine == "auto" else engine
+    memory, export = attached_manifest(bundle, MEMORY), b""
     if chosen == "onnx":
-        return Source(chosen, attached_manifest(bundle, f"onnx/{dtype}"))
-    if chosen == "tensorrt":
+        export = attached_manifest(bundle, f"onnx/{dtype}")
+    elif chosen == "tensorrt":
         from inference_server.engines.tensorrt_engine import attachment
 
-        return Source(chosen, attached_manifest(bundle, attachment(dtype)))
-    return Source(chosen)
+        export = attached_manifest(bundle, attachment(dtype))
+    return Source(chosen, memory, export)
 
 
 def _choose(bundle: Bundle, device: str, dtype: str) -> EngineName:

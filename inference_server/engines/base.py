@@ -32,10 +32,11 @@ EngineName = Literal["auto", "torch", "onnx", "tensorrt"]
 
 
 class Source(NamedTuple):
-    """What an engine is made from: by which runtime, and the manifest of the export, where it takes one."""
+    """What an engine is made from: by which runtime, and the manifests of memory and export, where it takes them."""
 
     engine: EngineName
-    manifest: bytes = b""
+    memory: bytes
+    export: bytes
 
 
 class Engine(ABC):
@@ -57,10 +58,15 @@ class Engine(ABC):
         self._users = UserResolver(bundle)
         _ = bundle.item_table  # mapped now rather than for the first request
 
-    def prepare(self, texts: Sequence[str], users: Sequence[pb.User | None] | None = None) -> list[TokenizedPrompt]:
-        """One prompt per text; a generator trained without users ignores them."""
+    def prepare(
+        self,
+        texts: Sequence[str],
+        users: Sequence[pb.User | None] | None = None,
+        remember: Sequence[bool] | None = None,
+    ) -> list[TokenizedPrompt]:
+        """One prompt per text; a generator trained without users ignores them, one without a memory `remember`."""
         resolved = [self._users(user) for user in users] if users and self.request_tokenizer.config.user else None
-        return self.request_tokenizer(texts, resolved)
+        return self.request_tokenizer(texts, resolved, remember)
 
     def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads, before a batch is padded."""

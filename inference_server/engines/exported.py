@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,9 +12,17 @@ from genrecall import bundle as bundles
 from genrecall.bundle import Bundle
 from genrecall.decoding.export_modules import Arrays, ModuleInputs
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from genrecall.errors import UserError
 from inference_server.engines.base import Engine
 
-S = TypeVar("S")
+
+class Session(Protocol):
+    """A graph that can be run. reads: the names of its inputs."""
+
+    reads: frozenset[str]
+
+
+S = TypeVar("S", bound=Session)
 
 
 class ExportedEngine(Engine, Generic[S]):
@@ -23,7 +31,7 @@ class ExportedEngine(Engine, Generic[S]):
     Args:
         open_session: (path of a graph without its suffix, the table inputs, equal in every run) -> session.
 
-    Raises UserError where the bundle has no such attachment, or a damaged one.
+    Raises UserError where the bundle has no such attachment, a damaged one, or one that cannot use the bundle's memory.
     """
 
     def __init__(self, bundle: Bundle, attachment: str, open_session: Callable[[Path, Arrays], S]) -> None:
@@ -32,6 +40,12 @@ class ExportedEngine(Engine, Generic[S]):
         super().__init__(bundle, self._inputs.request_tokenizer)
         self._search = open_session(bundle.path / attachment / "search", self._inputs.of_codebook)
         self._score = open_session(bundle.path / attachment / "score", self._inputs.of_codebook)
+        moves = "sid_vectors" in self._inputs.of_codebook and self.request_tokenizer.memory is not None
+        if moves and "wanted" not in self._search.reads & self._score.reads:
+            raise UserError(
+                f"{bundle.path / attachment} is of a version that knew no memory, and the bundle has one: make it anew "
+                "with `genrecall export`, or remove the memory with `genrecall remember --forget`"
+            )
 
     def _search_inputs(self, prompts: Sequence[TokenizedPrompt], width: int) -> Arrays:
         beams = min(width, len(self.bundle.space))  # a wider beam finds nothing more

@@ -72,6 +72,7 @@ class Session:
         self._device = ("cuda", number) if provider == CUDA else ("cpu", 0)
         self._outputs = [output.name for output in self._session.get_outputs()]
         names = {node.name for node in self._session.get_inputs()}
+        self.reads = frozenset(names)
         self._names = names - set(tables)
         self._binding = self._session.io_binding()
         self._tables = {n: ort.OrtValue.ortvalue_from_numpy(a, *self._device) for n, a in tables.items() if n in names}

@@ -98,6 +98,7 @@ class _TrtSession:
             raise UserError(f"{path} does not load in {tensorrt.platform()}: export it again on this machine")
         names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
         self._inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        self.reads = frozenset(self._inputs)
         self._outputs = [n for n in names if n not in self._inputs]
         self._tables = {n: torch.from_numpy(a).to(device) for n, a in tables.items() if n in self._inputs}
         self._stream = torch.cuda.Stream(device)

@@ -62,12 +62,12 @@ def test_options_have_one_name_and_one_meaning(name: str):
     assert "config" not in arguments
     if name in CONFIGURED:
         assert arguments == (["index", "overrides"] if name == "index attach" else ["overrides"])
-        own = name.startswith("index ") or name in ("evaluate", "report")
+        own = name.startswith("index ") or name in ("evaluate", "report", "remember")
         assert str(offered["--config"].default) == ("None" if own else "demo")  # type: ignore[attr-defined]
 
 
 def test_verbs_that_change_or_measure_a_shop_ask_for_its_configuration(run, tmp_path: Path):
-    for words in (["index", "load"], ["index", "sync"], ["index", "refresh"], ["evaluate"], ["report"]):
+    for words in (["index", "load"], ["index", "sync"], ["index", "refresh"], ["evaluate"], ["report"], ["remember"]):
         code, out, error = run(*words)
         assert (code, out) == (2, ""), words
         assert "name yours by -c FILE, or call it genrecall.yaml" in " ".join(error.split())

@@ -95,3 +95,5 @@ def test_example_runs(name: str, folder: Path, request: pytest.FixtureRequest):
         out, err = process.communicate()
     assert process.returncode == 0, out + err
     assert out
+    if name == "generate":
+        assert "such as" in out, "the titles behind the SIDs"

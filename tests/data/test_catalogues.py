@@ -125,6 +125,58 @@ def test_magento_paths(tmp_path: Path) -> None:
     assert rejects.left_out["items"] == {"a store view of a product": 1}
 
 
+BIGCOMMERCE = (
+    "Item Type,Product ID,Product Name,Product Code/SKU,Brand Name,Product Description,Category\n"
+    "Product,77,Fog Linen,SL,Acme,<p>Linen</p>,Shop All/Bath;Garden\n"
+    "  SKU,15,[S]Color=Silver,SL-1,,,\n"
+)
+WOOCOMMERCE_PT = (
+    "\ufeffID,Tipo,REF,Nome,Publicado,Descrição,Categorias,Ascendente\n"
+    '44,variable,tee,V-Neck Tee,1,Macia,"Roupas, Roupas > Camisetas",\n'
+    "76,variation,tee-red,V-Neck Tee - Red,1,,,tee\n"
+    '87,"simple, virtual",logo,Logo,1,,Roupas,\n'
+)
+YML = """<?xml version="1.0" encoding="windows-1251"?><yml_catalog><shop><categories><category id="1">Обувь</category>
+<category id="2" parentId="1">Ботинки</category><category id="3" parentId="3">Loop</category></categories><offers>
+<offer id="11"><name>Красные ботинки</name><categoryId>2</categoryId><vendor>Acme</vendor></offer>
+<offer id="12"><name>Сумка</name><categoryId>9</categoryId></offer></offers></shop></yml_catalog>"""
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    (BIGCOMMERCE, [("77", "Fog Linen", ["Shop All", "Bath"], "Acme", "Linen\nGarden")]),
+    (WOOCOMMERCE_PT, [("44", "V-Neck Tee", ["Roupas", "Camisetas"], "", "Macia"), ("87", "Logo", ["Roupas"], "", "")]),
+    (YML, [("11", "Красные ботинки", ["Обувь", "Ботинки"], "Acme", ""), ("12", "Сумка", [], "", "")]),
+    ("Product ID;Name *;Categories (x,y,z...);Manufacturer\n1;Mug;Home,Art;Studio\n2;Cup;Home;\n",
+     [("1", "Mug", ["Home", "Art"], "Studio", ""), ("2", "Cup", ["Home"], "", "")]),
+    ("sku;categories;name-en_US;description-en_US-ecommerce\nA;shoes;Red shoe;Nice\nB;bags;Bag;\n",
+     [("A", "Red shoe", ["shoes"], "", "Nice"), ("B", "Bag", ["bags"], "", "")]),
+    ("Référence;Désignation;Catégorie;Marque;Prix TTC\nA1;Chaussure;Chaussures > Femmes;Acme;9,90\nA2;Sac;Sacs;;1,00\n",
+     [("A1", "Chaussure", ["Chaussures", "Femmes"], "Acme", ""), ("A2", "Sac", ["Sacs"], "", "")]),
+    ("Product export 2026-01-01,,,\n,,,\nSKU,Name,Category,Price\n1,Shoe,A > B,9\n2,Bag,A,10\n",
+     [("1", "Shoe", ["A", "B"], "", ""), ("2", "Bag", ["A"], "", "")]),
+    ("A report of three\tcells\there\nSKU\tName\tCategory\tPrice\n1\tShoe\tA\t9\n2\tBag\tA\t10\n",
+     [("1", "Shoe", ["A"], "", ""), ("2", "Bag", ["A"], "", "")]),
+    ('{"data": {"products": {"edges": [{"node": {"id": "g/1", "title": "Shoe"}}, {"node": {"id": "g/2", "title": "Bag"}}]}}}',
+     [("g/1", "Shoe", [], "", ""), ("g/2", "Bag", [], "", "")]),
+    ('{"B01": {"title": "Shoe", "brand": "A"}, "B02": {"title": "Bag"}}', [("B01", "Shoe", [], "A", ""), ("B02", "Bag", [], "", "")]),
+    ('{"id": "1", "title": "Shoe"}\n{"id": "11", "title": "S", "__parentId": "1"}\n', [("1", "Shoe", [], "", "")]),
+    ("{'asin': 'B1', 'title': \"Men's\", 'categories': [['A', 'B']]}\n{'asin': 'B2', 'title': 'Bag'}\n",
+     [("B1", "Men's", ["A", "B"], "", ""), ("B2", "Bag", [], "", "")]),
+])  # fmt: skip
+def test_exports_of_other_shops(tmp_path: Path, text: str, expected: list[tuple[Any, ...]]) -> None:
+    encoding = "cp1251" if text.startswith("<?xml") else "utf-8"
+    rows, rejects = read(tmp_path, "export", text.encode(encoding))
+    assert [(r["item_id"], r["title"], r["category"], r["brand"], r["text"]) for r in rows] == expected
+    assert not rejects.count()
+
+
+def test_a_sparse_first_row_without_a_header_above_the_rest_is_no_title(tmp_path: Path) -> None:
+    fields = ItemFields(id="1", title="2")
+    rows, rejects = read(tmp_path, "items.csv", "9,,,\n1,Shoe,A,9\n2,Bag,A,10\n", fields=fields)
+    assert [row["item_id"] for row in rows] == ["1", "2"]
+    assert rejects.reasons["items"] == {"title is empty": 1}
+
+
 PLAIN = [("a", "Été à la mer", "Home > Kitchen"), ("b", 'A "big", red\nbag', "Home > Bags"), ("c", "x;y|z", "Home")]
 
 

@@ -52,6 +52,12 @@ def test_path_never_fails_whatever_the_row_holds(row: object, path: str) -> None
     assert alone == ([] if found is None else [found])
 
 
+@pytest.mark.parametrize("name", ["Categories (x,y,z...)", "Weight [kg]", "Price incl. VAT", "a [0"])
+def test_a_name_with_a_space_that_is_no_path_is_one_key(name: str) -> None:
+    assert getter(name)({name: 1, "Price incl": {" VAT": 2}}) == 1
+    assert getter(name)("text") is None
+
+
 @pytest.mark.parametrize("path", ["", "a..b", "a[", "a[x]", "a[1:2:3]", "[0]", []])
 def test_path_that_cannot_be_read_is_refused(path: str | list[str]) -> None:
     with pytest.raises(ValueError, match=r"not understood|empty list"):

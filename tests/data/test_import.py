@@ -16,6 +16,7 @@ from genrecall.data.readers import read_dataset, read_items
 from genrecall.data.rejects import Rejects
 from genrecall.data.sources import resolve_sources
 from genrecall.errors import UserError
+from genrecall.evaluation.protocol import splits
 from tests.data.test_catalogues import MAGENTO, MERCHANT, RSS, SHOPIFY, WOOCOMMERCE
 from tests.data.test_cli import run
 from tests.data.test_judgments import DOCUMENT
@@ -57,6 +58,7 @@ def test_a_catalogue_and_judgments_become_a_dataset(tmp_path: Path) -> None:
     ("query-id\tcorpus-id\tscore\nq\ta\t1\n", "judgments"), ("q1\ta\t1\nq2\tb\t0\n", "judgments"),
     ("query,item_id,impressions,clicks\nx,a,3,1\n", "judgments"),
     ("example_id,query,query_id,product_id,product_locale,esci_label\n0,x,7,a,us,E\n", "judgments"),
+    ("id\tquery_id\tproduct_id\tlabel\n0\t0\t7\tExact\n1\t0\t8\tPartial\n", "judgments"), ("query,docid,Ann,Bob\nx,a,1,\n", "judgments"),
     ("qid\tquery\nq1\tred shoes\n", "queries"), ("q1\tred shoes\nq2\tbag\n", "queries"),
     ('{"_id": "q1", "text": "red shoes", "metadata": {}}\n', "queries"),
     ('{"index": {"_index": "ubi_queries"}}\n{"query_id": "q", "user_query": "x", "query_response_hit_ids": ["a"], "timestamp": 1740823200000}\n', "logs"),
@@ -94,7 +96,7 @@ def test_columns_are_named_by_map(tmp_path: Path) -> None:
     ({"p": SHOPIFY}, {"title": "Nope"}, "title is 'Nope', which none of the first 4 rows has; the columns are Handle"),
     ({"p": SHOPIFY}, {"titel": "Title"}, "--map titel: no such field; there are items.id, items.title"),
     ({"r": QUEPID}, {}, "import the catalogue with them"),
-    ({"p": SHOPIFY, "q": "q1\tred shoes\nq2\tbag\n"}, {}, "queries alone teach nothing"),
+    ({"p": SHOPIFY, "q": "q1\tred shoes\nq2\tbag\n"}, {}, "q: taken for queries, which alone teach nothing"),
     ({"x": "a,b,c\nfoo,bar,x\n"}, {}, r"x: nobody can tell whether it is a catalogue.*its columns are .*--kind"),
 ])  # fmt: skip
 def test_what_cannot_be_imported_names_the_remedy(
@@ -249,3 +251,52 @@ def test_check_of_logs_prints_their_report_and_warns_of_an_encoder_that_does_not
     shown = capsys.readouterr()
     assert "click-through rate" in shown.out
     assert "encoder does not know" in " ".join(shown.err.split())
+
+
+CORPUS = "".join(json.dumps({"_id": f"d{n}", "title": f"Title {n}", "text": "words"}) + "\n" for n in range(9))
+TEXTS = ["red shoe", "blue bag", "green hat", "shoe, red", "black tie", "white sock", "grey coat", "pink belt"]
+
+
+def beir(folder: Path, **parts: list[int]) -> list[str]:
+    """A folder as BEIR lays it out; parts: name of a file of judgments -> the numbers of its queries."""
+    queries = "".join(json.dumps({"_id": f"q{n}", "text": text, "metadata": {}}) + "\n" for n, text in enumerate(TEXTS))
+    paths = write(folder, **{"corpus.jsonl": CORPUS, "queries.jsonl": queries})
+    for name, numbers in parts.items():
+        rows = "".join(f"q{n}\td{n}\t1\n" for n in numbers)
+        paths += write(folder / "qrels", **{f"{name}.tsv": f"query-id\tcorpus-id\tscore\n{rows}"})
+    return paths
+
+
+@pytest.mark.parametrize(("parts", "expected"), [
+    ({"train": [0, 1], "dev": [2], "test": [4]}, {"train": ["q0", "q1"], "dev": ["q2"], "test": ["q4"]}),
+    ({"train": [0, 1, 4], "dev": [2], "test": [3, 4]}, {"train": ["q1"], "dev": ["q2"], "test": ["q3", "q4"]}),
+])  # fmt: skip
+def test_parts_of_judgments_become_a_split(tmp_path: Path, parts: Any, expected: Any) -> None:
+    import_files(beir(tmp_path / "in", **parts), tmp_path / "shop", DataSection(), {})
+    assert json.loads((tmp_path / "shop" / "splits.json").read_text()) == expected
+    data = read_dataset(DataSection(folder=tmp_path / "shop"))
+    (split,) = splits(data, "unseen", 5, 1.0, 13, tmp_path / "shop")
+    assert {*split.test["query_id"].to_pylist()} == {*expected["test"]}
+
+
+def test_dev_is_taken_out_of_train_where_no_file_is_named_so(tmp_path: Path) -> None:
+    found = import_files(
+        beir(tmp_path / "in", train=[0, 1, 2, 5, 6], test=[3, 4, 7]), tmp_path / "shop", DataSection(), {}
+    )
+    split = json.loads((tmp_path / "shop" / "splits.json").read_text())
+    assert (len(split["train"]), len(split["dev"]), split["test"]) == (3, 1, ["q3", "q4", "q7"])
+    assert "q0" not in split["train"] + split["dev"], "the words of q3, which is tested"
+    assert found.rejects.notes["judgments"][-2:] == [
+        "1 queries have the words of another that is held out: they are in no part of splits.json",
+        "no file of judgments is named dev: splits.json takes dev out of train",
+    ]
+    other = import_files(beir(tmp_path / "other", train=[0, 1, 2], dev=[4]), tmp_path / "two", DataSection(), {})
+    split = json.loads((tmp_path / "two" / "splits.json").read_text())
+    assert (len(split["dev"]), split["test"]) == (1, ["q4"])
+    assert "takes test from dev" in other.rejects.notes["judgments"][-1]
+
+
+@pytest.mark.parametrize("parts", [{"test": [0, 1]}, {"train": [0], "other": [1]}, {"judged": [0]}])
+def test_other_names_make_no_split(tmp_path: Path, parts: Any) -> None:
+    import_files(beir(tmp_path / "in", **parts), tmp_path / "shop", DataSection(), {})
+    assert not (tmp_path / "shop" / "splits.json").exists()

@@ -174,6 +174,19 @@ def test_judgments_that_cannot_be_used_name_what_is_wrong(tmp_path: Path, conten
         read(tmp_path, "judgments.csv", content)
 
 
+def test_the_grades_of_several_people_become_their_mean(tmp_path: Path) -> None:
+    book = "query,docid,Alice,bob@shop.example,Unknown\nred shoes,a,3,2,\nred shoes,b,,0,\nbag,b,,,\n"
+    found, rejects = read(tmp_path, "book.csv", book)
+    assert found == {("red shoes", "a"): 1.0, ("red shoes", "b"): 0.0}
+    assert rejects.left_out["judgments"] == {"not rated": 1}
+    with pytest.raises(UserError, match="no column for the grade among query, docid, name"):
+        read(tmp_path, "book.csv", "query,docid,name\nred shoes,a,Shoe\nred shoes,b,Boot\n")
+
+
+def test_grades_in_percent(tmp_path: Path) -> None:
+    assert read(tmp_path, "g.csv", "query,item_id,Relevant?\nred shoes,a,80%\nred shoes,b,0 %\n")[0] == BY_TEXT
+
+
 PIECES = st.sampled_from(["q1", "a", "b", "0", "1", "-2", " ", "\t", ",", "\n", "query", "docid", "rating", "qid:1", "#", '"', "{", "}", "[", "]", ":", '"queries"', '"ratings"', "é", "1e999"])  # fmt: skip
 JSONS = st.recursive(
     st.none() | st.integers(-3, 3) | st.sampled_from(["a", "red shoes", "", "E"]) | st.floats(),

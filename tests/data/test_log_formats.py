@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrecall.config.data import DataSection, LoggedEventSource, LoggedQuerySource
-from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, logged_events, logged_queries
+from genrecall.data.events import LOGGED_EVENTS, LOGGED_QUERIES, action_notes, logged_events, logged_queries, text_note
+from genrecall.data.parse import parse_time
 from genrecall.data.rejects import Rejects
 from genrecall.data.sources import resolve_sources
 from genrecall.errors import UserError
@@ -61,6 +62,51 @@ def test_items_shown_in_every_shape(tmp_path: Path, value: Any, hits: list[str],
     assert row["hits"] == hits
     assert rejects.left_out.get("ubi_queries", {}).get("an empty id among the items shown", 0) == empty
     assert not rejects.count()
+
+
+def test_parameters_of_ga4(tmp_path: Path) -> None:
+    """As BigQuery exports them."""
+    parameters = [
+        {"key": "ga_session_id", "value": {"string_value": None, "int_value": "7"}},
+        {"key": "search_term", "value": {"string_value": "pan"}},
+    ]
+    event = {
+        "event_name": "select_item",
+        "event_timestamp": str(MS * 1000),
+        "user_pseudo_id": "c",
+        "event_params": parameters,
+        "items": [{"item_id": "a"}],
+    }
+    (query,), (click,), rejects = read(tmp_path, events=json.dumps(event))
+    assert (query["text"], query["client_id"], query["timestamp"], click["item_id"]) == ("pan", "c", TIME, "a")
+    assert not rejects.count()
+
+
+def test_events_without_any_text_of_a_query_are_warned_of(tmp_path: Path) -> None:
+    event = {
+        "event_name": "select_item",
+        "event_timestamp": str(MS * 1000),
+        "user_pseudo_id": "c",
+        "items": [{"item_id": "a"}],
+    }
+    (tmp_path / "ubi_events.jsonl").write_text(json.dumps(event))
+    section, rejects = resolve_sources(DataSection(folder=tmp_path))[0], Rejects()
+    assert not list(logged_queries(section, rejects))
+    assert "1 of 1 events lack the text of one" in text_note(section, rejects)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "01.03.2025 10:00:00",
+        "01.03.2025 10:00",
+        "3/1/2025 10:00 AM",
+        "03/01/2025 10:00:00 AM",
+        {"$date": "2025-03-01T10:00:00Z"},
+    ],
+)
+def test_times_of_spreadsheets_and_dumps(value: Any) -> None:
+    assert parse_time(value) == TIME
 
 
 @pytest.mark.parametrize("row", [
@@ -118,7 +164,7 @@ def test_times_in_every_unit_and_format(tmp_path: Path, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [0, 12345, "1970-01-01T00:00:00Z", -5, "3000-01-01", 9e30, "noon", True, {}, "01.03.2025"]
+    "value", [0, 12345, "1970-01-01T00:00:00Z", -5, "3000-01-01", 9e30, "noon", True, {}, "01/03/2025"]
 )
 def test_times_outside_a_sane_range_are_refused(tmp_path: Path, value: Any) -> None:
     _, rows, rejects = read(tmp_path, json.dumps(QUERY), json.dumps({**EVENT, "timestamp": value, "object_id": "a"}))

@@ -66,12 +66,12 @@ def lexicon(texts: list[str], queries: list[str], grams: Sequence[str] = ()) -> 
 
 def test_known_terms_are_found_once_and_training_queries_recognized_in_any_order() -> None:
     looked_up = lexicon(["red running shoes"], ["red shoe"])
-    rows, familiar = looked_up("Shoes red red unknownword")
+    rows, _, familiar = looked_up("Shoes red red unknownword")
     assert len(rows) == 2
     assert not familiar, "another word makes another query"
-    assert looked_up("shoes, RED")[1]
+    assert looked_up("shoes, RED").familiar
     for nothing in ("", "?", "a" * 1000):
-        rows, familiar = looked_up(nothing)
+        rows, _, familiar = looked_up(nothing)
         assert len(rows) == 0
         assert not familiar
 
@@ -79,7 +79,7 @@ def test_known_terms_are_found_once_and_training_queries_recognized_in_any_order
 def test_of_a_long_query_the_rarest_terms_count() -> None:
     words = [f"word{n:03}x" for n in range(100)]
     looked_up = lexicon([" ".join(words)], ["word000x"])
-    rows, _ = looked_up(" ".join(words))
+    rows = looked_up(" ".join(words)).rows
     assert len(rows) == MAX_TERMS
     size = np.diff(looked_up.start)[:-1]
     assert size[rows].max() <= np.sort(size)[MAX_TERMS]
@@ -87,11 +87,11 @@ def test_of_a_long_query_the_rarest_terms_count() -> None:
 
 def test_an_unknown_word_counts_by_its_trigrams_but_a_number_does_not() -> None:
     looked_up = lexicon(["red running shoes"], [], trigrams("run"))
-    known, _ = looked_up("running")
-    mistyped, _ = looked_up("runn")
+    known = looked_up("running").rows
+    mistyped = looked_up("runn").rows
     assert len(known) == 1, "a known word needs no trigram"
     assert 1 <= len(mistyped) < len(trigrams("runn")), "those that the table has"
-    assert len(looked_up("1001")[0]) == 0
+    assert len(looked_up("1001").rows) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from genrecall.bundle import Bundle
 from genrecall.errors import BundleError, UserError
 from inference_server.engines import create_engine
 from inference_server.engines.onnx_engine import CUDA, Session
+from trainer.export.onnx import SCORE, SEARCH
 
 
 def copy(made: Bundle, folder: Path) -> Bundle:
@@ -65,3 +68,25 @@ def test_a_provider_that_does_not_load_is_an_error_and_no_slower_answer(lm_bundl
     path = lm_bundle.path / "onnx/float32/search.onnx"
     with pytest.raises(UserError, match="could not load CUDAExecutionProvider"):
         Session(path, CUDA, 0, 1, {})
+
+
+def test_an_export_that_cannot_read_the_memory_is_refused_and_gives_no_worse_answer(
+    encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    made, before = copy(encoder_bundle, tmp_path), tmp_path / "before"
+    (made.path / "onnx/float32").rename(before)
+
+    def as_earlier_versions_did(to: Path) -> dict[str, object]:
+        shutil.copytree(before, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        for name in (SEARCH, SCORE):
+            graph = onnx.load(before / name, load_external_data=False)
+            graph.graph.input.remove(next(node for node in graph.graph.input if node.name == "wanted"))
+            graph.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((1, 16), np.float32), "wanted"))
+            onnx.save(graph, to / name)
+        return {}
+
+    bundle.attach(made, "onnx/float32", as_earlier_versions_did)
+    with pytest.raises(UserError, match=r"onnx/float32 is of a version that knew no memory.*`genrecall export`"):
+        create_engine(made, "cpu", "onnx")
+    assert bundle.detach(made, bundle.MEMORY)
+    assert create_engine(made, "cpu", "onnx").name == "onnx-cpu-float32"

@@ -67,7 +67,9 @@ def test_int8_is_not_made_from_an_export_that_is_damaged_or_of_another_generator
     copy, exact = bundle.open(tmp_path / "v1"), tmp_path / "v1/onnx/float32"
     manifest = json.loads((exact / "manifest.json").read_text())
     (exact / "manifest.json").write_text(json.dumps(manifest | {"model": "lm-another"}))
-    with pytest.raises(UserError, match=r"made from v1's lm-another: export it again.*--dtype float32"):
+    with pytest.raises(
+        UserError, match=r"made from v1's lm-another: make it again with `genrecall export`.*--dtype float32"
+    ):
         attach_onnx(copy, "int8", QUERIES)
     (exact / "manifest.json").write_text(json.dumps(manifest))
     with (exact / "weights.bin").open("r+b") as file:

@@ -82,6 +82,17 @@ def test_a_user_makes_a_difference_and_an_unknown_one_none(engine: Engine) -> No
     assert np.abs(scores(someone("0/1/2", "1/2/2")) - scores(None)).max() > 1e-2
 
 
+def test_what_is_remembered_of_a_query_counts_unless_it_is_not_to(engine: Engine, reference: Generator) -> None:
+    prompts = engine.prepare(QUERIES, remember=[False] * len(QUERIES))
+    found, expected = engine.search(prompts, 20), reference.search(prompts, 20)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=EXACT)
+    changed = np.abs(engine.search(engine.prepare(QUERIES), 20).scores - found.scores).max(axis=1) > 1e-2
+    assert changed.tolist() == [True, False, True, False, False]
+    with_it, without = (engine.prepare(["shoe RED"], remember=[one])[0] for one in (True, False))
+    codes = reference.space.sids[[40]]
+    assert engine.score(with_it, codes)[0] > engine.score(without, codes)[0] + 1, "as it does in a score"
+
+
 def test_alone_and_in_a_batch_a_query_gets_the_same_answer(engine: Engine) -> None:
     many = engine.search(engine.prepare(QUERIES), 20)
     for row, text in enumerate(QUERIES):

@@ -11,11 +11,12 @@ import pytest
 from genrecall.config import Config
 from genrecall.config.adapter import AdapterSection
 from genrecall.config.evaluation import EvaluationSection
+from genrecall.evaluation import channels_offline as offline
 from genrecall.evaluation.channels_offline import Bm25
 from genrecall.evaluation.collection import Collection, SyntheticQueries
 from genrecall.evaluation.metrics import Evaluator
-from genrecall.evaluation.protocol import known_items, splits
-from genrecall.evaluation.results import LINEAR, PLACEBO, ROCCHIO
+from genrecall.evaluation.protocol import known_items, past_items, splits
+from genrecall.evaluation.results import BOOSTED, LINEAR, PLACEBO, ROCCHIO
 from genrecall.records import Split
 from tests.evaluation.shop import COLOURS, KINDS, shop
 
@@ -96,6 +97,21 @@ def test_rocchio_moves_a_recurring_query_to_the_items_known_to_be_wanted() -> No
         scores = made.item_vectors @ (vector / np.linalg.norm(vector))
         np.testing.assert_allclose(run[query].scores, np.sort(scores)[::-1], atol=1e-6, err_msg=str(n))
     assert any(known.values())
+
+
+def test_boosting_raises_what_was_wanted_before_where_it_counts_again() -> None:
+    made, recurring = collection(1.0), split_of("recurring")
+    assert BOOSTED not in made.controls(recurring, made.vectors), "known items would be taken out of its lists"
+    split = replace(recurring, returning=True, dev=recurring.train, test=recurring.train)
+    run = made.controls(split, made.vectors)[BOOSTED](made.dataset.queries, 40)
+    found = Evaluator(split.train, 1.0)
+    assert found.values(run)["R@10"].mean() == 1.0
+    (query, items), *_ = past_items(split).items()
+    plain = offline.bm25(made.item_ids, made.text)(made.dataset.queries, 40)[query]
+    rest = [item for item in run[query].item_ids.tolist() if item not in items]
+    assert rest == [item for item in plain.item_ids.tolist() if item not in items][: len(rest)], (
+        "the others as they were"
+    )
 
 
 def test_without_known_items_there_is_no_rocchio() -> None:

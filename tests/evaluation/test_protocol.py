@@ -42,9 +42,9 @@ def test_a_split_that_comes_with_the_dataset_is_kept_to(tmp_path: Path) -> None:
     ids = shop().queries["query_id"].to_pylist()
     parts = {"train": ids[:8], "dev": ids[8:12], "test": ids[12:]}
     (tmp_path / "splits.json").write_text(json.dumps(parts), encoding="utf-8")
-    made = splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "splits.json")
+    made = splits(shop(), "unseen", 4, 1.0, seed=1, folder=tmp_path)
     assert [set(split.test["query_id"].to_pylist()) for split in made] == [set(ids[12:])]
-    assert len(splits(shop(), "unseen", 4, 1.0, seed=1, own=tmp_path / "none.json")) == 4
+    assert len(splits(shop(), "unseen", 4, 1.0, seed=1, folder=tmp_path / "none")) == 4
 
 
 @pytest.mark.parametrize("regime", ["unseen", "recurring"])

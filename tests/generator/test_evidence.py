@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 
 from genrecall.analyzer import Analyzer
 from genrecall.bm25_library import bm25s
-from genrecall.config.generator import EvidenceSection
+from genrecall.config.generator import EvidenceSection, MemorySection
 from genrecall.decoding import Generator
 from genrecall.decoding.config import Gates, read_evidence
 from genrecall.decoding.lexical import hash_each, hash_terms, trigrams
-from tests.generator.shop import TINY, Train, catalogue, logs
+from tests.generator.shop import TINY, Train, catalogue, logs, requests
+from trainer.generator import memory
 from trainer.generator.examples import Examples
 from trainer.generator.gates import likeliest_gate, worse
 from trainer.generator.lexical import MAX_POSTINGS, Bm25, Words, sid_bm25
 from trainer.generator.stages import FEWEST, MOST, TextStage, planned
+from trainer.logs import query_targets
 
 Trained = tuple[Path, dict[str, Any]]
 ENGLISH = Analyzer("english")
@@ -139,3 +142,49 @@ def test_the_number_of_steps_follows_the_data() -> None:
     assert many.evaluate_every == 100
     fixed = TextStage("mixed", "generator.encoder.stage", 2, section.model_copy(update={"steps": 7}), {"real": 1.0})
     assert planned(fixed, examples(100, 100)).steps == 7
+
+
+def test_training_queries_are_remembered_unless_dev_queries_object(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = TINY.encoder.stage.model_copy(update={"steps": 3})
+    section = TINY.model_copy(update={"encoder": TINY.encoder.model_copy(update={"stage": stage})})
+    about = train(tmp_path / "on", section)["memory"]
+    assert about["used"]
+    assert (about["queries"], about["dev_queries"]) == (12, 4), "dev queries themselves are not remembered"
+    assert about["recall"]["with"]["all"] > about["recall"]["without"]["all"]
+    remembers = Generator.load(tmp_path / "on/generator", catalogue()[2])
+    for text, knows in (("SHOE blue", True), ("blue shoes", True), ("red shoe", False), ("blue", False), ("", False)):
+        without = remembers.request_tokenizer([text], remember=[False])
+        same = np.allclose(remembers.generate([text], 5).scores, remembers.search(without, 5).scores, atol=1e-6)
+        assert same != knows, text
+
+    monkeypatch.setattr(memory, "worse", lambda one, other: True)
+    about = train(tmp_path / "worse", section)["memory"]
+    assert (about["used"], about["queries"]) == (False, 12)
+    assert Generator.load(tmp_path / "worse/generator", catalogue()[2]).request_tokenizer.memory is None
+    off = section.model_copy(update={"memory": MemorySection(enabled=False)})
+    assert "memory" not in train(tmp_path / "off", off)
+    assert not (tmp_path / "off/generator/memory").exists()
+
+
+def test_of_logs_only_what_clients_enough_wanted_is_remembered(train: Train, tmp_path: Path) -> None:
+    stage = TINY.encoder.stage.model_copy(update={"steps": 3})
+    section = TINY.model_copy(
+        update={"encoder": TINY.encoder.model_copy(update={"stage": stage}), "memory": MemorySection(least=10)}
+    )
+    logged = requests(200)
+    asked = Counter(logged["text"].to_pylist())
+    often = sum(count >= 10 for count in asked.values())
+    assert 0 < often < len(asked)
+    queries, wanted = query_targets(logged)
+    about = train(
+        tmp_path,
+        section,
+        queries=queries,
+        train=wanted,
+        requests=(logged, requests(40, 1)),
+        from_logs=True,
+        dev=wanted.slice(0, 0),
+    )["memory"]
+    assert about["queries"] == often

@@ -1,18 +1,20 @@
 """Templates, query bodies, documents and batches: what needs no node."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genrecall.config.encoder import EncoderSection
 from genrecall.config.opensearch import FusionSection, OpenSearchSection
 from genrecall.errors import UserError
 from index_mappings import search
 from index_mappings.bulk import Document, batches, documents
 from index_mappings.load import terms_of
-from index_mappings.meta import index_name
+from index_mappings.meta import IndexMeta, encoder_key, index_name
 from index_mappings.pipelines import normalization, reciprocal_rank
 from index_mappings.render import render
 from tests.index.conftest import Shop
@@ -73,6 +75,24 @@ def test_codebook_that_cannot_name_an_index_is_refused():
     for codebook in ("V7", "v" * 255):
         with pytest.raises(UserError, match="cannot name an index"):
             index_name(OpenSearchSection(index="shop"), codebook)
+
+
+def test_the_encoder_of_an_index_is_known_by_its_content(tmp_path: Path):
+    for folder in ("here/e5", "there/e5"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text('{"hidden_size": 8}')
+        (tmp_path / folder / "model.safetensors").write_bytes(b"weights")
+    here, there = (EncoderSection(checkpoint=str(tmp_path / folder)) for folder in ("here/e5", "there/e5"))
+    assert encoder_key(here) == encoder_key(there)
+    assert encoder_key(here).startswith("e5@")
+    others = [here.model_copy(update={"item_prefix": "passage: "}), here.model_copy(update={"max_tokens": 128})]
+    (tmp_path / "there/e5/model.safetensors").write_bytes(b"trained on")
+    assert len({encoder_key(section) for section in [here, there, *others]}) == 4
+    ours = IndexMeta("v1", "x", encoder_key(here), here.checkpoint)
+    assert ours.same_encoder(IndexMeta("v1", "x", encoder_key(here)))
+    assert ours.same_encoder(IndexMeta("v1", "x", here.checkpoint)), "an index of an earlier version names the path"
+    for other in (encoder_key(there), there.checkpoint, "", "e5", "e5@0"):
+        assert not ours.same_encoder(IndexMeta("v1", "x", other))
 
 
 # --- clauses

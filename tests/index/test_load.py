@@ -68,7 +68,7 @@ def test_creating_again_changes_nothing(client: OpenSearch, section: OpenSearchS
     ("change", "dimension", "message"),
     [
         ({"assignments": "b" * 64}, 8, "another bundle of the name 'v1'"),
-        ({"encoder": "other"}, 8, "encoder 'minilm', but encoder.checkpoint 'other'"),
+        ({"encoder": "other"}, 8, "encoder 'minilm', but the section encoder .* is 'other'"),
         ({}, 16, "dimension 8 .* makes 16"),
     ],
 )

@@ -364,11 +364,17 @@ def test_deletions_of_the_last_moment_are_found_without_reading_all(
     snapshot = Snapshot.take(client, index, changes.now(client, index))
     assert len(snapshot) == len(ids)
     assert snapshot.changed(client) == []
+    assert snapshot.deletions([], 0, len(ids)) == 0
     gone, again = set(ids[5::701]), set(ids[9::997])
     bulk.send(client, index, [Document(id, "", "delete") for id in gone], section.bulk)
     bulk.send(client, index, [Document(id, '{"title": "again"}') for id in again], section.bulk)
     bulk.send(client, index, [Document("new", '{"title": "new"}')], section.bulk)
     later = Snapshot.take(client, index, changes.now(client, index))
+    now = changes.count(client, index)
+    assert now == len(ids) - len(gone) + 1
+    assert snapshot.deletions({*again, "new"}, len(again) + 1, now) == len(gone)
+    some = set(sorted(gone)[:2])  # known to be written since, and gone again
+    assert snapshot.deletions({*again, "new", *some}, len(again) + 1, now) == len(gone) - 2
     assert set(snapshot.changed(client)) == gone | again
     assert set(snapshot.leaving_out(again).changed(client)) == gone
     assert absent(client, index, snapshot.changed(client)) == gone
@@ -376,10 +382,11 @@ def test_deletions_of_the_last_moment_are_found_without_reading_all(
     assert later.without(snapshot) == ["new"]
 
 
-def test_what_is_known_already_is_not_looked_for_while_writers_wait(
-    loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last", ["nothing", "deletion", "deletion in the target"])
+def test_documents_are_looked_for_while_writers_wait_only_if_some_are_gone(
+    loaded: OpenSearchSection, client: OpenSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ):
-    """Else they would wait longer, the more was deleted during the copy or written again before the block."""
+    """Else they would wait longer, the larger the index and the more was deleted during the copy or written since."""
     found, changed, compare = [], Snapshot.changed, AliasMigration._compare
 
     def noting(snapshot: Snapshot, client: OpenSearch) -> list[str]:
@@ -389,6 +396,10 @@ def test_what_is_known_already_is_not_looked_for_while_writers_wait(
     def comparing(migration: AliasMigration) -> tuple[Snapshot, Snapshot]:
         snapshots = compare(migration)
         client.update(index=loaded.index, id="B0020", body={"doc": {"title": "written before the block"}})
+        if last == "deletion":
+            client.delete(index=loaded.index, id="B0021")
+        if last == "deletion in the target":
+            client.delete(index=f"{loaded.index}-{NEXT.codebook}", id="B0022")
         return snapshots
 
     def delete(done: int, documents: int) -> None:
@@ -398,9 +409,9 @@ def test_what_is_known_already_is_not_looked_for_while_writers_wait(
     monkeypatch.setattr(Snapshot, "changed", noting)
     monkeypatch.setattr(AliasMigration, "_compare", comparing)
     refresh.refresh(client, loaded, NEXT, context(tmp_path, advance=delete))
-    assert found == [[], []]
+    assert found == {"nothing": [], "deletion": [["B0021"]], "deletion in the target": [["B0022"]]}[last]
     after = everything(client, loaded.index)
-    assert set(after) == set(second()) - {"B0003"}
+    assert set(after) == set(second()) - {"B0003"} - ({"B0021"} if last == "deletion" else set())
     assert after["B0020"]["title"] == "written before the block"
 
 

@@ -53,7 +53,7 @@ class ThreeSids:
         self.widths: list[int] = []
         self.prepared = 0
 
-    def prepare(self, texts, users=None):
+    def prepare(self, texts, users=None, remember=None):
         self.users = users
         self.prepared += len(texts)
         return list(texts)

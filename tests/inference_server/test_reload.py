@@ -5,6 +5,7 @@ import logging
 import shutil
 import weakref
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import numpy as np
@@ -283,6 +284,28 @@ def test_an_export_of_a_bundle_that_is_served_is_taken_up_and_a_damaged_one_is_n
     asyncio.run(main())
     (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert "onnx/float32" in refused.keys["reason"]
+
+
+def test_a_memory_that_is_renewed_is_taken_up(root):
+    async def main():
+        async with serving(root) as (_, reloader, service):
+            for content in ("one", "two"):
+                before = service.loaded.engines["v1"]
+                bundle.attach(before.bundle, bundle.MEMORY, partial(_note, content))
+                await reloader.reload()
+                assert service.loaded.engines["v1"] is not before
+            await reloader.reload()
+            assert bundle.detach(before.bundle, bundle.MEMORY)
+            await reloader.reload()
+            assert reloads(service) == {"swapped": 3, "failed": 0}
+
+    asyncio.run(main())
+
+
+def _note(content, folder):
+    """Read by no generator without evidence; enough to tell that it changed."""
+    (folder / "note").write_text(content)
+    return {}
 
 
 def test_going_back_needs_no_loading(root):

@@ -1,18 +1,24 @@
 """Judgments out of logs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from genrecall.config import Config
 from genrecall.config.data import DataSection
 from genrecall.data.readers import read_dataset
+from genrecall.data.splits import recurring_split
 from genrecall.errors import UserError
+from genrecall.evaluation.folds import train_fold
+from genrecall.evaluation.protocol import known_items, past_items, splits
 from genrecall.records import Split
-from tests.logs.log import event, query, requests, write
+from tests.logs.log import at, event, query, requests, write
 from trainer.behaviour import behaviour_of
-from trainer.logs.judge import judge, judgments_of
+from trainer.logs.judge import judge, judgments_of, recurring_of
 
 ROWS = [
     {"text": "Pan", "exposed": ["a", "b", "c"], "clicked": ["a"]},
@@ -37,6 +43,84 @@ def test_clicks_and_purchases_of_a_text_count_against_its_best_item() -> None:
 
 def test_a_click_counts_for_more_the_less_its_rank_is_looked_at() -> None:
     assert grades(propensity=1.0) == {("pan", "c"): 1.0, ("pan", "a"): 0.5, ("pot", "d"): 1.0}
+
+
+def test_what_is_wanted_first_after_the_cut_is_to_be_found() -> None:
+    rows = [
+        {"text": "pan", "clicked": ["a", "b"]},
+        {"text": "pot", "clicked": ["d"]},
+        {"text": "pan", "clicked": ["a", "c"], "purchased": ["e"]},
+        {"text": "pot", "clicked": ["d"]},
+    ]
+    found = recurring_of(requests(rows), np.array([False, False, True, True]), 1.0, 1, 0.0).to_pylist()
+    assert [(row["item_id"], row["grade"], row["later"]) for row in found] == [
+        ("a", 1.0, False), ("b", 1.0, False), ("d", 1.0, False),
+        ("a", 1.0, True), ("c", 1.0, True), ("e", 1.0, True), ("d", 1.0, True),
+    ]  # fmt: skip
+
+
+def recurring(folder: Path) -> DataSection:
+    """Four queries of ten requests each; from the eighth on, people want another item."""
+    queries = [query(f"q{n}", n, ["a", "b"], text=f"text {n % 4}") for n in range(40)]
+    section = write(folder, queries, [event("click", f"q{n}", n + 0.5, "ab"[n >= 32]) for n in range(40)])
+    (folder / "items.jsonl").write_text("".join(json.dumps({"item_id": name, "title": name}) + "\n" for name in "ab"))
+    return section
+
+
+def test_recurring_queries_are_parted_by_time(tmp_path: Path) -> None:
+    run = {"runs_dir": tmp_path / "runs"}
+    about = judge(Config(data=recurring(tmp_path / "shop"), run=run), tmp_path / "judged", 0.1, 2, 0.0)["about"]
+    assert about["queries_to_find_more_for"] == 4
+    config = Config(data=DataSection(folder=tmp_path / "judged"), run=run)
+    data = read_dataset(config.data)
+    (split,) = splits(data, "recurring", 5, 1.0, 13, tmp_path / "judged")
+    assert split.cut == at(32)
+    assert set(split.train["item_id"].to_pylist()) == {"a"}
+    assert {*split.dev["item_id"].to_pylist(), *split.test["item_id"].to_pylist()} == {"b"}
+    assert len(split.train) == len(split.dev) + len(split.test) == 4
+    assert all(cut is None for cut in (one.cut for one in splits(data, "unseen", 2, 1.0, 13, tmp_path / "judged")))
+
+
+def test_returning_queries_may_want_the_same_again(tmp_path: Path) -> None:
+    section = recurring(tmp_path / "shop")
+    with (tmp_path / "shop/ubi_events.jsonl").open("a") as log:  # text 0 wants its old item again, and text 9 is new
+        log.write(json.dumps(event("click", "q36", 36.7, "a")) + "\n")
+    run = {"runs_dir": tmp_path / "runs"}
+    judge(Config(data=section, run=run), tmp_path / "judged", 0.1, 2, 0.0)
+    data = read_dataset(DataSection(folder=tmp_path / "judged"))
+    (split,) = splits(data, "returning", 5, 1.0, 13, tmp_path / "judged")
+    assert (split.cut, split.returning) == (at(32), True)
+    later = pa.concat_tables([split.dev, split.test])
+    assert sorted(later["item_id"].to_pylist()) == ["a", "b", "b", "b", "b"]
+    assert not set(split.dev["query_id"].to_pylist()) & set(split.test["query_id"].to_pylist())
+    assert set(split.train["item_id"].to_pylist()) == {"a"}
+    assert known_items(split) == {}, "nothing is taken out of a list"
+    assert past_items(split).keys() == set(later["query_id"].to_pylist())
+    (found,) = splits(data, "recurring", 5, 1.0, 13, tmp_path / "judged")
+    assert set(pa.concat_tables([found.dev, found.test])["item_id"].to_pylist()) == {"b"}, "the same again is not new"
+    (tmp_path / "judged/recurring.parquet").unlink()
+    with pytest.raises(UserError, match=r"was not judged by logs.*leave returning out of evaluation\.regimes"):
+        splits(data, "returning", 5, 1.0, 13, tmp_path / "judged")
+
+
+def test_nothing_later_than_the_cut_is_trained_on(tmp_path: Path) -> None:
+    run = {"runs_dir": tmp_path / "runs"}
+    judge(Config(data=recurring(tmp_path / "shop"), run=run), tmp_path / "judged", 0.1, 2, 0.0)
+    other = {"dev_share": 0.05, "test_share": 0.0}  # as if less had been held out
+    config = Config(data=DataSection(folder=tmp_path / "judged"), run=run, logs=other)
+    (split,) = splits(read_dataset(config.data), "recurring", 5, 1.0, 13, tmp_path / "judged")
+    split = replace(split, dev=split.dev.slice(0, 0), test=split.test.slice(0, 0))  # whose requests are left out anyway
+    with pytest.raises(UserError, match=r"requests up to 2025-03-01 10:00 would be trained on.*logs\.dev_share"):
+        train_fold(read_dataset(config.data), split, config)
+
+
+def test_a_damaged_file_of_recurring_queries_is_named(tmp_path: Path) -> None:
+    run = {"runs_dir": tmp_path / "runs"}
+    judge(Config(data=recurring(tmp_path / "shop"), run=run), tmp_path / "judged", 0.1, 2, 0.0)
+    data = read_dataset(DataSection(folder=tmp_path / "judged"))
+    (tmp_path / "judged" / "recurring.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"recurring\.parquet is not what `genrecall data judge` writes"):
+        recurring_split(data, 13, folder=tmp_path / "judged")
 
 
 def shop(folder: Path) -> DataSection:

@@ -119,8 +119,10 @@ def _range(name: str, shape: Shape, profile: Profile) -> tuple[Shape, Shape, Sha
     if name in PROMPT_INPUTS:
         if name == "lexical":  # of every SID
             return (1, 1), (profile.batch, shape[1]), (profile.batch, GROWTH * shape[1])
-        columns = {"profile": shape[1:], "gate": (), "recent": (MAX_RECENT,)}.get(name, (profile.length,))
-        least = columns if name in ("profile", "gate") else (1,)
+        columns = {"profile": shape[1:], "wanted": shape[1:], "gate": (), "recent": (MAX_RECENT,)}.get(
+            name, (profile.length,)
+        )
+        least = columns if name in ("profile", "wanted", "gate") else (1,)
         return (1, *least), (profile.batch, *columns), (profile.batch, *columns)
     if name in SID_TREE_INPUTS:
         return (1,), (CHUNK,), (CHUNK,)

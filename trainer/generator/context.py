@@ -40,6 +40,7 @@ class TrainingData:
         queries: QUERIES, the texts of `train` and `dev`.
         train: JUDGMENTS to learn from; dev: JUDGMENTS that early stopping evaluates on. Both may be empty.
         requests: REQUESTS to learn from and to hold out, for stages 3 and 4; None where there are no logs.
+        from_logs: whether `train` is what was clicked and bought in the requests.
     """
 
     space: SidSpace
@@ -50,6 +51,7 @@ class TrainingData:
     train: pa.Table
     dev: pa.Table
     requests: tuple[pa.Table, pa.Table] | None = None
+    from_logs: bool = False
 
 
 @dataclass(frozen=True)

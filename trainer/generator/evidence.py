@@ -26,10 +26,12 @@ from genrecall.decoding.config import EvidenceConfig, Gates
 from genrecall.decoding.dense_prior import node_means
 from genrecall.decoding.evidence import FLAT, Evidence
 from genrecall.decoding.lexical import Lexicon, hash_query
+from genrecall.decoding.memory import Memory
 from genrecall.decoding.request_tokenizer import pad
 from genrecall.decoding.tables import ConstraintTables
 from trainer.generator.adapter import Positives, train_adapter
 from trainer.generator.context import TrainingContext
+from trainer.generator.dev import DevQueries
 from trainer.generator.examples import JudgedQueries
 from trainer.generator.lexical import Words, sid_bm25
 
@@ -65,8 +67,8 @@ class TrainedEvidence:
     def terms(self, texts: list[str]) -> tuple[Tensor, np.ndarray]:
         """The terms of queries, int64 [n, T], and which are training queries, bool [n]."""
         found = [self.lexicon(text) for text in texts]
-        padded, _ = pad([rows for rows, _ in found], len(self.lexicon.term), least=1)
-        return torch.from_numpy(padded), np.array([familiar for _, familiar in found], dtype=bool)
+        padded, _ = pad([terms.rows for terms in found], len(self.lexicon.term), least=1)
+        return torch.from_numpy(padded), np.array([terms.familiar for terms in found], dtype=bool)
 
 
 def train_evidence(context: TrainingContext, vectors: dict[str, Tensor] | None, work: Path) -> TrainedEvidence:
@@ -177,7 +179,7 @@ def _fit_weights(
     recall = {}
     for name, weights in (("untrained", start), ("fitted", fitted)):
         module.weights.data.copy_(weights)
-        recall[name] = evidence_recall(context, module, parts)
+        recall[name] = float(evidence_recalls(context.dev(held_out, context.known), module, parts).mean())
     if recall["fitted"] < recall["untrained"]:
         module.weights.data.copy_(start)
     return {
@@ -193,25 +195,37 @@ Parts = list[tuple[np.ndarray, Tensor | None, Tensor]]
 
 
 @torch.no_grad()
-def evidence_parts(trained: TrainedEvidence, texts: list[str], vectors: Tensor | None) -> Parts:
-    terms, _ = trained.terms(texts)
+def evidence_parts(
+    trained: TrainedEvidence, texts: list[str], vectors: Tensor | None, memory: Memory | None = None
+) -> Parts:
+    """Of texts and their vectors [n, dim] (kind `encoder`), as they are or with what is remembered of them."""
+    module, (terms, _) = trained.module, trained.terms(texts)
     parts = []
     for at in range(0, len(texts), BATCH):
         rows = np.arange(at, min(at + BATCH, len(texts)))
-        dense = None if vectors is None else trained.module.dense(vectors[rows], trained.tables)
-        parts.append((rows, dense, trained.module.lexical(terms[rows])))
+        lexical, wanted, dense = module.lexical(terms[rows]), None, None
+        if memory is not None:
+            known = [memory.row(query) if (query := trained.lexicon(texts[n]).query) is not None else -1 for n in rows]
+            gain = torch.from_numpy(memory.boost()) / module.weights[1]
+            for n, row in enumerate(known):
+                own = slice(*memory.start[[row, row + 1]].tolist()) if row >= 0 else slice(0)
+                lexical[n, torch.from_numpy(memory.sid[own]).long()] += gain[own]
+            if vectors is not None:
+                wanted = torch.from_numpy(memory.wanted(known, trained.arrays["vectors"].numpy()))
+        if vectors is not None:
+            dense = module.dense(vectors[rows], trained.tables, wanted)
+        parts.append((rows, dense, lexical))
     return parts
 
 
 @torch.no_grad()
-def evidence_recall(context: TrainingContext, module: Evidence, parts: Parts) -> float:
-    """The dev recall of the channel by the evidence alone."""
-    dev = context.dev(context.held_out, context.known)
+def evidence_recalls(dev: DevQueries, module: Evidence, parts: Parts) -> np.ndarray:
+    """float [n]: the recall of each dev query, of the channel by the evidence alone."""
     tops = [
         module.combine(dense, lexical, module.weights).topk(min(WIDTH, lexical.shape[1])) for _, dense, lexical in parts
     ]
     sid, scores = (torch.cat([getattr(top, name) for top in tops]).numpy() for name in ("indices", "values"))
-    return float(dev.recalls(sid, scores, np.ones(sid.shape, dtype=bool), np.arange(len(sid))).mean())
+    return dev.recalls(sid, scores, np.ones(sid.shape, dtype=bool), np.arange(len(sid)))
 
 
 def targets(judged: JudgedQueries, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 The page that reads as the recipe; the parts are next door: `examples` and `requests` (what is learned from),
 `evidence` (what needs next to no training), `encoder_kind` and `lm_kind` (what learns), `stages` and `loop` (how),
-`gates` (how much of it is used beside the evidence), `dev` (how it is evaluated).
+`gates` (how much of it is used beside the evidence), `memory` (what is remembered of queries), `dev` (how it is
+evaluated).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from genrecall.decoding.config import EVIDENCE
 from trainer.generator.context import TrainingContext, TrainingData, TrainingSettings
 from trainer.generator.evidence import TrainedEvidence, train_evidence
 from trainer.generator.gates import fit_gates
+from trainer.generator.memory import fit_memory, judged_wants, logged_wants
 from trainer.generator.stages import Learner, text_stage, user_stage
 
 
@@ -50,6 +52,8 @@ def train_generator(data: TrainingData, settings: TrainingSettings, out: Path, w
             learner.save(folder, evidence.config(gates))
             evidence.save(folder / EVIDENCE)
             metrics["evidence"] = {**evidence.metrics, "gates": {**asdict(gates), "fitted": fitted}}
+            if context.section.memory.enabled:
+                metrics["memory"] = add_memory(data, learner, evidence, folder)
         for file in folder.rglob("*"):  # safetensors writes for the owner alone; a server may be another user
             file.chmod(file.stat().st_mode | 0o044)
     parameters = sum(p.numel() for p in learner.model.parameters())
@@ -63,6 +67,20 @@ def make_evidence(learner: Learner, work: Path) -> TrainedEvidence | None:
         return None
     (key,) = context.keys("evidence")
     return train_evidence(context, learner.vectors, work / f"evidence-{key}")
+
+
+def add_memory(data: TrainingData, learner: Learner, evidence: TrainedEvidence, folder: Path) -> dict[str, Any]:
+    """Write what is remembered of the training queries beside the generator, where dev queries do not object."""
+    context = learner.context
+    if data.from_logs and data.requests is not None:
+        ids, least = data.items["item_id"].to_pylist(), context.section.memory.least
+        wants, _ = logged_wants(data.requests[0], context.analyzer, ids, least)
+    else:
+        wants = judged_wants(context)
+    memory, metrics = fit_memory(context, wants, evidence, learner.vectors)
+    if memory is not None:
+        memory.save(folder)
+    return metrics
 
 
 def run_stages(learner: Learner, work: Path) -> dict[str, dict[str, Any]]:

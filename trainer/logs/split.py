@@ -43,7 +43,7 @@ def split_requests(
     """
     part = held_out(requests["text"], split, queries)
     if logs.split == "time":
-        late = _by_time(requests["timestamp"].to_numpy().astype("datetime64[ms]"), logs)
+        late = parts_by_time(requests["timestamp"].to_numpy().astype("datetime64[ms]"), logs)
         part = np.where((late == TRAIN) & (part != TRAIN), np.int8(NONE), late)
     if not (part == TRAIN).any():
         raise NoRequestsError(
@@ -59,8 +59,8 @@ def split_requests(
     return parts
 
 
-def _by_time(time: np.ndarray, logs: LogsSection) -> np.ndarray:
-    """int8 [n]: the newest are TEST, those before them DEV."""
+def parts_by_time(time: np.ndarray, logs: LogsSection) -> np.ndarray:
+    """int8 [n]: the newest are TEST, those before them DEV, the others TRAIN. time: datetime64[ms] [n]."""
     ordered, count = np.sort(time), len(time)
     tests = round(count * logs.test_share)
     devs = max(1, round(count * logs.dev_share))

@@ -22,7 +22,7 @@ ITEM = {
         "item_id id product_id productid item_number sku product_sku asin parent_asin url_handle handle "
         "article_number article_id artikelnummer external_id object_id objectid entity_id code product_code "
         "pid uniq_id unique_id style_id doc_id docid reference ref item_code productcode seller_sku item_sku art_nr "
-        "codigo codice kod gtin ean upc isbn uuid _id"
+        "codigo codice kod post_id gtin ean upc isbn uuid _id"
     ),
     "title": (
         "title product_title name product_name item_name item_title display_name displayname "

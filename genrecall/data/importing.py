@@ -219,6 +219,8 @@ def kind_of(name: str, rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
         if any(part in name.casefold() for part in parts):
             return kind
     columns = naming.columns_of([row.value for row in rows])
+    if not rows:
+        raise UserError(f"{name} has no rows")
     faults = {row.fault for row in rows if row.fault}
     told = ("columns", list(columns)[:30]) if columns else ("rows", sorted(faults))
     raise UserError(
@@ -253,13 +255,15 @@ def _kind(rows: Sequence[Row], mapping: Mapping[str, str]) -> str:
         return "judgments"
     if title:
         return "catalogue"
+    if titles and mapping.get("id") in columns:
+        return "catalogue"
     for telling, kind in (("title", "catalogue"), ("grade", "judgments"), ("action", "logs")):
         if mapping.get(telling) in columns:
             return kind
     if columns and all(column.isdigit() for column in columns):  # no header
         last = str(len(columns))
         graded = all(is_number(str(value.get(last))) for value in values)
-        return "queries" if len(columns) <= 2 else "judgments" if graded else ""
+        return "queries" if len(columns) == 2 else "judgments" if graded and len(columns) > 2 else ""
     if find(columns, naming.QUERY["text"]) and (find(columns, naming.QUERY["id"]) or len(columns) <= 2):
         return "queries"
     return ""

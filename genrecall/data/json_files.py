@@ -195,6 +195,9 @@ def _wrapped(value: dict[str, Any]) -> list[Any] | None:
         return [edge["node"] if isinstance(edge, dict) and "node" in edge else edge for edge in value["edges"]]
     if len(value) > 1 and all(map(_is_item, value.values())):  # {"B01": {"title": ...}, ...}
         return [{"_id": key, **item} for key, item in value.items()]
+    if len(value) > 1 and value.keys() & _TITLES and _is_columns(value):  # {"id": {"0": ...}, "title": {"0": ...}}
+        first = next(iter(value.values()))
+        return [{name: column.get(row) for name, column in value.items()} for row in first]
     lists = [part for part in value.values() if isinstance(part, list) and part and isinstance(part[0], dict)]
     known = [part for key, part in value.items() if key.casefold() in _WRAPPERS and isinstance(part, list)]
     if len(known) == 1 and (len(lists) == 1 or not known[0]) and not {"title", "name", "id", "query_id"} & value.keys():
@@ -204,6 +207,12 @@ def _wrapped(value: dict[str, Any]) -> list[Any] | None:
 
 def _is_item(value: Any) -> bool:
     return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in _TITLES)
+
+
+def _is_columns(value: dict[str, Any]) -> bool:
+    """Whether an object holds columns, as pandas writes a table."""
+    columns = list(value.values())
+    return all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
 
 
 def _documents(rows: Iterator[Row]) -> Iterator[Row]:

@@ -140,7 +140,7 @@ def parse_time(value: Any) -> datetime:
     except (ValueError, OverflowError, OSError, TypeError, IndexError):
         time = None
     if time is None:
-        raise BadRow("timestamp is not a time (2026-01-31T12:00:00Z, seconds or milliseconds since 1970, 31.01.2026)")
+        raise BadRow("timestamp is not a time")
     if not FIRST_YEAR <= time.year < LAST_YEAR:
         raise BadRow(f"timestamp is not between the years {FIRST_YEAR} and {LAST_YEAR}")
     return time

@@ -10,7 +10,8 @@ rows left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from genrecall.config.data import DataSection, ItemFields, Source
 from genrecall.data import columns as naming
 from genrecall.data import extra_fields
 from genrecall.data.extra_fields import ReadExtra
-from genrecall.data.field_mapping import getter
+from genrecall.data.field_mapping import Getter, getter
 from genrecall.data.judgments import read_judged
 from genrecall.data.parse import Record, RowParser, parse_batches, parse_item_id
 from genrecall.data.rejects import Rejects, open_rejects
@@ -109,6 +110,11 @@ def item_batches(section: DataSection, rejects: Rejects, extra: bool = False) ->
         if shop:
             facts["export"] = shop[0].name
         rejects.facts.setdefault("items", {})[place] = facts
+        if rounded := _rounded_ids(getter(fields.id), values):
+            rejects.note(
+                "items",
+                f"{place}: ids such as {rounded} were rounded by a spreadsheet: export them again, as text",
+            )
         if lacking := extra_fields.lacking(fields, values):
             rejects.note(
                 "items",
@@ -215,6 +221,15 @@ def _item_parser(fields: ItemFields, seen: set[str], read_extra: ReadExtra | Non
 
 REMEMBERED = 1 << 16  # categories and brands, which repeat: a third of the time
 _NO_TITLE = {"NaN", "nan", "null", "NULL", "None", "\\N"}  # a "Nan" is bread
+
+
+def _rounded_ids(get: Getter, values: Sequence[Any]) -> str:
+    """An id such as `4.00638E+12`, where most are like it; else ""."""
+    found = [str(value) for row in values if _ROUNDED.fullmatch(str(value := get(row)))]
+    return found[0] if found and len(found) * 2 > len(values) else ""
+
+
+_ROUNDED = re.compile(r"\d[.,]\d+E\+\d+")
 
 
 def _lengths(chunk: pa.Array) -> pa.Array:

@@ -15,6 +15,12 @@ from typing import Any, TextIO
 
 from genrecall.errors import UserError
 
+HINTS = {  # reason -> what may be behind it
+    "timestamp is not a time": " Times are read as 2026-01-31T12:00:00Z, 31.01.2026 12:00, 1/31/2026 12:00 PM, or "
+    "seconds, milli-, micro- or nanoseconds since 1970.",
+    "id is a duplicate": " Where each variant of a product has a row, name the column that tells them apart (--map "
+    "id=COLUMN), or keep the first row of each product (data.max_reject_share=1).",
+}
 RAW_CHARS = 10_000  # of a rejected row; enough to recognise it
 
 
@@ -100,12 +106,13 @@ class Rejects:
         if accepted and rejected <= max_share * rows:
             return
         reason, times = self.reasons[source].most_common(1)[0]
+        hint = HINTS.get(reason, "")
         where = f"all are listed in {self.path}" if self.path else "`genrecall data check` lists them all in a file"
         raise UserError(
             f"data.{source}: {rejected} of {rows} rows cannot be used ({rejected / rows:.1%}; data.max_reject_share is "
             f"{max_share:.1%}). The commonest reason is {reason!r} ({times} rows, first at "
-            f"{self.examples[source, reason]}); {where}. Correct the rows or the mapping data.{source}.fields, or "
-            "raise data.max_reject_share."
+            f"{self.examples[source, reason]}); {where}.{hint} Correct the rows or the mapping data.{source}.fields, "
+            "or raise data.max_reject_share."
         )
 
 

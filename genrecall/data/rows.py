@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genrecall.config.data import Source
 from genrecall.data import columns, judgment_lines
@@ -22,6 +24,9 @@ from genrecall.data.tables import layout_of, read_table
 from genrecall.data.text_files import PARQUET, encoding_of, head, lines_of
 from genrecall.data.xml_files import read_xml
 from genrecall.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PARQUET_ROWS = 8192
 LONGEST_NAME = 60  # characters of a column's name
@@ -120,6 +125,17 @@ def is_number(text: str) -> bool:
     return text.strip().casefold() not in ("nan", "inf", "infinity")
 
 
+def _with_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`batch` with columns of bytes as texts where they are UTF-8: older writers do not say that they are."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            with suppress(pa.ArrowInvalid):
+                batch = batch.set_column(place, field.name, batch.column(place).cast(pa.string()))
+    return batch
+
+
 def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -128,7 +144,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                for value in batch.to_pylist():
+                for value in _with_text(batch).to_pylist():
                     line += 1
                     yield Row(path.name, line, value)
     except (pa.ArrowException, OSError, ValueError) as error:

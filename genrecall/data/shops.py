@@ -127,6 +127,20 @@ def _fold_bigcommerce(rows: Iterable[Row], columns: dict[str, str], rejects: Rej
         yield row
 
 
+def _fold_wordpress(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
+    """Of WordPress's export, the posts that are products, and of their terms the categories."""
+    kind, terms = columns["post_type"], columns.get("category", "")
+    for row in rows:
+        if not row.fault:
+            if row.value.get(kind) != "product":
+                rejects.leave_out("items", "a post that is no product")
+                continue
+            held = row.value.get(terms)
+            of = [term for term in (held if isinstance(held, list) else [held]) if isinstance(term, dict)]
+            row.value[terms] = [term for term in of if term.get("@domain") == "product_cat"]
+        yield row
+
+
 def _fold_bulk_operation(rows: Iterable[Row], columns: dict[str, str], rejects: Rejects) -> Iterator[Row]:
     """Lines of variants and pictures name the product that they belong to."""
     for row in rows:
@@ -188,6 +202,13 @@ SHOPS = (
         _fold_shopify,
     ),
     WOOCOMMERCE,
+    Shop(
+        "WordPress",
+        frozenset({"post_id", "post_type", "title"}),
+        {"id": "post_id", "category": "category"},
+        ">",
+        _fold_wordpress,
+    ),
     Shop("BigCommerce", frozenset({"item_type", "product_id", "product_name"}), {}, "/", _fold_bigcommerce),
     Shop(
         "PrestaShop",

@@ -185,7 +185,8 @@ def _rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str], str]]:
 def _format(delimiter: str, quotes: str) -> dict[str, Any]:
     if quotes == _PLAIN:
         return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
-    return {"delimiter": delimiter, "escapechar": "\\" if quotes == _ESCAPED else None}
+    # `a, "b, c"`: what stands behind the space is quoted
+    return {"delimiter": delimiter, "escapechar": "\\" if quotes == _ESCAPED else None, "skipinitialspace": True}
 
 
 def _sample(text: list[str], delimiter: str, quotes: str, whole: bool) -> list[list[str]]:
@@ -233,10 +234,11 @@ def _best_quotes(text: list[str], delimiter: str, whole: bool) -> _Reading | Non
 def _evenness(rows: list[list[str]]) -> tuple[float, int] | None:
     """(share of the rows that are as wide as the first, in tenths; width); None for a single column.
 
-    Rows that lack their last cells are nearly as good: some exports leave empty ones out.
+    Empty cells behind the last column do not count. Rows that lack their last cells are nearly as good: some exports
+    leave empty ones out.
     """
     width = len(rows[0])
-    even = sum(len(row) == width for row in rows) / len(rows)
+    even = sum(len(row) == width or (len(row) > width and not any(row[width:])) for row in rows) / len(rows)
     short = sum(1 <= len(row) < width for row in rows) / len(rows)
     share = round(even + 0.8 * short, 1)
     return (share, width) if width > 1 and share >= 0.5 else None

@@ -6,7 +6,8 @@ Parsed as a stream by expat. A document that declares entities of its own is ref
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -16,6 +17,7 @@ from genrecall.data.text_files import DAMAGED, open_bytes, shown, unreadable
 from genrecall.errors import UserError
 
 CHUNK = 1 << 16
+NO_ELEMENTS = expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]
 DEEPEST = 20  # category; deeper ones are loops
 RECORDS = {"item", "entry", "product", "offer", "row", "record", "doc", "document", "article", "shopitem"}
 
@@ -23,30 +25,33 @@ RECORDS = {"item", "entry", "product", "offer", "row", "record", "doc", "documen
 def read_xml(path: Path) -> Iterator[Row]:
     """A row for each record: {name of the element, without its namespace: text, object or list of these}.
 
-    A record is an element of one of the names RECORDS. An element of one text is that text; the attributes of a record,
-    and of elements without a text, stand beside as `@name`. A `categoryId` that names one of the categories before the
-    records (YML: `<category id parentId>`) adds the `category`, as a path.
+    A record is an element of one of the names RECORDS; where there is none, of the name that is repeated below the
+    root. An element of one text is that text; the attributes of a record, and of elements without a text, stand beside
+    as `@name`. A `categoryId` that names one of the categories before the records (YML: `<category id parentId>`) adds
+    the `category`, as a path.
     """
-    reader = _Reader(path)
-    line = 0
-    try:
-        with open_bytes(path) as file:
-            while chunk := file.read(CHUNK):
-                reader.feed(chunk)
-                line = reader.line
-                yield from reader.take()
-            reader.close()
-    except DAMAGED as error:
-        raise unreadable(path, line, error) from None
-    yield from reader.take()
+    reader = _Reader(path, RECORDS)
+    yield from reader.rows()
+    if not reader.count and (name := reader.repeated):
+        reader = _Reader(path, {name})
+        yield from reader.rows()
     if not reader.count:
         names = ", ".join(sorted(RECORDS))
         raise UserError(f"{path} has no product: expected elements named {names}; found {reader.seen or 'none'}")
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
+    """Rows of the elements named `records` (in lower case).
+
+    Attributes:
+        count: rows so far.
+        seen: the name of the root.
+    """
+
+    def __init__(self, path: Path, records: Collection[str]) -> None:
         self.path, self.count, self.seen = path, 0, ""
+        self._records = records
+        self._depth, self._names = 0, (Counter[str](), Counter[str]())  # of elements one and two levels below the root
         self._done: list[Row] = []
         self._stack: list[tuple[str, dict[str, Any], list[str]]] = []  # of the record that is open
         self._begins = 0
@@ -61,6 +66,28 @@ class _Reader:
         parser.UseForeignDTD(True)
         parser.ExternalEntityRefHandler = lambda *_: 1
         parser.SkippedEntityHandler = lambda name, _: self._text(html.unescape(f"&{name};"))
+
+    def rows(self) -> Iterator[Row]:
+        line = 0
+        try:
+            with open_bytes(self.path) as file:
+                while chunk := file.read(CHUNK):
+                    self.feed(chunk)
+                    line = self.line
+                    yield from self.take()
+                self.close()
+        except DAMAGED as error:
+            raise unreadable(self.path, line, error) from None
+        yield from self.take()
+
+    @property
+    def repeated(self) -> str:
+        """The name of most elements below the root, or below its only child; "" where none is repeated."""
+        for names in self._names:
+            for name, count in names.most_common(1):
+                if count > 1:
+                    return name
+        return ""
 
     @property
     def line(self) -> int:
@@ -80,17 +107,23 @@ class _Reader:
         try:
             self._parser.Parse(chunk, final)
         except expat.ExpatError as error:
+            if error.code == NO_ELEMENTS:
+                remedy = "it ends too early: fetch or write it again"
+            else:
+                remedy = "write it again, with & as &amp; and < as &lt; in texts, in the encoding that it names"
             raise UserError(
-                f"{self.path} line {error.lineno}: not XML ({expat.ErrorString(error.code)}); write the feed again, "
-                "with & as &amp; and < as &lt; in texts"
+                f"{self.path} line {error.lineno}: not XML ({expat.ErrorString(error.code)}); {remedy}"
             ) from None
         except (ValueError, LookupError) as error:
             raise UserError(f"{self.path}: its encoding is not known ({error}); save it as UTF-8") from None
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(" ")[2]
+        self._depth += 1
         if not self._stack:
-            if name.casefold() not in RECORDS:
+            if name.casefold() not in self._records:
+                if 2 <= self._depth <= 3:
+                    self._names[self._depth - 2][name.casefold()] += 1
                 self.seen = self.seen or name
                 if name.casefold() == "category" and "id" in attributes:
                     self._category = attributes["id"], attributes.get("parentId", ""), []
@@ -105,6 +138,7 @@ class _Reader:
             self._category[2].append(text)
 
     def _end(self, _: str) -> None:
+        self._depth -= 1
         if not self._stack:
             if self._category:
                 number, above, texts = self._category
@@ -114,10 +148,12 @@ class _Reader:
         name, fields, parts = self._stack.pop()
         text = "".join(parts).strip()
         value: Any = fields
-        if not any(not key.startswith("@") for key in fields):
+        if not any(not key.startswith("@") for key in fields) and (self._stack or not fields):
             value = text or (fields.get("@term") or fields.get("@href") if fields else None)
         elif text:
             fields["#text"] = text
+        if text and "@domain" in fields:  # <category domain="product_cat">
+            value = {**fields, "#text": text}
         if self._stack:
             parent = self._stack[-1][1]
             if name in parent:

@@ -131,8 +131,6 @@ def parse(fields: Mapping[str, Any]) -> Clause:
 
 def _model_query(values: Mapping[str, Any]) -> ModelQuery:
     text, k, beam_width = values["query_text"], values.get("k", DEFAULT_K), values.get("beam_width", 0)
-    if not text.strip():
-        raise ClauseError("[generative] query_text is empty: give the words of the search")
     if not 1 <= k <= MAX_K:
         raise ClauseError(f"[generative] k [{k}] is out of range: choose 1 to {MAX_K}")
     if beam_width and not k <= beam_width <= MAX_INT:

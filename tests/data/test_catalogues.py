@@ -54,11 +54,15 @@ ATOM = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <entry><g:id>1</g:id><title>V\xe9lo</title><g:brand>Acme</g:brand></entry></feed>"""
 
 
-def read(folder: Path, name: str, content: str | bytes, **source: Any) -> tuple[list[dict[str, Any]], Rejects]:
+def read(
+    folder: Path, name: str, content: str | bytes, share: float = 1, **source: Any
+) -> tuple[list[dict[str, Any]], Rejects]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     rejects = Rejects()
-    items = read_items(DataSection(folder=folder, items=ItemSource(path=name, **source), max_reject_share=1), rejects)
+    items = read_items(
+        DataSection(folder=folder, items=ItemSource(path=name, **source), max_reject_share=share), rejects
+    )
     items.validate(full=True)
     return items.to_pylist(), rejects
 
@@ -136,6 +140,10 @@ WOOCOMMERCE_PT = (
     "76,variation,tee-red,V-Neck Tee - Red,1,,,tee\n"
     '87,"simple, virtual",logo,Logo,1,,Roupas,\n'
 )
+WXR = """<rss version="2.0" xmlns:wp="http://wordpress.org/export/1.2/"><channel><title>S</title>
+<item><title>V-Neck</title><wp:post_id>44</wp:post_id><wp:post_type>product</wp:post_type>
+<category domain="product_cat" nicename="c">Clothing</category><category domain="product_type" nicename="s">simple</category></item>
+<item><title>image.jpg</title><wp:post_id>45</wp:post_id><wp:post_type>attachment</wp:post_type></item></channel></rss>"""
 YML = """<?xml version="1.0" encoding="windows-1251"?><yml_catalog><shop><categories><category id="1">Обувь</category>
 <category id="2" parentId="1">Ботинки</category><category id="3" parentId="3">Loop</category></categories><offers>
 <offer id="11"><name>Красные ботинки</name><categoryId>2</categoryId><vendor>Acme</vendor></offer>
@@ -159,6 +167,14 @@ YML = """<?xml version="1.0" encoding="windows-1251"?><yml_catalog><shop><catego
     ('{"data": {"products": {"edges": [{"node": {"id": "g/1", "title": "Shoe"}}, {"node": {"id": "g/2", "title": "Bag"}}]}}}',
      [("g/1", "Shoe", [], "", ""), ("g/2", "Bag", [], "", "")]),
     ('{"B01": {"title": "Shoe", "brand": "A"}, "B02": {"title": "Bag"}}', [("B01", "Shoe", [], "A", ""), ("B02", "Bag", [], "", "")]),
+    (WXR, [("44", "V-Neck", ["Clothing"], "", "")]),
+    ("<catalogo><info>x</info><produto><codigo>1</codigo><nome>Sapato</nome></produto><produto><codigo>2</codigo><nome>Bolsa</nome></produto></catalogo>",
+     [("1", "Sapato", [], "", ""), ("2", "Bolsa", [], "", "")]),
+    ('<products><product id="1" name="Shoe" category="A"/><product id="2" name="Bag">x</product></products>',
+     [("1", "Shoe", ["A"], "", ""), ("2", "Bag", [], "", "x")]),
+    ('id, title, category\na, "Shoe, red", A\nb, "Bag", B\n', [("a", "Shoe, red", ["A"], "", ""), ("b", "Bag", ["B"], "", "")]),
+    ("id,title,category\na,Shoe,A,\nb,Bag,B,\n", [("a", "Shoe", ["A"], "", ""), ("b", "Bag", ["B"], "", "")]),
+    ('{"id": {"0": "a", "1": "b"}, "title": {"0": "Shoe", "1": "Bag"}}', [("a", "Shoe", [], "", ""), ("b", "Bag", [], "", "")]),
     ('{"id": "1", "title": "Shoe"}\n{"id": "11", "title": "S", "__parentId": "1"}\n', [("1", "Shoe", [], "", "")]),
     ("{'asin': 'B1', 'title': \"Men's\", 'categories': [['A', 'B']]}\n{'asin': 'B2', 'title': 'Bag'}\n",
      [("B1", "Men's", ["A", "B"], "", ""), ("B2", "Bag", [], "", "")]),
@@ -266,6 +282,8 @@ def test_bulk_request_gives_documents_their_ids(tmp_path: Path) -> None:
     ("<rss><item><id>1</id><title>a & b</title></item></rss>", r"line 1: not XML"),
     ('<!DOCTYPE x [<!ENTITY a "b">]><rss><item><id>1</id></item></rss>', "declares entities"),
     ("<rss><channel><title>x</title></channel></rss>", "has no product"),
+    ("<rss><item><id>1</id><title>a</title></item><item>", r"line 1: not XML.*ends too early"),
+    ("id,title\na,Shoe S\na,Shoe M\n" , r"id is a duplicate.*each variant of a product.*--map id=COLUMN"),
     ("PK\x03\x04....", "Excel workbook"),
     ("", "is empty"),
     ("\n\n", "is empty"),
@@ -275,7 +293,20 @@ def test_bulk_request_gives_documents_their_ids(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_files_that_cannot_be_read_name_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read(tmp_path, "items.data", text)
+        read(tmp_path, "items.data", text, share=0.1)
+
+
+def test_ids_that_a_spreadsheet_rounded_are_warned_of(tmp_path: Path) -> None:
+    _, rejects = read(tmp_path, "items.csv", "id,title\n4.00638E+12,Shoe\n4.00639E+12,Bag\n")
+    assert "ids such as 4.00638E+12 were rounded by a spreadsheet" in rejects.notes["items"][0]
+
+
+def test_texts_that_a_parquet_file_holds_as_bytes(tmp_path: Path) -> None:
+    table = pa.table({"id": [b"a", b"b"], "title": ["Größe".encode(), b"Bag"], "raw": [b"\xff", b"x"]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    rows, rejects = read(tmp_path, "p.parquet", (tmp_path / "p.parquet").read_bytes())
+    assert [(row["item_id"], row["title"]) for row in rows] == [("a", "Größe"), ("b", "Bag")]
+    assert not rejects.count()
 
 
 def test_columns_of_a_table_without_a_header_are_named_by_number(tmp_path: Path) -> None:

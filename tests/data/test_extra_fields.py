@@ -96,7 +96,7 @@ def test_values_that_json_lacks(tmp_path: Path) -> None:
     fields = ItemFields(extra="*")
     found = read_items(DataSection(folder=tmp_path, items=ItemSource(fields=fields)))["extra"].to_pylist()
     assert list(map(json.loads, found)) == [{"since": "2026-01-02", "price": 9.5}, {"price": 3, "rate": 0.5}]
-    pq.write_table(table.append_column("raw", pa.array([b"x", None])), tmp_path / "items.parquet")
+    pq.write_table(table.append_column("raw", pa.array([b"\xff", None])), tmp_path / "items.parquet")
     section = DataSection(folder=tmp_path, items=ItemSource(fields=fields), max_reject_share=0.5)
     rejects = Rejects()
     assert read_items(section, rejects)["item_id"].to_pylist() == ["b"]

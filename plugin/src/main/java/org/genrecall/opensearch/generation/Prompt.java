@@ -19,9 +19,6 @@ public record Prompt(String text, int k, int beamWidth, UserContext user) implem
     public static final int MAX_K = 1024;
 
     public Prompt {
-        if (text.isBlank()) {
-            throw new IllegalArgumentException("[generative] query_text is empty: give the words of the search");
-        }
         if (k < 1 || k > MAX_K) {
             throw new IllegalArgumentException("[generative] k [" + k + "] is out of range: choose 1 to " + MAX_K);
         }
@@ -47,5 +44,10 @@ public record Prompt(String text, int k, int beamWidth, UserContext user) implem
     /** Length in characters as the inference server counts them. */
     int length() {
         return text.codePointCount(0, text.length());
+    }
+
+    /** About how much memory it takes. */
+    long bytes() {
+        return 200 + 2L * text.length() + user.bytes();
     }
 }

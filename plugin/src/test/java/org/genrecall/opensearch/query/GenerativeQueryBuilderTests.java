@@ -131,8 +131,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     @Override
     protected void doAssertLuceneQuery(GenerativeQueryBuilder builder, Query query, QueryShardContext context) throws IOException {
         if (query instanceof MatchNoDocsQuery == false) {
-            assertThat(query, instanceOf(BooleanQuery.class));
-            List<BooleanClause> clauses = ((BooleanQuery) query).clauses();
+            List<BooleanClause> clauses = form(query).clauses();
             if (clauses.get(0).occur() == BooleanClause.Occur.MUST) {
                 assertEquals(2, clauses.size());
                 assertEquals(BooleanClause.Occur.SHOULD, clauses.get(1).occur());
@@ -159,14 +158,14 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         expected.add(sid("v7/1/2/3", 0.5f), BooleanClause.Occur.SHOULD);
         expected.add(sid("v7/0/0/9", 0.25f), BooleanClause.Occur.SHOULD);
         expected.add(sid("v7/4/4/4", 1f), BooleanClause.Occur.SHOULD);
-        assertEquals(expected.build(), query);
+        assertEquals(expected.build(), form(query));
     }
 
     public void testToQuery_whenMinScore_thenLessProbableSidsAreLeftOut() throws IOException {
         Query query = parseQuery("""
             {"generative": {"sid": {"min_score": 0.25, "sids": [{"sid": "v7/1/2/3", "score": 0.25}, {"sid": "v7/0/0/9", "score": 0.24}]}}}
             """).toQuery(createShardContext());
-        assertEquals(new BooleanQuery.Builder().add(sid("v7/1/2/3", 0.25f), BooleanClause.Occur.SHOULD).build(), query);
+        assertEquals(new BooleanQuery.Builder().add(sid("v7/1/2/3", 0.25f), BooleanClause.Occur.SHOULD).build(), form(query));
     }
 
     public void testToQuery_whenNothingIsLeft_thenMatchesNone() throws IOException {
@@ -188,7 +187,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         expected.add(best, BooleanClause.Occur.MUST);
         Query brand = new TermQueryBuilder(KEYWORD_FIELD_NAME, "acme").toQuery(createShardContext());
         expected.add(FunctionScoreQuery.boostByValue(brand, DoubleValuesSource.constant(3)), BooleanClause.Occur.SHOULD);
-        assertEquals(expected.build(), query);
+        assertEquals(expected.build(), form(query));
     }
 
     public void testToQuery_whenItemsAreUnknown_thenDocumentFrequencyAndTheSameShiftOnEveryShard() throws IOException {
@@ -206,7 +205,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
                     }
                 }
                 try (IndexReader reader = DirectoryReader.open(directory)) {
-                    BooleanQuery made = (BooleanQuery) query.toQuery(createShardContext(newSearcher(reader)));
+                    BooleanQuery made = form(query.toQuery(createShardContext(newSearcher(reader))));
                     float score = (float) (Math.log(0.5) - Math.log(Math.max(1, documents)) + shift);
                     Query best = new DisjunctionMaxQuery(List.of(sid("v7/1/2/3", score), sid("v7/0/0/9", (float) (1 + Math.log(Integer.MAX_VALUE)))), 0);
                     assertEquals(best, made.clauses().get(0).query());
@@ -220,10 +219,15 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             {"generative": {"sid": {"sids": [{"sid": "v7/1/2/3", "score": 0}, {"sid": "v7/0/0/9", "score": 2, "items": 1},
               {"sid": "v8/0/0/9", "score": 1e-38, "items": 2147483647}], "order_within": {"query": {"match_all": {}}}}}}
             """).toQuery(createShardContext());
-        for (Query sid : ((DisjunctionMaxQuery) ((BooleanQuery) query).clauses().get(0).query()).getDisjuncts()) {
+        for (Query sid : ((DisjunctionMaxQuery) form(query).clauses().get(0).query()).getDisjuncts()) {
             float score = ((BoostQuery) sid).getBoost();
             assertTrue(Float.toString(score), score > 0 && score < 200);
         }
+    }
+
+    /** What is searched. */
+    private static BooleanQuery form(Query query) {
+        return (BooleanQuery) ((GenerativeQuery) query).form();
     }
 
     private static Query sid(String term, float probability) {
@@ -397,7 +401,6 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     }
 
     public void testParse_whenValueIsWrong_thenMessageNamesItAndTheRemedy() {
-        assertRefused("\"query_text\": \" \"", "query_text is empty: give the words of the search");
         assertRefused("\"k\": 5", "has neither query_text nor sids: give one of them");
         assertRefused("\"query_text\": \"a\", \"sids\": [\"v7/1/2/3\"]", "has both query_text and sids: give one of them");
         assertRefused("\"query_text\": \"a\", \"k\": 1025", "k [1025] is out of range: choose 1 to 1024");

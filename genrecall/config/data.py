@@ -69,6 +69,20 @@ class ItemFields(Section):
         "all; {'*': column} for the keys of an object",
     )
 
+    numbers: list[str] = Field(
+        [],
+        description="fields of the index among extra whose texts become numbers: 9.99 EUR, 1.299,00 €; empty otherwise",
+    )
+
+    @model_validator(mode="after")
+    def _numbers_are_extra(self) -> "ItemFields":
+        paths = self.extra_paths
+        if ALL_COLUMNS not in paths and (unknown := [name for name in self.numbers if name not in paths]):
+            raise ValueError(
+                f"numbers names {unknown[0]!r}, which is not among the fields of extra ({', '.join(paths)})"
+            )
+        return self
+
     @property
     def extra_paths(self) -> dict[str, FieldPath]:
         """Field of the index -> column; see `paths_of`."""

@@ -193,10 +193,19 @@ class Description(Sources):
     about: dict[str, Any] = Field({}, description="for people: origin, licence, seed, counts")
 
 
-_EXPOSURES = ("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression")
+_EXPOSURES = (
+    *("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression"),
+    "product_list_viewed",
+)
 _CLICKS = ("click", "clicked", "onclick", "click_through", "clickthrough", "item_click", "product_click")
-_MORE_CLICKS = ("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add")
-_PURCHASES = ("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion")
+_MORE_CLICKS = (
+    *("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add"),
+    *("product_clicked", "product_added"),  # of Segment
+)
+_PURCHASES = (
+    *("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion"),
+    "order_completed",
+)
 # What trackers call these actions: User Behavior Insights, Google Analytics 4, others; as `columns.plain` writes names.
 KNOWN_ACTIONS = {
     **dict.fromkeys(_EXPOSURES, "exposure"),

@@ -58,7 +58,6 @@ gpu-wheels: $(INSTALLED) ## what such a machine lacks, into .cache/gpu, to be ca
 
 proto: $(INSTALLED) ## Python stubs from proto/ (Maven generates the Java ones)
 	@$(PY) -m grpc_tools.protoc -Igenrecall/rpc=proto/genrecall/v1 --python_out=. --pyi_out=. --grpc_python_out=. genrecall/rpc/generative_recall.proto
-	@$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. inference_server/processes/wire.proto
 
 plugin: ## the plugin's zip, in plugin/target/releases
 	@echo "building the plugin, where it changed (log: .cache/plugin-build.log)"

@@ -27,12 +27,14 @@ import pyarrow.parquet as pq
 
 from genrecall import files
 from genrecall.errors import BundleError
+from genrecall.item_table import ItemTable
 from genrecall.records import ASSIGNMENTS
 from genrecall.sid import SidSpace, check_codebook
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
+ITEM_TABLE = "items.safetensors"  # item -> SID, to be mapped into memory: derived from the items
 CONSTRAINT = "constraint.safetensors"  # the valid SIDs, sorted, and their prefixes: derived from the items
 GENERATOR = "generator"
 QUANTIZER = "quantizer.safetensors"
@@ -96,9 +98,17 @@ class Bundle:
         return SidSpace.of(codes_of(self.items()), self.level_sizes)
 
     @cached_property
+    def item_table(self) -> ItemTable:
+        """The SID of each item. Mapped from disk; made here where an older bundle has no file."""
+        if ITEM_TABLE in self.manifest["files"]:
+            return ItemTable.load(self.path / ITEM_TABLE)
+        items = self.items()
+        return ItemTable.of(items["item_id"].to_pylist(), codes_of(items), self.space)
+
+    @property
     def items_per_sid(self) -> np.ndarray:
-        """int64 [n]: how many items have each SID of `space`."""
-        return np.bincount(self.space.index_of(codes_of(self.items())), minlength=len(self.space))
+        """int32 [n]: how many items have each SID of `space`."""
+        return self.item_table.items_per_sid
 
 
 def require_fit(bundle: Bundle, item_ids: pa.ChunkedArray, most: float) -> None:
@@ -178,6 +188,7 @@ def publish(
         space = SidSpace.of(contents.codes, contents.level_sizes)  # refuses codes outside the levels
         pq.write_table(table, folder / ITEMS, compression="zstd")
         space.save(folder / CONSTRAINT)
+        ItemTable.of(contents.item_ids, contents.codes, space).save(folder / ITEM_TABLE)
         write(folder)
         entries = {name: entry for name, entry in _entries(folder).items() if not name.startswith(f"{MEMORY}/")}
         weights = entries.get(f"{GENERATOR}/model.safetensors")
@@ -264,6 +275,14 @@ def attached(bundle: Bundle, name: str) -> Mapping[str, Any]:
         made_from = f"{manifest['codebook']}'s {manifest['model']}"
         raise BundleError(f"{path} was made from {made_from}: make it again with `{_maker(name)}`")
     return manifest
+
+
+def attached_manifest(bundle: Bundle, name: str) -> bytes:
+    """The manifest of what is attached as `name`, as it is on disk; b"" where there is none."""
+    try:
+        return (bundle.path / name / MANIFEST).read_bytes()
+    except OSError:
+        return b""
 
 
 def detach(bundle: Bundle, name: str) -> bool:

@@ -17,6 +17,7 @@ class CallContext:
     """One call of the service, from its arrival to its status.
 
     Attributes:
+        client: whose call it is: what the metadata say by `server.client_metadata`, or the peer without its port.
         metadata: of the request, without binary values.
         arrived, deadline: on the clock of `time.monotonic`; no deadline is None.
         stages: milliseconds by stage: prepare, queue, compute, reply.
@@ -26,6 +27,7 @@ class CallContext:
 
     method: str
     peer: str
+    client: str
     metadata: Mapping[str, str]
     arrived: float
     deadline: float | None
@@ -34,10 +36,11 @@ class CallContext:
     texts: Sequence[str] = ()
 
     @classmethod
-    def of(cls, method: str, context: grpc.aio.ServicerContext) -> CallContext:
-        arrived, remaining = time.monotonic(), context.time_remaining()
+    def of(cls, method: str, context: grpc.aio.ServicerContext, client_key: str) -> CallContext:
+        arrived, remaining, peer = time.monotonic(), context.time_remaining(), context.peer()
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        return cls(method, context.peer(), metadata, arrived, None if remaining is None else arrived + remaining)
+        client = metadata.get(client_key) or peer.rpartition(":")[0]
+        return cls(method, peer, client, metadata, arrived, None if remaining is None else arrived + remaining)
 
     @property
     def request_id(self) -> str:

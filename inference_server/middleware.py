@@ -15,10 +15,10 @@ from inference_server.admission.interceptor import STOPPING
 from inference_server.admission.overload import LimitExceeded
 from inference_server.admission.validation import InvalidRequest
 from inference_server.batching.batcher import QueueFull
-from inference_server.batching.executor import EngineProcessError
-from inference_server.batching.scheduler import DeadlineExceeded, Overdue, ShuttingDown
+from inference_server.batching.scheduler import DeadlineExceeded, Overdue, ShuttingDown, TooLate
 from inference_server.bundles.loaded import BundleNotLoaded
 from inference_server.call_context import CallContext
+from inference_server.engines.base import OutOfMemory
 from inference_server.telemetry.logs import ACCESS, event
 from inference_server.telemetry.metrics import Metrics
 from inference_server.telemetry.spans import Spans
@@ -47,7 +47,7 @@ class Middleware:
         self, method: str, context: grpc.aio.ServicerContext, handler: Callable[[CallContext], Awaitable[R]]
     ) -> R:
         """The reply of `handler`; its errors end the call with the status that fits."""
-        call = CallContext.of(method, context)
+        call = CallContext.of(method, context, self._section.client_metadata)
         code = Status.OK
         self._metrics.in_flight.labels(method).inc()
         try:
@@ -77,13 +77,17 @@ class Middleware:
                 limit = self._section.max_pending
                 message = f"the call would exceed {limit} pending entries (server.max_pending): try again later"
                 return Status.RESOURCE_EXHAUSTED, message
+            case TooLate():
+                return Status.RESOURCE_EXHAUSTED, f"the call would be late: {error}; allow more time, or try another"
             case LimitExceeded():
                 self._metrics.on_dropped("busy")
                 return Status.RESOURCE_EXHAUSTED, str(error)
+            case OutOfMemory():
+                event(log, logging.ERROR, "out of memory", error, method=call.method, request_id=call.request_id)
+                message = "the device has no memory for the batch: try again later, or lower server.max_batch_tokens"
+                return Status.RESOURCE_EXHAUSTED, message
             case Overdue():
                 return Status.UNAVAILABLE, f"{error}: the server is started again"
-            case EngineProcessError():
-                return Status.INTERNAL, f"the server failed ({error}): its log says where"
             case ShuttingDown():
                 return Status.UNAVAILABLE, STOPPING
             case _:

@@ -21,10 +21,11 @@ from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import add_GenerativeRecallServicer_to_server
 from inference_server.admission.interceptor import AdmissionInterceptor
-from inference_server.batching.executor import LocalExecutor
+from inference_server.batching.executor import Executor
 from inference_server.bundles.loaded import LoadedBundles, load_bundles
 from inference_server.bundles.reload import Reloader
 from inference_server.health import HealthService
+from inference_server.http_door import serve_http
 from inference_server.service import GenerativeRecall
 from inference_server.startup import ReadyInfo, leave_a_thread_that_hangs, raise_file_limit, set_torch_threads, watch
 from inference_server.telemetry.logs import event
@@ -36,6 +37,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GenerativeRecall"].full_name
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the port is an error
     # Idle connections cost a ping in two minutes; one whose client is gone is closed 20 s later.
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -45,6 +47,7 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     # Calls in flight on one connection: further ones wait at the client, so that one client cannot fill the memory.
     ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_connection_age_grace_ms", 60_000),  # for calls in flight and watches of health on an old connection
 )
 
 
@@ -80,9 +83,9 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    executor = LocalExecutor(loaded, section, Metrics())
-    running = await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
-    on_ready(ReadyInfo(running.port, running.metrics_port, loaded.names))
+    executor = Executor(loaded, section, Metrics())
+    running = await start_service(GenerativeRecall(section, executor))
+    on_ready(ReadyInfo(running.port, running.http_port, running.metrics_port, loaded.names))
     await watch(executor, Reloader(root, codebooks, executor).watch(reload), stopping)
     if executor.stuck:
         await running.health.enter_graceful_shutdown()
@@ -94,9 +97,10 @@ async def _run(
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers on `port` and serves its metrics on `metrics_port` (None: nowhere)."""
+    """A server that answers on `port`, over HTTP on `http_port`, with metrics on `metrics_port` (None: nowhere)."""
 
     port: int
+    http_port: int | None
     metrics_port: int | None
     section: ServerSection
     service: GenerativeRecall
@@ -104,17 +108,12 @@ class Running:
     closing: AsyncExitStack
 
 
-async def start_service(service: GenerativeRecall, metrics_port: int | None, share_port: bool = False) -> Running:
-    """Serve `service` over gRPC; raises UserError when an address is in use or the TLS files cannot be used.
-
-    Args:
-        metrics_port: where this process serves its metrics; None: nowhere.
-        share_port: whether other processes may listen on the port too: connections are spread over them.
-    """
+async def start_service(service: GenerativeRecall) -> Running:
+    """Serve `service` over gRPC; raises UserError when an address is in use or the TLS files cannot be used."""
     section, interceptor = service.section, AdmissionInterceptor()
     options = [
         ("grpc.max_receive_message_length", section.max_request_bytes),
-        ("grpc.so_reuseport", int(share_port)),  # otherwise a second server on the port is an error
+        ("grpc.max_connection_age_ms", round(section.max_connection_age_s * 1e3)),
         *OPTIONS,
     ]
     server = grpc.aio.server(interceptors=[interceptor], options=options)
@@ -124,19 +123,20 @@ async def start_service(service: GenerativeRecall, metrics_port: int | None, sha
     if section.reflection:
         _enable_reflection(server)
     async with AsyncExitStack() as closing:
-        serving_metrics = serve_metrics(service.metrics.registry, section.metrics_host, metrics_port)
+        serving_metrics = serve_metrics(service.metrics.registry, section.metrics_host, section.metrics_port)
         metrics_port = closing.enter_context(serving_metrics)
         if service.spans:
             closing.callback(service.spans.close)
         closing.push_async_callback(service.executor.close)
         closing.push_async_callback(server.stop, None)  # at once: calls that arrive in between would end as CANCELLED
         closing.push_async_callback(interceptor.close, section.shutdown_grace_s)
+        http_port = await closing.enter_async_context(serve_http(service))
         closing.callback(health_service.end_watches)
         port = _listen(server, section)
         await server.start()
         for name in ("", SERVICE):
             await health_service.set(name, SERVING)
-        return Running(port, metrics_port, section, service, health_service, closing.pop_all())
+        return Running(port, http_port, metrics_port, section, service, health_service, closing.pop_all())
 
 
 async def stop(running: Running) -> None:

@@ -25,7 +25,6 @@ from inference_server.bundles.loaded import LoadedBundles
 from inference_server.call_context import CallContext
 from inference_server.engines import Engine
 from inference_server.middleware import Middleware
-from inference_server.telemetry.metrics import Metrics
 from inference_server.telemetry.spans import Spans
 
 INLINE_PROMPTS = 8
@@ -35,9 +34,9 @@ INLINE_PROMPTS = 8
 class GenerativeRecall(GenerativeRecallServicer):
     """The four methods of the contract, on the bundles of an executor."""
 
-    def __init__(self, section: ServerSection, executor: Executor, metrics: Metrics) -> None:
+    def __init__(self, section: ServerSection, executor: Executor) -> None:
         self.section = section
-        self.metrics = metrics
+        self.metrics = executor.metrics
         self.executor = executor
         self.spans = Spans(section.otel_endpoint) if section.otel_endpoint else None
         self._middleware = Middleware(section, self.metrics, executor.pushback_ms, self.spans)
@@ -62,13 +61,14 @@ class GenerativeRecall(GenerativeRecallServicer):
         return self.executor.loaded
 
     async def _generate(self, request: pb.GenerateRequest, call: CallContext) -> pb.GenerateResponse:
-        params = check_generate(request, self.section)
-        engine = self.loaded.find(params.codebook)
+        engine = self.loaded.find(request.codebook)
+        params = check_generate(request, self.section, engine.max_beam_width, engine.name)
         bundle, k, beam_width = engine.bundle, params.k, params.beam_width
         call.attributes.update(codebook=bundle.codebook, queries=len(params.texts), k=k, beam_width=beam_width)
         call.texts = params.texts
+        workload = SearchWorkload(engine, params.width(self._widths(engine)))
+        self.executor.require_time(workload, workload.work_item(), len(params.texts), call.deadline, call.client)
         prompts = await _prepare(engine, params.texts, params.users, params.remember, call)
-        workload = SearchWorkload(engine, beam_width)
         generated = await self._run(workload, workload.work_items(prompts), call)
         with call.stage("reply"):
             results = [_generated(bundle, one.codes[:k], one.scores[:k]) for one in generated]
@@ -108,15 +108,18 @@ class GenerativeRecall(GenerativeRecallServicer):
         return pb.DescribeResponse(
             server_version=genrecall.__version__,
             current_codebook=self.loaded.current,
-            codebooks=[_codebook(engine) for engine in self.loaded.engines.values()],
+            codebooks=[_codebook(engine, self._widths(engine)[-1]) for engine in self.loaded.engines.values()],
             limits=limits_message(self.section),
         )
+
+    def _widths(self, engine: Engine) -> list[int]:
+        return self.section.computed_widths(engine.max_beam_width)
 
     async def _run(self, workload: Workload, work_items: Sequence[WorkItem], call: CallContext) -> list[Any]:
         pending = self.metrics.pending.labels(workload.name)
         pending.inc(len(work_items))
         try:
-            result = await self.executor.submit(workload, work_items, call.deadline)
+            result = await self.executor.submit(workload, work_items, call.deadline, call.client)
         finally:
             pending.dec(len(work_items))
         call.stages.update(queue=result.queue_ms, compute=result.compute_ms)
@@ -142,7 +145,7 @@ async def _prepare(
         return await asyncio.to_thread(engine.prepare, texts, users, remember)
 
 
-def _codebook(engine: Engine) -> pb.Codebook:
+def _codebook(engine: Engine, max_beam_width: int) -> pb.Codebook:
     manifest = engine.bundle.manifest
     return pb.Codebook(
         codebook=engine.bundle.codebook,
@@ -152,4 +155,5 @@ def _codebook(engine: Engine) -> pb.Codebook:
         items=manifest["items"],
         kind=manifest["kind"],
         engine=engine.name,
+        max_beam_width=max_beam_width,
     )

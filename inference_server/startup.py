@@ -1,4 +1,4 @@
-"""What every process of a server does around serving, and what a server reports once it answers."""
+"""What a server does around serving, and what it reports once it answers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import resource
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from inference_server.batching.executor import Executor
 from inference_server.telemetry.logs import event
-
-if TYPE_CHECKING:  # a frontend has no executor of its own
-    from inference_server.batching.executor import LocalExecutor
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +22,7 @@ class ReadyInfo:
     """A server that answers. The first of the codebooks answers calls that name none."""
 
     port: int
+    http_port: int | None
     metrics_port: int | None
     codebooks: list[str]
 
@@ -35,7 +34,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def watch(executor: LocalExecutor, reloading: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+async def watch(executor: Executor, reloading: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
     """Reload bundles and test engines until the process is to stop, or can compute no more (`executor.broken`)."""
     tasks = [asyncio.create_task(reloading), asyncio.create_task(executor.watch_engines())]
     await first_of(stopping, executor.broken)

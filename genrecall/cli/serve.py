@@ -31,6 +31,7 @@ def serve(
 
     Example: `genrecall serve server.port=50051`
     """
+    from inference_server.server import serve as run
     from inference_server.startup import ReadyInfo
     from inference_server.telemetry import logs
 
@@ -41,16 +42,9 @@ def serve(
         address = settings.server.address(server.port)
         if as_json:  # one line: what starts a server waits for it
             facts = {"endpoint": address, "port": server.port, "codebooks": server.codebooks}
-            print_json({**facts, "metrics_port": server.metrics_port}, indent=None)
+            print_json({**facts, "http_port": server.http_port, "metrics_port": server.metrics_port}, indent=None)
         else:
             names = server.codebooks
             print(f"listening on {address}, codebooks: {', '.join(names)} (default {names[0]})", flush=True)
 
-    if settings.server.processes > 1:
-        from inference_server.processes.supervisor import supervise
-
-        supervise(settings.run.bundles_dir, bundle or [], settings.server, verbose, ready)
-    else:
-        from inference_server.server import serve as run
-
-        run(settings.run.bundles_dir, bundle or [], settings.server, ready)
+    run(settings.run.bundles_dir, bundle or [], settings.server, ready)

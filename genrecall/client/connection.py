@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import grpc
 
 from genrecall.addresses import is_loopback
-from genrecall.client.messages import LimitsCache
+from genrecall.client.messages import LimitsCache, check_timeout
 from genrecall.client.retry import Deadline, Retry, RetryBudget, RetryState
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
@@ -54,6 +54,7 @@ class Connection:
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         check_endpoint(endpoint)
+        check_timeout(timeout_s)
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._retry = retry
@@ -72,6 +73,8 @@ class Connection:
     def _deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:
             raise ValueError(f"the client of {self.endpoint} is closed: make a new one")
+        if timeout_s is not None:
+            check_timeout(timeout_s)
         return Deadline.after(self.timeout_s if timeout_s is None else timeout_s)
 
     def _retry_state(self, deadline: Deadline) -> RetryState:
@@ -80,17 +83,22 @@ class Connection:
 
 def check_endpoint(endpoint: str) -> None:
     """UserError for what is not `host:port`, nor one of gRPC's own names such as `dns:///host:port`."""
+    if not isinstance(endpoint, str) or any(map(str.isspace, endpoint)):
+        raise _no_endpoint(endpoint)
     scheme, separator, _ = endpoint.partition(":")
     if separator and scheme in GRPC_NAMES:
         return
     host, _, port = endpoint.rpartition(":")
     if "/" in endpoint or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise UserError(
-            "the endpoint of an inference server is HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, found "
-            f"{endpoint!r}"
-        )
+        raise _no_endpoint(endpoint)
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise UserError(f"an IPv6 address stands in brackets: [{host}]:{port}, found {endpoint!r}")
+
+
+def _no_endpoint(endpoint: object) -> UserError:
+    return UserError(
+        f"the endpoint of an inference server is HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, found {endpoint!r}"
+    )
 
 
 def _options(endpoint: str, keepalive_s: float, max_reply_bytes: int) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ so the blocking and the asynchronous client run the same one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ RequestPart = TypeVar("RequestPart", pb.Query, pb.Item)
 CallFlow = Generator[tuple[str, Any], Any, T]  # yields (method, request), is sent the reply, returns T
 User = pb.User | Mapping[str, Any]
 
+MAX_TIMEOUT_S = 31_536_000  # a year
 ENTRY_OVERHEAD_BYTES = 6  # at most, of the tag and length before a query or item
 REQUEST_OVERHEAD_BYTES = 128  # at most, of all other fields of a request
 
@@ -97,14 +98,14 @@ def generate(
     users: Sequence[User | None],
     memory: bool,
 ) -> CallFlow[Reply]:
-    if isinstance(texts, str):
-        raise TypeError(f"texts is one string, {texts!r}: give a list of them")
+    texts, users = _list("texts", texts), _list("users", users)
     if len(users) not in (0, len(texts)):
         raise ValueError(
             f"users has {len(users)} entries for {len(texts)} texts: give one each (None where unknown), or none"
         )
     _check_number("k", k)
     _check_number("beam_width", beam_width)
+    _text("codebook", codebook)
     queries = [
         pb.Query(
             text=_text(f"texts[{i}]", text),
@@ -141,7 +142,11 @@ def generate(
 
 
 def score(text: str, codes: np.ndarray, codebook: str, user: User | None, memory: bool) -> CallFlow[np.ndarray]:
-    codes = np.asarray(codes)
+    _check_codebook(codebook)
+    try:
+        codes = np.asarray(codes)
+    except ValueError:
+        raise ValueError(f"codes must be integers of shape [n, {LEVELS}], found rows of several lengths") from None
     if not codes.size:
         return np.empty(0, np.float32)
     if codes.ndim != 2 or codes.shape[1] != LEVELS or not np.issubdtype(codes.dtype, np.integer):
@@ -157,8 +162,9 @@ def score(text: str, codes: np.ndarray, codebook: str, user: User | None, memory
 
 
 def encode(limits: LimitsCache, items: Sequence[Item | Mapping[str, Any]], codebook: str) -> CallFlow[np.ndarray]:
+    _check_codebook(codebook)
     encoded = [np.empty((0, LEVELS), np.int32)]
-    entries = [_item(f"items[{i}]", item) for i, item in enumerate(items)]
+    entries = [_item(f"items[{i}]", item) for i, item in enumerate(_list("items", items))]
     sent = 0
     for part in (yield from limits.split(entries, "max_items")) if entries else ():
         reply = yield from _part("Encode", pb.EncodeRequest(codebook=codebook, items=part), sent)
@@ -182,25 +188,46 @@ def _part(method: str, request: Any, first: int) -> CallFlow[Any]:
 
 
 def _item(name: str, item: Item | Mapping[str, Any]) -> pb.Item:
+    if not isinstance(item, Item | Mapping):
+        raise TypeError(f"{name} is {item!r}: give an Item, or a mapping of its fields")
     fields = dict(item if isinstance(item, Mapping) else vars(item))
     if unknown := fields.keys() - pb.Item.DESCRIPTOR.fields_by_name.keys():
         raise ValueError(
             f"{name}: an item has no field {', '.join(sorted(map(repr, unknown)))}: see genrecall.client.Item"
         )
-    category = fields.pop("category", ())
-    if isinstance(category, str):
-        raise TypeError(f"{name}.category is one string, {category!r}: give a list, from general to specific")
-    texts = {field: _text(f"{name}.{field}", value) for field, value in fields.items()}
-    return pb.Item(**texts, category=[_text(f"{name}.category[{n}]", part) for n, part in enumerate(category)])
+    category = _texts(f"{name}.category", fields.pop("category", ()))
+    return pb.Item(**{field: _text(f"{name}.{field}", value) for field, value in fields.items()}, category=category)
 
 
 def _user(name: str, user: User | None) -> User | None:
     if user is None or isinstance(user, pb.User):
         return user
-    try:
-        return pb.User(**user)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {user!r}: {error}; see genrecall.v1.User") from None
+    if not isinstance(user, Mapping):
+        raise TypeError(f"{name} is {user!r}: give a mapping of the fields of genrecall.v1.User")
+    known = pb.User.DESCRIPTOR.fields_by_name
+    if unknown := user.keys() - known.keys():
+        raise ValueError(
+            f"{name}: a user has no field {', '.join(sorted(map(repr, unknown)))}; it has {', '.join(known)}"
+        )
+    read: dict[str, Any] = {field: _texts if field.startswith("recent") else _text for field in known}
+    return pb.User(**{field: read[field](f"{name}.{field}", value) for field, value in user.items()})
+
+
+def _list(name: str, values: Iterable[T]) -> list[T]:
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{name} is one string, {values!r}: give a list of them")
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {values!r}: give a list")
+    return list(values)
+
+
+def _texts(name: str, values: Iterable[object]) -> list[str]:
+    return [_text(f"{name}[{n}]", value) for n, value in enumerate(_list(name, values))]
+
+
+def _check_codebook(codebook: str) -> None:
+    if not _text("codebook", codebook):
+        raise ValueError("codebook is empty: codes belong to one, so name it")
 
 
 def _text(name: str, text: object) -> str:
@@ -214,6 +241,12 @@ def _text(name: str, text: object) -> str:
             'drop it by .encode("utf-8", "ignore").decode()'
         ) from None
     return text
+
+
+def check_timeout(seconds: float) -> None:
+    """ValueError for what is no time to wait; gRPC takes a very long one for none at all."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_TIMEOUT_S:
+        raise ValueError(f"timeout_s is {seconds!r}: give seconds, from 0 to {MAX_TIMEOUT_S}")
 
 
 def _check_number(name: str, value: int) -> None:

@@ -1,7 +1,7 @@
 """The inference server: network, bundles, batching, limits, shutdown. docs/serving.md explains the settings."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,12 +14,6 @@ class ServerSection(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(50051, ge=0, le=65535, description="0: any free port")
-    processes: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="1: a single process; more: that many gRPC frontends on the port, and one engine process more",
-    )
     reflection: bool = True
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
@@ -39,6 +33,11 @@ class ServerSection(Section):
     default_k: int = Field(50, ge=1, description="SIDs per query where the request sets no k")
     max_k: int = Field(1024, ge=1)
     max_beam_width: int = Field(1024, ge=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (8, 16, 32, 50, 64, 100, 128, 256, 512),
+        description="beam widths that are computed, beside max_beam_width: one asked for in between is rounded up, so "
+        "that calls share batches; on CUDA all are captured before a bundle is served",
+    )
     max_queries: int = Field(256, ge=1, description="queries in one call of Generate")
     max_query_chars: int = Field(1000, ge=1)
     max_recent: int = Field(100, ge=0, description="entries of recent_sids, and of recent_items")
@@ -50,7 +49,7 @@ class ServerSection(Section):
     max_request_bytes: int = Field(1 << 20, ge=1 << 10)
 
     max_batch: int = Field(32, ge=1, description="entries per batch")
-    max_batch_tokens: int = Field(4096, ge=1, description="padded tokens per batch")
+    max_batch_tokens: int = Field(4096, ge=1, description="padded tokens and beams per batch")
     max_batch_delay_ms: float = Field(
         0.0, ge=0, le=1000, description="how long an idle server waits for a batch to fill; 0: never"
     )
@@ -61,6 +60,12 @@ class ServerSection(Section):
     max_pending: int = Field(
         1024, ge=1, description="entries waiting or running; a call that would exceed it is answered RESOURCE_EXHAUSTED"
     )
+    client_metadata: str = Field(
+        "x-client-id",
+        pattern="^[a-z0-9_.-]+$",
+        description="key of the metadata that names the client, for a fair share of the queue; without it each address "
+        "is a client",
+    )
     max_concurrent_score: int = Field(
         32, ge=1, description="Score calls in flight, so that rerankers leave room for searches"
     )
@@ -68,6 +73,12 @@ class ServerSection(Section):
         2, ge=1, description="Encode calls in flight, so that ingest jobs leave room for searches"
     )
 
+    max_connection_age_s: float = Field(
+        300.0,
+        gt=0,
+        description="a client opens a new connection that often, give or take a tenth, so that servers that were added "
+        "get calls; those in flight are finished",
+    )
     shutdown_delay_s: float = Field(
         1.0, ge=0, description="how long calls are still accepted after SIGTERM, while load balancers see NOT_SERVING"
     )
@@ -85,6 +96,10 @@ class ServerSection(Section):
         "do not compete for a port",
     )
     metrics_host: str = Field("127.0.0.1", description="metrics have no TLS")
+    http_port: int | None = Field(
+        None, ge=0, le=65535, description="Generate and Describe as JSON over HTTP, 0: any free port; none by default"
+    )
+    http_host: str = Field("127.0.0.1", description="HTTP has no TLS")
     log_format: Literal["text", "json"] = Field("text", description="one event a line, either way")
     log_queries: bool = Field(False, description="include query texts in the access log (-v)")
 
@@ -94,7 +109,7 @@ class ServerSection(Section):
         description="OpenTelemetry collector (OTLP over gRPC), one span per call: http://127.0.0.1:4317",
     )
 
-    @field_validator("host", "metrics_host")
+    @field_validator("host", "metrics_host", "http_host")
     @classmethod
     def _is_address(cls, host: str) -> str:
         if not host or "/" in host or host.startswith("unix") or (":" in host and not is_ipv6(host)):
@@ -113,6 +128,11 @@ class ServerSection(Section):
                     f"be refused; lower default_k or raise {limit}"
                 )
         return self
+
+    def computed_widths(self, most: int) -> list[int]:
+        """The beam widths that are computed, ascending, for an engine whose widest beam is `most`."""
+        widest = min(most, self.max_beam_width)
+        return [*sorted({width for width in self.widths if width < widest}), widest]
 
     def address(self, port: int) -> str:
         """`host:port` as clients name it."""

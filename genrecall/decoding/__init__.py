@@ -20,7 +20,7 @@ __all__ = ["GeneratedSids", "Generator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads torch at first use: the frontend processes of a server need the request tokenizer alone."""
+    """Loads torch at first use: the request tokenizer and the settings of a generator need none."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from genrecall.decoding import generator

@@ -21,7 +21,7 @@ from genrecall.decoding.memory import Memory
 from genrecall.decoding.user import FIELDS, User
 from genrecall.encoder_layout import read_prefixes
 from genrecall.errors import UserError
-from genrecall.sid import SidSpace
+from genrecall.sid import LEVELS, SidSpace
 
 UNKNOWN = 0.05  # share of tokens that a tokenizer may not know before it is told
 _UNKNOWN_PROFILE = np.full(len(FIELDS), -1, dtype=np.int64)
@@ -143,6 +143,12 @@ class RequestTokenizer:
             each = zip(prompts, texts, remember or [True] * len(texts), strict=True)
             prompts = [self._with_terms(*one) for one in each]
         return prompts
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest prompt that the model reads."""
+        user = self.config.user if self.config.kind == "lm" else None
+        return self.config.max_tokens + (LEVELS * user.recent + len(FIELDS) if user else 0)
 
     def length(self, prompt: TokenizedPrompt) -> int:
         """Tokens that the model reads of it."""

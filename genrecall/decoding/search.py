@@ -115,7 +115,6 @@ def beam_search(
     tables: ConstraintTables,
     prefix: Prefix,
     width: int,
-    limit: Tensor | None = None,
 ) -> Beams:
     """The `width` likeliest SIDs that a beam of that width finds.
 
@@ -126,9 +125,6 @@ def beam_search(
     With evidence p(SID) is a mixture, (1 - gate) evidence + gate decoder, and a prefix is ranked by the best leaf below
     it in the evidence, mixed with the decoder's probability of the prefix. Neither is ever less than a leaf's own
     share, so what the evidence alone ranks among the first `width` is always found.
-
-    limit: int64 scalar on the device. Beams from it on are dropped at every level, so that a search of fixed shapes
-    gives in its first `limit` beams what one of that width gives; None: all are kept.
     """
     if prefix.evidence is not None and not prefix.asks_decoder:
         score, node = top(prefix.evidence.unsqueeze(1), width)
@@ -145,8 +141,6 @@ def beam_search(
             alive = (score > MIN_VALID_SCORE).unsqueeze(-1)  # the evidence knows nothing of beams that are none
             mixed = torch.where(alive, mixed, MASKED)
         score, pick = top(mixed, width)
-        if limit is not None:
-            score = torch.where(torch.arange(width, device=score.device) < limit, score, MASKED)
         own = score if ahead is None else step.flatten(1).gather(1, pick)
         parent = pick // step.shape[-1]
         slot = pick - parent * step.shape[-1]  # the exporter has no remainder by a symbolic size

@@ -143,7 +143,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., current_codebook: _Optional[str] = ..., codebooks: _Optional[_Iterable[_Union[Codebook, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Codebook(_message.Message):
-    __slots__ = ("codebook", "model", "level_sizes", "sids", "items", "kind", "engine")
+    __slots__ = ("codebook", "model", "level_sizes", "sids", "items", "kind", "engine", "max_beam_width")
     CODEBOOK_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LEVEL_SIZES_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Codebook(_message.Message):
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    MAX_BEAM_WIDTH_FIELD_NUMBER: _ClassVar[int]
     codebook: str
     model: str
     level_sizes: _containers.RepeatedScalarFieldContainer[int]
@@ -158,7 +159,8 @@ class Codebook(_message.Message):
     items: int
     kind: str
     engine: str
-    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., level_sizes: _Optional[_Iterable[int]] = ..., sids: _Optional[int] = ..., items: _Optional[int] = ..., kind: _Optional[str] = ..., engine: _Optional[str] = ...) -> None: ...
+    max_beam_width: int
+    def __init__(self, codebook: _Optional[str] = ..., model: _Optional[str] = ..., level_sizes: _Optional[_Iterable[int]] = ..., sids: _Optional[int] = ..., items: _Optional[int] = ..., kind: _Optional[str] = ..., engine: _Optional[str] = ..., max_beam_width: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_queries", "max_query_chars", "max_k", "max_beam_width", "max_recent", "max_request_bytes", "max_score_sids", "max_items", "max_item_chars")

@@ -78,17 +78,20 @@ class NoSids(UserError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a composer; the first three are the plugin's cluster settings of the same names.
+    """Of a composer; all but the last are the plugin's cluster settings of the same names.
 
     Attributes:
         timeout_s: of a call to the inference server, where the clause sets none.
-        max_k: largest `k`.
+        max_k, max_beam_width: largest `k` and `beam_width`.
+        max_clauses: clauses of one body that ask the model.
         max_query_length: characters of `query_text`.
         mapping_ttl_s: how long the mapping of an index is cached; 0: it is read for every query.
     """
 
     timeout_s: float = 1.0
     max_k: int = 512
+    max_beam_width: int = 512
+    max_clauses: int = 16
     max_query_length: int = 1000
     mapping_ttl_s: float = 5.0
 
@@ -100,6 +103,7 @@ class GenerateCall:
     codebook: str
     k: int
     beam_width: int
+    memory: bool
     timeout_s: float
     queries: tuple[ModelQuery, ...]
 
@@ -112,6 +116,7 @@ class GenerateCall:
             "codebook": self.codebook,
             "k": self.k,
             "beam_width": self.beam_width,
+            "memory": self.memory,
             "timeout_s": self.timeout_s,
         }
 
@@ -156,6 +161,11 @@ def clauses_of(body: Body, settings: Settings) -> list[Clause]:
         return {}
 
     replace_clauses(body, read)
+    if sum(clause.query is not None for clause in clauses) > settings.max_clauses:
+        raise ClauseError(
+            f"[generative] the search has more than {settings.max_clauses} clauses that ask the model, as many as this "
+            "composer allows: ask for less at once, or raise Settings.max_clauses"
+        )
     return clauses
 
 
@@ -198,11 +208,24 @@ def check_limits(query: ModelQuery, settings: Settings) -> None:
             f"[generative] k [{query.k}] is too large: this composer allows {settings.max_k}. Ask for less, or raise "
             "Settings.max_k (up to 1024)"
         )
-    if len(query.text) > settings.max_query_length:
+    if query.beam_width > settings.max_beam_width:
         raise ClauseError(
-            f"[generative] query_text is too long: {len(query.text)} characters, where this composer allows "
-            f"{settings.max_query_length}. Shorten it, or raise Settings.max_query_length"
+            f"[generative] beam_width [{query.beam_width}] is too large: this composer allows "
+            f"{settings.max_beam_width}. Ask for less, or raise Settings.max_beam_width (up to 1024)"
         )
+
+
+def check_text(query: ModelQuery, settings: Settings) -> NoSids | None:
+    """What somebody typed is no mistake in the clause, so `on_failure` covers it."""
+    if not query.text.strip():
+        return NoSids("invalid_request", "query_text is empty: give the words of the search")
+    if len(query.text) > settings.max_query_length:
+        return NoSids(
+            "invalid_request",
+            f"query_text is too long: {len(query.text)} characters, where this composer allows "
+            f"{settings.max_query_length}. Shorten it, or raise Settings.max_query_length",
+        )
+    return None
 
 
 def sids_wanted(clause: Clause, searched: Searched | None, settings: Settings) -> list[SidsWanted] | NoSids:
@@ -210,6 +233,8 @@ def sids_wanted(clause: Clause, searched: Searched | None, settings: Settings) -
 
     Raises ClauseError where the field or the codebook is not that of a searched index.
     """
+    if clause.query and (refused := check_text(clause.query, settings)):
+        return refused
     if clause.sids is not None:
         codebooks = [*clause.sids]
     elif clause.codebook is not None:
@@ -311,9 +336,9 @@ Results = Mapping[SidsWanted, ScoredSids | NoSids]
 
 def generate(wanted: Iterable[SidsWanted]) -> Steps[Results]:
     """The SIDs of each: equal ones are generated once, and those that can share a call do."""
-    together: dict[tuple[str, int, int, float], list[ModelQuery]] = {}
+    together: dict[tuple[str, int, int, bool, float], list[ModelQuery]] = {}
     for one in dict.fromkeys(wanted):
-        key = one.codebook, one.query.k, one.query.beam_width, one.timeout_s
+        key = one.codebook, one.query.k, one.query.beam_width, one.query.memory, one.timeout_s
         together.setdefault(key, []).append(one.query)
     calls = [GenerateCall(*key, queries=tuple(queries)) for key, queries in together.items()]
     results: dict[SidsWanted, ScoredSids | NoSids] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from genrecall.config.server import ServerSection
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.sid import LEVELS, Sid
+
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol without ink
 
 
 class InvalidRequest(Exception):
@@ -20,12 +24,15 @@ class InvalidRequest(Exception):
 class GenerateParams:
     """A validated `Generate` request, defaults applied."""
 
-    codebook: str
     texts: list[str]
     users: list[pb.User | None]
     remember: list[bool]
     k: int
     beam_width: int
+
+    def width(self, computed: Sequence[int]) -> int:
+        """Of the widths that are computed, ascending, the one for this beam."""
+        return next(width for width in computed if width >= self.beam_width)
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,10 @@ class ScoreParams:
     codes: np.ndarray
 
 
-def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> GenerateParams:
-    """Apply defaults and limits; raises InvalidRequest."""
+def check_generate(
+    request: pb.GenerateRequest, limits: ServerSection, widest: int = sys.maxsize, engine: str = ""
+) -> GenerateParams:
+    """Apply defaults and limits; raises InvalidRequest. widest: beam of the engine of that name."""
     if not request.queries:
         raise InvalidRequest("queries is empty: send at least one")
     _check_count("queries", len(request.queries), "entries", "max_queries", limits)
@@ -56,9 +65,11 @@ def check_generate(request: pb.GenerateRequest, limits: ServerSection) -> Genera
         raise InvalidRequest(
             f"beam_width is {beam_width}, at most {limits.max_beam_width} is allowed (server.max_beam_width)"
         )
+    if beam_width > widest:
+        raise InvalidRequest(f"beam_width is {beam_width}, at most {widest} is computed by this codebook's {engine}")
     texts, users = [query.text for query in request.queries], [_user(query) for query in request.queries]
     remember = [not query.without_memory for query in request.queries]
-    return GenerateParams(request.codebook, texts, users, remember, k, beam_width)
+    return GenerateParams(texts, users, remember, k, beam_width)
 
 
 def check_score(request: pb.ScoreRequest, limits: ServerSection) -> ScoreParams:
@@ -126,8 +137,8 @@ def _check_query(field: str, query: pb.Query, limits: ServerSection) -> None:
 
 
 def blank(text: str) -> bool:
-    """Whether a text has nothing to see: white space, control characters and such as have no width alone."""
-    return all(unicodedata.category(character)[0] in "ZC" for character in text)
+    """Whether a text has nothing to see: white space, control characters, marks without a letter, and fillers."""
+    return all(unicodedata.category(character)[0] in "ZCM" or character in FILLERS for character in text)
 
 
 def limits_message(limits: ServerSection) -> pb.Limits:

@@ -1,58 +1,31 @@
-"""Where batches are computed: in this process, or in another one (`processes/`). The service cannot tell which."""
+"""What is served, and the scheduler that computes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
 
 from genrecall.config.server import ServerSection
 from inference_server.admission.overload import BacklogEstimator
 from inference_server.batching.batcher import BatchSettings
 from inference_server.batching.encode_workload import EncodeWorkload, EncodeWorkloads
-from inference_server.batching.scheduler import FAILURES, CallResult, Scheduler, WorkItem, Workload
+from inference_server.batching.scheduler import FAILURES, Scheduler
 from inference_server.bundles.loaded import LoadedBundles
 from inference_server.bundles.self_test import self_test
 from inference_server.engines import Engine
 from inference_server.telemetry.metrics import Metrics
 
 
-class EngineProcessError(Exception):
-    """The engine process failed, and its log has the traceback; the message is the type of the error."""
-
-
-class Executor(Protocol):
-    """Holds the loaded bundles and computes the work of calls.
+class Executor(Scheduler):
+    """Holds the loaded bundles and computes the work of calls, on the engines of the workloads.
 
     Attributes:
         loaded: the bundles served. A call keeps the engine that it began with, whatever is swapped in meanwhile.
         encode_workloads: the workload of `Encode` of each engine.
     """
 
-    @property
-    def loaded(self) -> LoadedBundles: ...
-
-    @property
-    def encode_workloads(self) -> EncodeWorkloads[Any]: ...
-
-    async def submit(
-        self, workload: Workload, work_items: Sequence[WorkItem], deadline: float | None = None
-    ) -> CallResult:
-        """See `Scheduler.submit`; may raise LimitExceeded and EngineProcessError as well."""
-
-    def pushback_ms(self) -> int:
-        """How long a client that is refused now should wait before it retries."""
-
-    async def close(self) -> None:
-        """Refuse new calls, drop those that wait."""
-
-
-class LocalExecutor(Scheduler):
-    """Computes in this process, on the engines of the workloads."""
-
     def __init__(self, loaded: LoadedBundles, section: ServerSection, metrics: Metrics) -> None:
         self._backlog = BacklogEstimator(metrics)
-        super().__init__(_batch_settings(section), observer=self._backlog, batch_timeout_s=section.batch_timeout_s)
+        super().__init__(BatchSettings.of(section), observer=self._backlog, batch_timeout_s=section.batch_timeout_s)
         self.loaded = loaded
         self.section = section
         self.metrics = metrics
@@ -86,13 +59,5 @@ class LocalExecutor(Scheduler):
             self_test(engine)
 
     def pushback_ms(self) -> int:
+        """How long a client that is refused now should wait before it retries."""
         return self._backlog.pushback_ms(self.pending)
-
-
-def _batch_settings(section: ServerSection) -> BatchSettings:
-    return BatchSettings(
-        max_pending=section.max_pending,
-        max_batch=section.max_batch,
-        max_batch_tokens=section.max_batch_tokens,
-        max_delay_s=section.max_batch_delay_ms / 1e3,
-    )

@@ -26,6 +26,10 @@ class DeadlineExceeded(Exception):
     """The deadline passed, or could no longer be met, before the call was computed."""
 
 
+class TooLate(Exception):
+    """The queue is too long for the deadline; the message says by how much."""
+
+
 class ShuttingDown(Exception):
     """The scheduler takes no more calls, or dropped this one as it closed."""
 
@@ -47,16 +51,18 @@ class Observer(Protocol):
         """A batch ran, or failed, after `seconds`."""
 
     def on_dropped(self, reason: str) -> None:
-        """A call ended unanswered: "refused" (queue full), "expired", "cancelled" by its client, or "stopped"."""
+        """A call ended unanswered: "refused" (queue full), "late" (it was seen that it would be), "expired" in the
+        queue, "cancelled" by its client, or "stopped"."""
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One payload for a workload; `length` in tokens, `cost` relative to an ordinary work item."""
+    """One payload for a workload. length: of its prompt, in tokens. cost, rows: see `QueueEntry`."""
 
     payload: Any
     length: int
     cost: float = 1.0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class _BatchOutcome:
 
 _REASONS: dict[type[BaseException], str] = {
     QueueFull: "refused",
+    TooLate: "late",
     DeadlineExceeded: "expired",
     ShuttingDown: "stopped",
     asyncio.CancelledError: "cancelled",
@@ -145,13 +152,40 @@ class Scheduler:
         """Work items waiting or running."""
         return self._batcher.pending
 
+    def require_time(
+        self, workload: Workload, item: WorkItem, count: int, deadline: float | None, client: str | None = None
+    ) -> None:
+        """Refuse a call before anything is prepared for it: TooLate, or what `submit` would raise.
+
+        item: one like each of its `count` items; neither payload nor length is read.
+        """
+        if self._stopped:
+            raise ShuttingDown
+        now = self._clock()
+        entry = QueueEntry(workload, 0, None, None, now, deadline, item.cost, item.rows, client)
+        try:
+            if deadline is not None and deadline <= now:
+                raise DeadlineExceeded
+            end = self._batcher.earliest_end(now, entry, count)
+            if deadline is not None and self._batcher.pending and end > deadline:
+                took, left = (end - now) * 1e3, (deadline - now) * 1e3
+                raise TooLate(f"the calls before take {took:.0f} ms or more, and {left:.0f} ms are left")
+        except (DeadlineExceeded, QueueFull, TooLate) as error:
+            self._dropped(error)
+            raise
+
     async def submit(
-        self, workload: Workload, work_items: Sequence[WorkItem], deadline: float | None = None
+        self,
+        workload: Workload,
+        work_items: Sequence[WorkItem],
+        deadline: float | None = None,
+        client: str | None = None,
     ) -> CallResult:
         """Run `work_items` as soon as their turn comes, each in whichever batch it fits.
 
         Args:
             deadline: seconds of the clock after which nobody waits for the answer; None where there is none.
+            client: whose call it is, for a fair share of the queue; None: nobody else's.
 
         Raises QueueFull, DeadlineExceeded or ShuttingDown; an exception in a batch reaches all calls with work in it.
         Cancelling a call removes its work that still waits.
@@ -162,10 +196,9 @@ class Scheduler:
             if self._stopped:
                 raise ShuttingDown
             if work_items:
-                await self._enqueue(call, workload, work_items, arrived, deadline)
+                await self._enqueue(call, workload, work_items, arrived, deadline, client)
         except BaseException as error:
-            if self._observer is not None and type(error) in _REASONS:
-                self._observer.on_dropped(_REASONS[type(error)])
+            self._dropped(error)
             raise
         compute_ms = call.compute_s * 1e3
         total_ms = (self._clock() - arrived) * 1e3
@@ -207,13 +240,14 @@ class Scheduler:
         work_items: Sequence[WorkItem],
         arrived: float,
         deadline: float | None,
+        client: str | None,
     ) -> None:
-        self._batcher.add(
-            [
-                QueueEntry(workload, item.length, call, (at, item.payload), arrived, deadline, item.cost)
-                for at, item in enumerate(work_items)
-            ]
-        )
+        entries = [
+            QueueEntry(workload, item.length, call, (at, item.payload), arrived, deadline, item.cost, item.rows, client)
+            for at, item in enumerate(work_items)
+        ]
+        for other in {entry.call for entry in self._batcher.add(entries)}:
+            self._fail(other, QueueFull())
         self._idle.clear()
         self._schedule_step()
         try:
@@ -224,6 +258,10 @@ class Scheduler:
             raise
         if failure is not None:
             raise failure
+
+    def _dropped(self, error: BaseException) -> None:
+        if self._observer is not None and type(error) in _REASONS:
+            self._observer.on_dropped(_REASONS[type(error)])
 
     def _schedule_step(self) -> None:
         """In the next iteration of the event loop, so that calls of one iteration share a batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -25,15 +25,22 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchWorkload:
-    """Beam searches of one width on one engine share batches. Payloads are prompts."""
+    """Beam searches of one width on one engine share batches. Payloads are prompts.
+
+    Beside its prompt a search computes two rows a beam: the first two codes are read, the third follows.
+    """
 
     name: ClassVar[str] = "search"
     engine: Engine
     width: int
 
     def work_items(self, prompts: Sequence[TokenizedPrompt]) -> list[WorkItem]:
-        cost = _cost(self.width)
-        return [WorkItem(prompt, self.engine.length(prompt), cost) for prompt in prompts]
+        one = self.work_item()
+        return [replace(one, payload=prompt, length=self.engine.length(prompt)) for prompt in prompts]
+
+    def work_item(self) -> WorkItem:
+        """Any, before there is a prompt."""
+        return WorkItem(None, 0, _cost(self.width), 2 * self.width)
 
     def run(self, payloads: list[TokenizedPrompt]) -> list[SearchResult]:
         generated = self.engine.search(payloads, self.width)

@@ -11,8 +11,10 @@ from genrecall import bundle
 from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
 from genrecall.errors import BundleError, UserError
+from inference_server.batching.batcher import BatchSettings
 from inference_server.bundles.self_test import self_test
-from inference_server.engines import Engine, create_engine
+from inference_server.engines import Engine, create_engine, find_source
+from inference_server.engines.base import Source
 from inference_server.telemetry.logs import event
 
 log = logging.getLogger(__name__)
@@ -86,8 +88,13 @@ def select_bundles(
     return [newest[name] for name in dict.fromkeys([*first, *newest])][:max_loaded]
 
 
+def engine_source(bundle: Bundle, section: ServerSection) -> Source:
+    """What `open_engine` would make an engine from now."""
+    return find_source(bundle, section.device, section.engine, section.dtype)
+
+
 def open_engine(path: Path, section: ServerSection) -> Engine:
-    """The engine of the bundle at `path`: checksums verified, warmed up and tested.
+    """The engine of the bundle at `path`: checksums verified, warmed up for every width and batch, and tested.
 
     Raises UserError for a damaged bundle, one that this machine cannot run, or one that fails the self-test.
     """
@@ -98,8 +105,12 @@ def open_engine(path: Path, section: ServerSection) -> Engine:
         dtype=section.dtype,
         threads=section.threads,
         compiled=section.torch_compile,
-        width=section.default_k,
-        max_batch=section.max_batch,
     )
+    if engine.max_beam_width < section.default_k:
+        raise UserError(
+            f"bundle {engine.bundle.codebook!r} is not served: {engine.name} computes beams of at most "
+            f"{engine.max_beam_width}, and server.default_k is {section.default_k}; lower it, or export a wider beam"
+        )
     self_test(engine)
+    engine.capture(section.computed_widths(engine.max_beam_width), BatchSettings.of(section))
     return engine

@@ -1,4 +1,5 @@
-"""Hot reload: new bundles under the root are opened in the background and swapped in between two batches.
+"""Hot reload: new bundles under the root, and what was attached to those loaded (an export, a memory), are opened in
+the background and swapped in between two batches.
 
 A bundle is opened, warmed up and tested on a thread of its own, while those loaded go on answering; memory holds one
 more bundle meanwhile. One that fails changes nothing.
@@ -17,8 +18,8 @@ from pathlib import Path
 from genrecall import bundle
 from genrecall.bundle import Bundle
 from genrecall.errors import BundleError, UserError
-from inference_server.batching.executor import LocalExecutor
-from inference_server.bundles.loaded import LoadedBundles, open_engine, report_damaged, select_bundles
+from inference_server.batching.executor import Executor
+from inference_server.bundles.loaded import LoadedBundles, engine_source, open_engine, report_damaged, select_bundles
 from inference_server.engines import Engine
 from inference_server.telemetry.logs import event
 
@@ -32,7 +33,7 @@ class Reloader:
         names: codebooks, `current` or `previous`, as on the command line; empty: the newest.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], executor: LocalExecutor) -> None:
+    def __init__(self, root: Path, names: Sequence[str], executor: Executor) -> None:
         self._root = root
         self._names = names
         self._executor = executor
@@ -81,21 +82,21 @@ class Reloader:
         return self._executor.loaded
 
     async def _serve(self, selected: Sequence[Bundle]) -> None:
-        if self._is_served(selected):
+        outdated = [opened for opened in selected if not self._is_served(opened)]
+        if not outdated and selected[0].codebook == self._loaded.current:
             return
         engines: dict[str, Engine] = dict(self._loaded.engines)
-        failed: Exception | None = None
-        for opened in selected:
-            if opened.codebook not in engines:
-                event(log, logging.INFO, "loading", codebook=opened.codebook)
-                try:
-                    engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._executor.section)
-                except Exception as error:
-                    failed = failed or error
+        failed: list[Exception] = []
+        for opened in outdated:
+            event(log, logging.INFO, "loading", codebook=opened.codebook)
+            try:
+                engines[opened.codebook] = await asyncio.to_thread(open_engine, opened.path, self._executor.section)
+            except Exception as error:
+                failed.append(error)
         names = [opened.codebook for opened in selected if opened.codebook in engines]
-        only_failures = not engines.keys() - self._loaded.engines.keys()
-        if failed and (selected[0].codebook not in engines or only_failures):  # the one to be current: all stays
-            raise failed
+        # Without the one that is to be current, or anything new, all stays.
+        if failed and (selected[0].codebook not in engines or len(failed) == len(outdated)):
+            raise failed[0]
         order = list(dict.fromkeys([*names, *self._loaded.engines]))
         kept = order[: max(self._executor.section.max_loaded, len(selected))]
         loaded = LoadedBundles({name: engines[name] for name in kept}, kept[0])
@@ -104,11 +105,12 @@ class Reloader:
         model = engines[kept[0]].bundle.model
         event(log, logging.INFO, "reloaded", current=loaded.current, loaded=" ".join(kept), model=model)
         if failed:
-            raise failed
+            raise failed[0]
 
-    def _is_served(self, selected: Sequence[Bundle]) -> bool:
-        loaded = self._loaded
-        return selected[0].codebook == loaded.current and all(one.codebook in loaded.engines for one in selected)
+    def _is_served(self, opened: Bundle) -> bool:
+        """Whether this bundle is, as it is now: an export or a memory may have been attached."""
+        engine = self._loaded.engines.get(opened.codebook)
+        return engine is not None and engine.source == engine_source(opened, self._executor.section)
 
 
 def _state(root: Path) -> object:

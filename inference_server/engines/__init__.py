@@ -5,16 +5,14 @@ The framework of an engine is imported only when it is chosen.
 
 import logging
 from importlib.util import find_spec
-from typing import Literal
 
-from genrecall.bundle import Bundle
+from genrecall.bundle import MEMORY, Bundle, attached_manifest
 from genrecall.errors import UserError
-from inference_server.engines.base import Engine
+from inference_server.engines.base import Engine, EngineName, Source
 from inference_server.telemetry.logs import event
 
-__all__ = ["Engine", "EngineName", "create_engine"]
+__all__ = ["Engine", "EngineName", "create_engine", "find_source"]
 
-EngineName = Literal["auto", "torch", "onnx", "tensorrt"]
 log = logging.getLogger(__name__)
 
 
@@ -25,8 +23,6 @@ def create_engine(
     dtype: str = "float32",
     threads: int = 0,
     compiled: bool = False,
-    width: int = 1,
-    max_batch: int = 1,
 ) -> Engine:
     """The engine of `bundle`, warmed up: its first call takes no longer than others.
 
@@ -37,11 +33,11 @@ def create_engine(
         dtype: of the weights: float32, bfloat16, float16; float8 of torch on CUDA; int8 of an export.
         threads: of ONNX Runtime on the CPU; 0: one per core. Those of torch are set per process.
         compiled: whether torch fuses the layers (`torch.compile`), on CUDA.
-        width, max_batch: what is warmed up, where shapes are captured: beams, and batches up to this size.
 
     Raises UserError for what the machine or the bundle does not have.
     """
-    chosen = _choose(bundle, device, dtype) if engine == "auto" else engine
+    source = find_source(bundle, device, engine, dtype)
+    chosen = source.engine
     created: Engine
     if chosen == "torch":
         from inference_server.engines.torch_engine import TorchEngine
@@ -57,9 +53,23 @@ def create_engine(
         created = TensorRtEngine(bundle, device, dtype)
     else:
         raise UserError(f"server.engine is {engine!r}: use auto, torch, onnx or tensorrt")
-    created.warm_up(width, max_batch)
+    created.source = source
+    created.warm_up()
     event(log, logging.INFO, "engine", codebook=bundle.codebook, engine=created.name)
     return created
+
+
+def find_source(bundle: Bundle, device: str, engine: EngineName, dtype: str) -> Source:
+    """What `create_engine` would make an engine from now; it changes with what is attached to the bundle."""
+    chosen = _choose(bundle, device, dtype) if engine == "auto" else engine
+    memory, export = attached_manifest(bundle, MEMORY), b""
+    if chosen == "onnx":
+        export = attached_manifest(bundle, f"onnx/{dtype}")
+    elif chosen == "tensorrt":
+        from inference_server.engines.tensorrt_engine import attachment
+
+        export = attached_manifest(bundle, attachment(dtype))
+    return Source(chosen, memory, export)
 
 
 def _choose(bundle: Bundle, device: str, dtype: str) -> EngineName:

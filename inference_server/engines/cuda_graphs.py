@@ -1,15 +1,15 @@
 """The search on CUDA as captured graphs, one per batch size, prompt length and beam width, replayed in one launch.
 
-Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches, lengths and
-widths are rounded up to a few sizes; a graph is captured when its sizes first occur, and the least recently used of
-more than `MAX_GRAPHS` is dropped. A narrower beam than the graph's is exact: `beam_search` drops what is beyond it.
-Used by one thread. Whatever tensors a prefix has are copied, so a generator's inner structure does not matter here.
+Launched one by one, the several hundred kernels of a search take the host longer than the device. Batches and lengths
+are rounded up to a few sizes, widths by who asks (`server.widths`). A graph is captured when its sizes first occur,
+before a bundle is served for those that its engine was asked to `capture`; the least recently used of more than
+`MAX_GRAPHS` is dropped. Used by one thread. Whatever tensors a prefix has are copied, so a generator's inner structure
+does not matter here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from genrecall.decoding import Generator
 from genrecall.decoding.search import Beams, Prefix, beam_search
+from inference_server.engines.base import rounded
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (1, 16, 32, 64, 128, 256, 512, 1024)  # those by which the server batches, and a lone text vector
-WIDTHS = (10, 20, 50, 100, 256, 512, 1024)
-MAX_GRAPHS = 64
+MAX_GRAPHS = 512
 _WARM_UPS = 3  # eager runs before a capture, so that libraries have initialized what they do at first use
 _PADDED = ("embeds", "mask")  # tensors of a prefix that are as long as the prompt
 
@@ -46,7 +46,7 @@ class Shape(NamedTuple):
         """The smallest one that `prefix` and `width` fit."""
         batch, length = prefix.mask.shape
         others = tuple((name, tuple(t.shape[1:])) for name, t in tensors(prefix) if name not in _PADDED)
-        return cls(rounded(batch, BATCHES), rounded(length, LENGTHS), rounded(width, WIDTHS), others)
+        return cls(rounded(batch, BATCHES), rounded(length, LENGTHS), width, others)
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,17 @@ class _Captured:
     """A search over fixed buffers: what it reads, what repeats it, what it writes."""
 
     prefix: Prefix
-    limit: Tensor
     replay: Callable[[], object]
     beams: Beams
 
-    def __call__(self, prefix: Prefix, width: int) -> Beams:
+    def __call__(self, prefix: Prefix) -> Beams:
         """Valid until the next replay. Shorter prefixes are padded at the left; rows beyond the batch are ignored."""
         batch, length = prefix.mask.shape
         self.prefix.mask.zero_()
-        self.limit.fill_(width)
         for (name, buffer), (_, tensor) in zip(tensors(self.prefix), tensors(prefix), strict=True):
             (buffer[:batch, -length:] if name in _PADDED else buffer[:batch]).copy_(tensor)
         self.replay()
-        return Beams(*(t[:batch, :width] for t in (self.beams.sid, self.beams.scores, self.beams.valid)))
+        return Beams(*(t[:batch] for t in (self.beams.sid, self.beams.scores, self.beams.valid)))
 
 
 class CapturedSearch:
@@ -89,7 +87,7 @@ class CapturedSearch:
                 self._captured.popitem(last=False)
             self._captured[shape] = self._make(prefix, shape)
         self._captured.move_to_end(shape)
-        return self._captured[shape](prefix, width)
+        return self._captured[shape](prefix)
 
     def _make(self, like: Prefix, shape: Shape) -> _Captured:
         def buffer(name: str, tensor: Tensor) -> Tensor:
@@ -98,10 +96,9 @@ class CapturedSearch:
 
         prefix = mapped(like, buffer)
         prefix.mask.fill_(True)
-        limit = torch.tensor(shape.width, device=prefix.mask.device)
         of = self._generator
-        run = lambda: beam_search(of.decoder, of.heads, of.tables, prefix, shape.width, limit)  # noqa: E731
-        return _Captured(prefix, limit, *self._capture(run))
+        run = lambda: beam_search(of.decoder, of.heads, of.tables, prefix, shape.width)  # noqa: E731
+        return _Captured(prefix, *self._capture(run))
 
 
 def cuda_graphs(device: torch.device) -> Capture:
@@ -156,9 +153,3 @@ def mapped(of: Any, make: Callable[[str, Tensor], Tensor]) -> Any:
         elif dataclasses.is_dataclass(value):
             changes[field.name] = mapped(value, make)
     return dataclasses.replace(of, **changes)
-
-
-def rounded(size: int, sizes: tuple[int, ...]) -> int:
-    """The next of `sizes`; beyond the last, the size itself."""
-    at = bisect_left(sizes, size)
-    return sizes[at] if at < len(sizes) else size

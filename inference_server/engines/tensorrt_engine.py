@@ -1,12 +1,14 @@
 """The TensorRT engine: the engines that `genrecall export --format tensorrt` attached for this platform.
 
-Buffers are torch tensors on the device; the constraint tables are copied there once. A batch larger than every
-optimization profile is split; a beam or prompt larger than every profile is an error.
+Buffers are torch tensors on the device; the constraint tables are copied there once. A batch larger than the
+optimization profiles that take its prompts and beams is split. Profiles that do not take the longest prompt are an
+error at the start, and the widest beam of the others is the engine's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,13 @@ class TensorRtEngine(ExportedEngine["_TrtSession"]):
 
         super().__init__(bundle, attachment(dtype), open_session)
         self.name = f"tensorrt-{where}-{dtype}"
+        self._profiles = self._search.profiles()
+        self.max_beam_width = widest_beam(self._profiles, self.request_tokenizer.max_length)
 
     def search(self, prompts: Sequence[TokenizedPrompt], width: int) -> GeneratedSids:
-        rows = self._search.max_rows("ids")
         inputs = self._search_inputs(prompts, width)
         beams = inputs.pop("beams")
+        rows = largest_batch(self._profiles, inputs["ids"].shape[1], len(beams))
         parts = [
             self._search.run({**{name: array[i : i + rows] for name, array in inputs.items()}, "beams": beams})
             for i in range(0, len(prompts), rows)
@@ -55,6 +59,31 @@ class TensorRtEngine(ExportedEngine["_TrtSession"]):
 
     def score_rows(self, prompt: TokenizedPrompt, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([self._score.run(inputs)["score"] for inputs in self._score_inputs(prompt, rows)])
+
+
+@dataclass(frozen=True)
+class Most:
+    """What one optimization profile of the search takes at most."""
+
+    batch: int
+    tokens: int
+    beams: int
+
+
+def widest_beam(profiles: Sequence[Most], longest: int) -> int:
+    """The widest beam for which prompts of any length up to `longest` tokens fit a profile. Raises UserError."""
+    fitting = [profile.beams for profile in profiles if profile.tokens >= longest]
+    if not fitting:
+        raise UserError(
+            f"the TensorRT engine takes prompts of {max(profile.tokens for profile in profiles)} tokens at most, and "
+            f"this generator reads {longest}: export it again with a profile of BATCHx{longest}xBEAMS"
+        )
+    return max(fitting)
+
+
+def largest_batch(profiles: Sequence[Most], tokens: int, beams: int) -> int:
+    """The most prompts of `tokens` that one profile takes together, with `beams` each."""
+    return max(profile.batch for profile in profiles if profile.tokens >= tokens and profile.beams >= beams)
 
 
 class _TrtSession:
@@ -79,9 +108,13 @@ class _TrtSession:
             context.set_optimization_profile_async(profile, self._stream.cuda_stream)
             self._contexts.append(context)
 
-    def max_rows(self, name: str) -> int:
-        """The most rows of an input that any profile allows."""
-        return max(int(self._engine.get_tensor_profile_shape(name, p)[2][0]) for p in range(len(self._contexts)))
+    def profiles(self) -> list[Most]:
+        """Of a search."""
+        shapes = [
+            [tuple(self._engine.get_tensor_profile_shape(name, p)[2]) for name in ("ids", "beams")]
+            for p in range(len(self._contexts))
+        ]
+        return [Most(int(batch), int(tokens), int(beams)) for (batch, tokens), (beams,) in shapes]
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         inputs = {**self._tables, **{n: torch.from_numpy(a).to(self._device) for n, a in arrays.items()}}

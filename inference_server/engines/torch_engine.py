@@ -16,8 +16,9 @@ from genrecall.decoding.float8 import check_float8, to_float8
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
 from genrecall.devices import find_device
 from genrecall.errors import UserError
-from inference_server.engines.base import DeviceLost, Engine
-from inference_server.engines.cuda_graphs import BATCHES, LENGTHS, Capture, CapturedSearch, rounded
+from inference_server.batching.batcher import BatchSettings
+from inference_server.engines.base import DeviceLost, Engine, OutOfMemory, rounded
+from inference_server.engines.cuda_graphs import BATCHES, LENGTHS, Capture, CapturedSearch
 from inference_server.engines.transfer import Transfer
 
 DTYPES = {
@@ -62,18 +63,17 @@ class TorchEngine(Engine):
         with device_errors(), torch.cuda.stream(self._search.stream):
             return self._generator.score(prompt, rows)
 
-    def warm_up(self, width: int, max_batch: int) -> None:
-        super().warm_up(width, max_batch)
-        if self._search is not None:
-            config = self.request_tokenizer.config
-            gates = (0.0, 0.5) if config.evidence is not None and config.evidence.gates.open else (0.0,)
-            batches, lengths = (
-                of[: of.index(rounded(min(most, of[-1]), of)) + 1]
-                for of, most in ((BATCHES, max_batch), (LENGTHS, config.max_tokens))
-            )
-            for batch, length, gate in product(batches, lengths, gates):
-                prompt = TokenizedPrompt([0] * min(length, config.max_tokens), gate=gate)
-                self._search([prompt] * batch, width)
+    def capture(self, widths: Sequence[int], batches: BatchSettings) -> None:
+        """The largest first: smaller ones use the memory of larger ones."""
+        if self._search is None:
+            return
+        config, longest = self.request_tokenizer.config, self.request_tokenizer.max_length
+        gates = (0.0, 0.5) if config.evidence is not None and config.evidence.gates.open else (0.0,)
+        lengths = LENGTHS[: LENGTHS.index(rounded(min(longest, LENGTHS[-1]), LENGTHS)) + 1]
+        for width, length in product(reversed(widths), reversed(lengths)):
+            most = rounded(batches.entries(length, 2 * width), BATCHES)
+            for batch, gate in product([size for size in reversed(BATCHES) if size <= most], gates):
+                self.search([TokenizedPrompt([0] * min(length, longest), gate=gate)] * batch, width)
 
 
 class StaticSearch:
@@ -118,12 +118,12 @@ def compile_layers(decoder: Decoder, backend: str = "inductor") -> None:
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """DeviceLost for an error after which this process cannot use the device; memory that ran out is given back."""
+    """DeviceLost for an error after which this process cannot use the device; OutOfMemory, which is given back."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
-        raise
+        raise OutOfMemory(str(error).splitlines()[0]) from error
     except torch.AcceleratorError as error:
         try:
             torch.cuda.synchronize()

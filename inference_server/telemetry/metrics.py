@@ -40,7 +40,7 @@ class Metrics:
         )
         self.shed = Counter(
             "genrecall_calls_shed",
-            "Calls left unanswered: refused (queue full), busy (method full), expired, cancelled, stopped.",
+            "Calls left unanswered: refused (queue full), late (deadline), busy (method), expired, cancelled, stopped.",
             ["reason"],
             registry=registry,
         )

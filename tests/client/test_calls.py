@@ -200,7 +200,37 @@ def test_both_clients_have_the_same_calls_and_parameters():
         (lambda c: c.generate(["a"], k=-1), ValueError, "k is -1"),
         (lambda c: c.generate(["a"], beam_width=2**32), ValueError, "beam_width is 4294967296"),
         (lambda c: c.generate(["a"], k=None), ValueError, "k is None"),
-        (lambda c: c.generate(["a"], users=[{"recent": []}]), ValueError, r"users\[0\] is .*recent"),
+        (lambda c: c.generate(None), TypeError, "texts is None: give a list"),
+        (lambda c: c.generate("ab"), TypeError, "texts is one string, 'ab'"),
+        (lambda c: c.generate(["a"], users=None), TypeError, "users is None: give a list"),
+        (lambda c: c.generate(["a"], users=["f"]), TypeError, r"users\[0\] is 'f': give a mapping"),
+        (lambda c: c.generate(["a"], users=[{"recent": []}]), ValueError, r"users\[0\]: a user has no field 'recent'"),
+        (lambda c: c.generate(["a"], users=[{"gender": 5}]), TypeError, r"users\[0\].gender is 5: give a string"),
+        (
+            lambda c: c.generate(["a"], users=[{"recent_items": ["x", "\ud800"]}]),
+            ValueError,
+            r"users\[0\].recent_items\[1\] has half of a surrogate pair",
+        ),
+        (
+            lambda c: c.generate(["a"], users=[{"recent_sids": "v1/1/2/3"}]),
+            TypeError,
+            r"users\[0\].recent_sids is one string",
+        ),
+        (lambda c: c.generate(["a"], codebook=None), TypeError, "codebook is None: give a string"),
+        (lambda c: c.generate(["a"], codebook="\ud800"), ValueError, "codebook has half of a surrogate pair"),
+        (lambda c: c.generate(["a"], timeout_s=-1), ValueError, "timeout_s is -1: give seconds"),
+        (lambda c: c.generate(["a"], timeout_s="1"), ValueError, "timeout_s is '1': give seconds"),
+        (lambda c: c.generate(["a"], timeout_s=float("nan")), ValueError, "timeout_s is nan: give seconds"),
+        (lambda c: c.generate(["a"], timeout_s=float("inf")), ValueError, "timeout_s is inf: give seconds"),
+        (lambda c: c.score("a", np.zeros((1, 3), int), codebook=""), ValueError, "codebook is empty"),
+        (lambda c: c.score("a", [[1, 2], [1]], codebook="v1"), ValueError, "codes .* rows of several lengths"),
+        (lambda c: c.encode(None, codebook="v1"), TypeError, "items is None: give a list"),
+        (lambda c: c.encode([5], codebook="v1"), TypeError, r"items\[0\] is 5: give an Item"),
+        (
+            lambda c: c.encode([{"title": "x", "category": None}], codebook="v1"),
+            TypeError,
+            r"items\[0\].category is None: give a list",
+        ),
         (lambda c: c.score(None, np.zeros((1, 3), int), codebook="v1"), TypeError, "text is None"),
         (lambda c: c.score("a", np.full((1, 3), 2**31), codebook="v1"), ValueError, "codes has 2147483648"),
         (lambda c: c.encode([{"item_id": "1", "title": None}], codebook="v1"), TypeError, r"items\[0\].title is None"),
@@ -212,7 +242,7 @@ def test_both_clients_have_the_same_calls_and_parameters():
         ),
     ],
 )
-def test_an_argument_that_is_none_is_named_before_anything_is_sent(connect, call, error, message):
+def test_an_argument_that_no_server_would_take_is_named_before_anything_is_sent(connect, call, error, message):
     server = Scripted()
     with serving(server) as port, pytest.raises(error, match=message):
         call(connect(port))
@@ -221,7 +251,19 @@ def test_an_argument_that_is_none_is_named_before_anything_is_sent(connect, call
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["", "localhost", "127.0.0.1:", ":50051", "http://127.0.0.1:50051", "host:port", "host:99999", "::1:50051"],
+    [
+        "",
+        "localhost",
+        "127.0.0.1:",
+        ":50051",
+        "http://127.0.0.1:50051",
+        "host:port",
+        "host:99999",
+        "::1:50051",
+        None,
+        5,
+        " host:50051",
+    ],
 )
 def test_an_endpoint_of_another_form_is_named(endpoint):
     with pytest.raises(UserError, match=r"HOST:PORT|IPv6 address stands in brackets"):

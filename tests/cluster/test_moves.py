@@ -11,6 +11,9 @@ searches that were under way when a node was killed may have failed. The figures
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 import zipfile
@@ -21,6 +24,7 @@ from typing import Any
 
 import pytest
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import RequestError
 
 from genrecall.local_node.node import configured_plugins
 from index_mappings.index_settings import settings_of
@@ -28,7 +32,7 @@ from index_mappings.lease import JobLease
 from index_mappings.migration import indices
 from tests.cluster.conftest import SHARDS, Shop, once
 from tests.cluster.nodes import COUNT
-from tests.conftest import NODE
+from tests.conftest import CACHE, NODE, ROOT
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 NEWER = "0.1.0-next"
@@ -146,6 +150,58 @@ def test_a_rolling_restart_with_another_plugin_during_the_copy(shop: Shop, tmp_p
     print(f"\nrefresh {reports[0].seconds:.0f} s with all nodes restarted, rollback {reports[1].seconds:.0f} s")
     rows = cluster.client.cat.plugins(format="json", h="name,component,version")
     assert [row["version"] for row in rows if row["component"] == "genrecall"] == [NEWER] * COUNT
+
+
+@pytest.mark.long
+def test_a_rolling_upgrade_from_an_older_release(shop: Shop):
+    """Clauses are answered and statistics told by every node all the while, whichever releases the others have."""
+    cluster, current = shop.cluster, configured_plugins(NODE)[0]
+    older = older_release()
+    for number in range(COUNT):
+        cluster.restart(number, [older])
+        cluster.settle()
+    with shop.indexed() as move:
+        with move.under_load():
+            for upgraded in range(COUNT + 1):
+                if upgraded:
+                    cluster.restart(upgraded - 1, [current])
+                    cluster.settle()
+                for url in cluster.urls:
+                    of_releases(OpenSearch(url, timeout=60), move.alias, upgraded)
+        assert move.answers
+
+
+def of_releases(node: OpenSearch, alias: str, upgraded: int) -> None:
+    """What one node answers while so many have the current release."""
+    clause: dict[str, Any] = {"query_text": "red shoes", "timeout": "30s"}
+    found = node.search(index=alias, body={"query": {"generative": {"sid": clause}}})
+    assert found["_shards"]["failed"] == 0
+    assert found["hits"]["hits"]
+    stats = node.transport.perform_request("GET", "/_plugins/_genrecall/stats")
+    assert stats["_nodes"] == {"total": COUNT, "successful": COUNT, "failed": 0}
+    assert all(of["calls"]["count"] >= 0 for of in stats["nodes"].values())
+    assert all(of.get("endpoints") for of in stats["nodes"].values()) is (upgraded == COUNT)
+    clause["order_within"] = {"query": {"match": {"title": "red"}}}
+    if upgraded == COUNT:
+        assert node.search(index=alias, body={"query": {"generative": {"sid": clause}}})["_shards"]["failed"] == 0
+    else:  # by name, or as an option that the older release does not know
+        with pytest.raises(RequestError, match="order_within"):
+            node.search(index=alias, body={"query": {"generative": {"sid": clause}}})
+
+
+def older_release(commit: str = "1c0f9041c7bb7dd86c89e116349ce5c599018645") -> Path:
+    """The plugin as it was before `order_within`, built once."""
+    out = CACHE / f"genrecall-{commit[:7]}.zip"
+    if not out.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            archive = subprocess.run(
+                ["git", "archive", commit, "plugin", "proto"], cwd=ROOT, check=True, stdout=subprocess.PIPE
+            )
+            subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+            subprocess.run(["plugin/build.sh", "-q", "package", "-DskipTests"], cwd=folder, check=True)
+            (built,) = Path(folder).glob("plugin/target/releases/*.zip")
+            shutil.copy(built, out)
+    return out
 
 
 def other_version(plugin: Path, out: Path) -> Path:

@@ -175,3 +175,17 @@ def test_a_bundle_of_another_catalogue_is_refused_with_figures(tmp_path):
         BundleError, match=r"lacks 2 of the catalogue's 3 items \(66\.7%; it has 3, .*max_unknown = 50%"
     ):
         bundle.require_fit(opened, pa.chunked_array([["a", "x", "y"]]), 0.5)
+
+
+def test_items_are_mapped_from_disk_and_sorted_in_a_bundle_without_their_file(tmp_path):
+    published = publish(tmp_path)
+    expected = published.item_table
+    assert isinstance(expected.digest, np.memmap)
+    path = published.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"]["items.safetensors"]
+    path.write_text(json.dumps(manifest))
+    older = bundle.open(published.path).item_table
+    assert not isinstance(older.digest, np.memmap)
+    for name, array in vars(expected).items():
+        np.testing.assert_array_equal(vars(older)[name], array)

@@ -182,6 +182,7 @@ CASES = {
     "top level": query(generative()),
     "defaults": query({"generative": {"sid": {"query_text": QUERY, "timeout": "20s"}}}),
     "a wider beam": query(generative(k=20, beam_width=100)),
+    "without memory": query(generative(k=20, memory=False)),
     "an alias": query(generative(), "parity"),
     "an alias of the field": query({"generative": {"same": {"query_text": QUERY, "k": 100, "timeout": "20s"}}}),
     "boost": query(generative(boost=2.5)),
@@ -268,6 +269,8 @@ CASES = {
     "one of two is not held": query(generative(on_failure=MATCH), "parity-v1,parity-v9"),
     "no codebook, a query": query(generative(on_failure=MATCH), "parity-plain"),
     "refused by the server": query(generative(beam_width=400, on_failure=MATCH)),
+    "no text": query(generative(query_text=" ", on_failure=MATCH)),
+    "a text that is too long": query(generative(query_text="a" * 1001, on_failure=MATCH)),
     "one of two prompts is refused by the server": query(
         {"bool": {"should": [generative(beam_width=400, on_failure="match_none"), generative()]}}
     ),
@@ -415,7 +418,7 @@ def test_a_mistake_is_refused_by_both_and_both_name_it(shops, compose, fields, n
     status, message = shops.refusal(body, "parity-v1")
     assert status == 400
     assert named in message
-    with pytest.raises(ClauseError) as caught:
+    with pytest.raises((ClauseError, NoSids)) as caught:
         compose(body, "parity-v1")
     assert named in str(caught.value)
 

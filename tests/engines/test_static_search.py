@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from genrecall.decoding.search import Prefix, beam_search
 from genrecall.decoding.tables import ConstraintTables
 from genrecall.errors import UserError
 from genrecall.rpc import generative_recall_pb2 as pb
+from inference_server.batching.batcher import BatchSettings
 from inference_server.engines import create_engine, cuda_graphs
+from inference_server.engines.base import OutOfMemory
 from inference_server.engines.cuda_graphs import CapturedSearch, repeated
-from inference_server.engines.torch_engine import StaticSearch, TorchEngine
+from inference_server.engines.torch_engine import StaticSearch, TorchEngine, device_errors
 from inference_server.engines.transfer import Transfer
 from tests.engines.conftest import QUERIES
 
@@ -53,16 +56,8 @@ def assert_alike(found: GeneratedSids, expected: GeneratedSids) -> None:
 @pytest.mark.parametrize("lengths", [(1,), (3, 9, 6), (16, 2, 2, 2, 17)])
 def test_a_prefix_padded_to_a_captured_shape_finds_the_same(generator: Generator, lengths: tuple[int, ...]) -> None:
     find = CapturedSearch(generator, repeated)
-    for width in WIDTHS:  # one graph serves several: what the last call left must not matter
+    for width in WIDTHS * 2:  # a graph is used again: what the last call left must not matter
         assert_alike(generator.search(prompts(*lengths), width, find), generator.search(prompts(*lengths), width))
-
-
-def test_a_narrow_beam_in_a_wide_graph_is_no_wider_beam(generator: Generator) -> None:
-    """A wider beam finds SIDs that a narrow one prunes: those must not come back in its place."""
-    asked = prompts(*range(1, 30))
-    narrow, wide = generator.search(asked, 5), generator.search(asked, 10)
-    assert (narrow.codes != wide.codes[:, :5]).any(), "nothing to tell them apart"
-    assert_alike(generator.search(asked, 5, CapturedSearch(generator, repeated)), narrow)
 
 
 @pytest.mark.parametrize("kind", ["lm", "encoder"])
@@ -77,19 +72,40 @@ def test_the_search_of_a_trained_bundle_with_users_finds_the_same(kind: str, req
         assert_alike(loaded.search(asked, 9, find), loaded.search(asked, 9))
 
 
-def test_a_warm_engine_captures_no_more_for_the_batches_and_lengths_that_a_server_asks_for(
+def static_engine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> tuple[TorchEngine, CapturedSearch]:
+    """An engine that captures, as on CUDA, and what captures."""
+    monkeypatch.setattr(cuda_graphs, "cuda_graphs", lambda device: repeated)
+    engine = TorchEngine(bundle, "cpu")
+    engine._search = StaticSearch(engine._generator)
+    return engine, engine._search.captured
+
+
+def test_an_engine_captures_every_batch_length_and_width_before_it_serves(
     lm_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_graphs, "cuda_graphs", lambda device: repeated)
-    engine = TorchEngine(lm_bundle, "cpu")
-    engine._search = StaticSearch(engine._generator)
-    engine.warm_up(20, 6)
-    captured = set(engine._search.captured._captured)
+    engine, search = static_engine(lm_bundle, monkeypatch)
+    engine.capture([8, 20], BatchSettings(max_batch=6))
+    captured = set(search._captured)
     assert {shape.batch for shape in captured} == {1, 2, 4, 8}
-    for texts in (["red"], QUERIES, QUERIES[:3], ["shoe " * 90]):
-        engine.search(engine.prepare(texts), 20)
-        engine.search(engine.prepare(texts), 14)  # in the graph of the next wider beam
-    assert set(engine._search.captured._captured) == captured
+    assert {shape.width for shape in captured} == {8, 20}
+    user = pb.User(gender="f", recent_sids=["v1/0/1/2", "v1/1/1/1"] * 20)  # more than the generator reads
+    for texts, width in product((["red"], QUERIES, QUERIES[:3], ["shoe " * 90]), (8, 20)):
+        engine.search(engine.prepare(texts), width)
+        engine.search(engine.prepare(texts, [user] * len(texts)), width)
+    assert set(search._captured) == captured
+
+
+def test_wide_beams_are_captured_for_the_batches_that_fit(lm_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, search = static_engine(lm_bundle, monkeypatch)
+    batches = BatchSettings(max_batch=8, max_batch_tokens=150)
+    engine.capture([8, 20], batches)
+    wide = {shape.batch for shape in search._captured if shape.width == 20 and shape.length == 16}
+    assert max(wide) == 2 == batches.entries(16, 2 * 20)
+
+
+def test_memory_that_ran_out_is_told_apart_from_a_lost_device() -> None:
+    with pytest.raises(OutOfMemory, match="CUDA out of memory"), device_errors():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
 
 def test_stacked_matrices_compute_the_same(generator: Generator) -> None:
@@ -154,8 +170,7 @@ def test_a_search_never_makes_the_host_wait_for_the_device(
         if evidence:
             prefix = replace(prefix, evidence=torch.zeros(2, len(space)), gate=torch.full((2,), 0.5))
         tables = ConstraintTables.build(space, "cuda")
-        limit = torch.ones((), dtype=torch.int64)
     made.decoder.pack()
     with torch.inference_mode(), OnDevice():
-        beams = beam_search(made.decoder, made.heads, tables, prefix, 20, limit)
+        beams = beam_search(made.decoder, made.heads, tables, prefix, 20)
     assert beams.sid.device.type == "cuda"

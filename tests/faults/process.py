@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,12 @@ class Server:
             ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
         )
         return int(answer.stdout) / 1024
+
+    def metric(self, sample: str) -> float:
+        """Of a server with a `server.metrics_port`; 0 for a sample that is not there yet."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE_S) as reply:
+            lines = reply.read().decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample)), 0.0)
 
     def ask(self) -> list[int]:
         """The codes of five SIDs, over a new connection and at the first try."""

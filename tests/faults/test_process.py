@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from genrecall.client import Client, ServerError
 from tests.faults.conftest import MAX_PENDING, Proxied, StartServer
 from tests.faults.load import (
     GONE,
@@ -38,6 +40,38 @@ def test_kill_9_under_load_fails_the_calls_in_flight_and_the_next_process_takes_
         assert len(after.ask()) == 15
         load.wait_for(OK, more=5)  # the same client, over the connection that it makes anew
     assert set(load.codes) <= {OK, GONE, REFUSED}
+
+
+def test_nobody_notices_that_one_of_two_replicas_is_killed(start_server: StartServer) -> None:
+    port, metrics = steady_port(), ("server.metrics_port=0",)
+    killed, other = start_server(f"server.port={port}", *metrics), start_server(*metrics)
+
+    def answered(server: Server) -> float:
+        return server.metric('genrecall_calls_total{code="OK",method="Generate"}')
+
+    both = f"ipv4:{killed.endpoint},{other.endpoint}"
+    failed: list[Exception] = []
+
+    def call(client: Client) -> None:
+        try:
+            client.generate(["red shoes"], k=5)
+        except ServerError as error:
+            failed.append(error)
+
+    with Client(both, timeout_s=PATIENCE_S) as client, ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda _: call(client), range(40)):
+            pass
+        assert min(answered(killed), answered(other)) > 0
+        calls = [pool.submit(call, client) for _ in range(200)]
+        killed.signal(signal.SIGKILL)
+        for one in calls:
+            one.result()
+        again = start_server(f"server.port={port}", *metrics)
+        end = time.monotonic() + PATIENCE_S
+        while not answered(again):
+            assert time.monotonic() < end
+            call(client)
+    assert not failed
 
 
 def test_sigterm_under_load_answers_every_accepted_call_and_refuses_new_ones(start_server: StartServer) -> None:

@@ -222,14 +222,16 @@ def test_prompts_of_one_codebook_are_one_call():
 def test_a_call_says_what_the_clause_says_and_defaults_are_the_plugins():
     user = {"gender": "f", "recent_sids": "v1/0/0/0", "recent_items": ["B1"]}
     run = Run()
-    run({"bool": {"should": [generative(k=7, beam_width=9, timeout="40ms", user=user), generative()]}})
+    run({"bool": {"should": [generative(k=7, beam_width=9, timeout="40ms", user=user, memory=False), generative()]}})
     chosen, default = (call.arguments for call in run.calls)
     assert chosen.pop("users") == [
         {"gender": "f", "age_band": "", "recent_sids": ("v1/0/0/0",), "recent_items": ("B1",)}
     ]
-    assert chosen == {"texts": [TEXT], "codebook": "v1", "k": 7, "beam_width": 9, "timeout_s": 0.04}
+    assert chosen == {
+        "texts": [TEXT], "codebook": "v1", "k": 7, "beam_width": 9, "memory": False, "timeout_s": 0.04
+    }  # fmt: skip
     assert default == {
-        "texts": [TEXT], "users": [None], "codebook": "v1", "k": 50, "beam_width": 0, "timeout_s": 1.0
+        "texts": [TEXT], "users": [None], "codebook": "v1", "k": 50, "beam_width": 0, "memory": True, "timeout_s": 1.0
     }  # fmt: skip
 
 
@@ -402,6 +404,22 @@ def test_a_fallback_takes_over_boost_and_name_unless_it_has_its_own(query, becom
     assert Run(server=failing(GONE))(generative(on_failure=query, boost=3, _name="gen")) == becomes
 
 
+@pytest.mark.parametrize(("text", "why"), [(" ", "is empty"), ("a" * 1001, "is too long: 1001")], ids=["empty", "long"])
+def test_on_failure_covers_a_text_that_nobody_can_answer(text, why):
+    run = Run()
+    assert run(generative(query_text=text, on_failure="match_none")) == {"match_none": {}}
+    assert run.failures == {"invalid_request": 1}
+    with pytest.raises(NoSids, match=f"query_text {why}"):
+        run(generative(query_text=text))
+
+
+def test_a_body_of_many_clauses_is_refused():
+    clauses = [generative(query_text=f"shoes {number}") for number in range(17)]
+    with pytest.raises(ClauseError, match=r"more than 16 clauses.*Settings.max_clauses"):
+        Run()({"bool": {"should": clauses}})
+    assert len(Run()({"bool": {"should": clauses[1:]}})["bool"]["should"]) == 16
+
+
 def test_an_index_that_names_no_codebook_is_a_failure_that_on_failure_covers():
     run = Run({"a": index(None)})
     assert run(generative(on_failure="match_none")) == {"match_none": {}}
@@ -446,10 +464,8 @@ REFUSED = [
     *(
         ({"sid": {"query_text": "a", **options}}, message)
         for options, message in [
-            ({"query_text": " "}, "query_text is empty"),
             ({"query_text": None}, "query_text"),
             ({"query_text": 7}, "query_text"),
-            ({"query_text": "a" * 1001}, "query_text is too long: 1001"),
             ({"k": 0}, r"k \[0\] is out of range"),
             ({"k": 1025}, r"k \[1025\] is out of range"),
             ({"k": 513}, r"k \[513\] is too large.*Settings.max_k"),
@@ -458,6 +474,7 @@ REFUSED = [
             ({"beam_width": 49}, r"beam_width \[49\] is below k \[50\]"),
             ({"beam_width": -1}, r"beam_width \[-1\] is below"),
             ({"beam_width": 2**31}, "beam_width .* out of range"),
+            ({"beam_width": 513}, r"beam_width \[513\] is too large.*Settings.max_beam_width"),
             ({"timeout": "0ms"}, r"timeout \[0ms\] is out of range"),
             ({"timeout": "61s"}, r"timeout \[61s\] is out of range"),
             ({"timeout": "1.5s"}, r"timeout \[1.5s\] is not a duration"),

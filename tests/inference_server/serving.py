@@ -12,10 +12,11 @@ import pytest
 from genrecall.bundle import Bundle
 from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
+from genrecall.item_table import ItemTable
 from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from genrecall.sid import SidSpace
-from inference_server.batching.executor import LocalExecutor
+from inference_server.batching.executor import Executor
 from inference_server.bundles.loaded import LoadedBundles
 from inference_server.server import Running, start_service, stop
 from inference_server.service import GenerativeRecall
@@ -29,6 +30,7 @@ class ThreeSids:
     """Answers every text with the same three SIDs, once `gate` is open; a prompt is its text, a token a character."""
 
     name = "three-sids"
+    max_beam_width = 2000
 
     def __init__(self, codebook="v1"):
         manifest = {
@@ -41,15 +43,19 @@ class ThreeSids:
         }
         self.bundle = Bundle(Path("nowhere"), manifest)
         space = SidSpace.of(SIDS, (4, 4, 4))
-        vars(self.bundle).update(space=space, items_per_sid=np.array([1, 3, 1]))  # where it keeps what it has read
+        table = ItemTable.of([*"abcde"], SIDS[[0, 1, 1, 1, 2]], space)
+        vars(self.bundle).update(space=space, item_table=table)  # where it keeps what it has read
         self.gate = threading.Event()
         self.gate.set()
         self.running = threading.Event()
         self.calls: list[list[str]] = []
         self.scored: list[int] = []
+        self.widths: list[int] = []
+        self.prepared = 0
 
-    def prepare(self, texts, users=None):
+    def prepare(self, texts, users=None, remember=None):
         self.users = users
+        self.prepared += len(texts)
         return list(texts)
 
     def length(self, prompt):
@@ -57,6 +63,7 @@ class ThreeSids:
 
     def search(self, prompts, width):
         self.calls.append(list(prompts))
+        self.widths.append(width)
         self._turn()
         n = min(width, len(SIDS))
         codes = np.zeros((len(prompts), width, 3), np.int32)
@@ -75,9 +82,12 @@ class ThreeSids:
         assert self.gate.wait(30)
 
 
+def loaded(engine):
+    return LoadedBundles({engine.bundle.codebook: engine}, engine.bundle.codebook)
+
+
 async def start(loaded: LoadedBundles, section: ServerSection) -> Running:
-    executor = LocalExecutor(loaded, section, Metrics())
-    return await start_service(GenerativeRecall(section, executor, executor.metrics), section.metrics_port)
+    return await start_service(GenerativeRecall(section, Executor(loaded, section, Metrics())))
 
 
 @asynccontextmanager

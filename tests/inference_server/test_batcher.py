@@ -11,8 +11,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from inference_server.batching.batcher import Batcher, BatchSettings, QueueEntry, QueueFull
 
 
-def entries(call, *lengths, workload="a", cost=1.0, deadline=None, arrived=0.0):
-    return [QueueEntry(workload, length, call, (call, i), arrived, deadline, cost) for i, length in enumerate(lengths)]
+def entries(call, *lengths, workload="a", cost=1.0, deadline=None, arrived=0.0, client=None):
+    return [
+        QueueEntry(workload, length, call, (call, i), arrived, deadline, cost, client=client)
+        for i, length in enumerate(lengths)
+    ]
 
 
 def payloads(batch):
@@ -83,6 +86,16 @@ def test_the_token_budget_counts_padding_and_an_entry_larger_than_it_runs_alone(
     batcher.add(entries("a", 17, 17, 17, 17, 400, 5))
     shapes = [(batch.padded_length, len(batch.entries)) for batch in run_all(batcher)]
     assert shapes == [(32, 3), (32, 2), (448, 1)]
+
+
+def test_what_is_computed_beside_the_prompt_counts_too():
+    batcher = Batcher(BatchSettings(max_batch=4, max_batch_tokens=100, buckets=(16, 32)))
+    for workload, rows in (("narrow", 9), ("wide", 34), ("widest", 500)):
+        batcher.add([QueueEntry(workload, 16, workload, n, 0.0, rows=rows) for n in range(5)])
+    sizes = [(batch.workload, len(batch.entries)) for batch in run_all(batcher)]
+    assert [size for name, size in sizes if name == "narrow"] == [4, 1]
+    assert [size for name, size in sizes if name == "wide"] == [2, 2, 1]
+    assert [size for name, size in sizes if name == "widest"] == [1] * 5
 
 
 def test_workloads_do_not_mix():
@@ -266,6 +279,108 @@ def test_what_rides_along_with_a_head_does_not_make_newcomers_wait():
     assert [batch.workload for batch in run_all(batcher)] == ["b", "c", "z", "d", "e"]
 
 
+def ran(batcher):
+    """The calls, in the order in which their entries run."""
+    return [entry.call for batch in run_all(batcher) for entry in batch.entries]
+
+
+def test_a_client_that_floods_makes_itself_wait_and_no_other():
+    batcher = Batcher(BatchSettings(max_batch=1))
+    for call in range(100):
+        batcher.add(entries(call, 8, client="flood"))
+    run_some = [batcher.next(0, idle=True).batch for _ in range(10)]
+    for batch in run_some:
+        batcher.done(batch, 1)
+    batcher.add(entries("other", 8, client="other"))
+    batcher.add(entries("later", 8, client="flood"))
+    order = ran(batcher)
+    assert order.index("other") <= 1
+    assert order[-1] == "later"
+
+
+def test_a_clients_single_query_does_not_wait_for_the_rest_of_its_large_call():
+    batcher = Batcher(BatchSettings(max_batch=1))
+    batcher.add(entries("large", *[8] * 50, client="a"))
+    batcher.add(entries("single", 8, client="a"))
+    assert ran(batcher).index("single") <= 2
+
+
+def test_a_client_that_fills_the_queue_makes_room_for_another_up_to_an_equal_share():
+    batcher = Batcher(BatchSettings(max_pending=8, max_batch=1))
+    for call in range(8):
+        assert batcher.add(entries(call, 8, client="flood")) == []
+    with pytest.raises(QueueFull):
+        batcher.add(entries("more", 8, client="flood"))
+    with pytest.raises(QueueFull):
+        batcher.add(entries("of nobody", 8))
+    left = [batcher.add(entries(f"other {n}", 8, client="other")) for n in range(4)]
+    assert [entry.call for one in left for entry in one] == [7, 6, 5, 4]
+    with pytest.raises(QueueFull):
+        batcher.add(entries("other 4", 8, client="other"))
+    assert batcher.pending == 8
+    assert sorted(map(str, ran(batcher))) == sorted(["0", "1", "2", "3", *(f"other {n}" for n in range(4))])
+
+
+def test_a_client_that_left_is_forgotten():
+    batcher = Batcher(BatchSettings())
+    for call in range(50):
+        batcher.add(entries(call, 8, client=f"client {call}"))
+    run_all(batcher)
+    assert not batcher._clients
+
+
+# What is known of time
+
+
+def seconds_of(fixed, each, count):
+    return fixed + each * count
+
+
+@given(
+    st.floats(0, 5), st.floats(0.01, 5), st.lists(st.integers(1, 12), max_size=8), st.integers(0, 20), st.integers(1, 9)
+)
+def test_no_call_is_said_to_end_later_than_it_does_save_for_a_full_last_batch(fixed, each, known, waiting, count):
+    """Whatever of a batch's time is fixed, and whatever its size was before: only the last batch may be smaller."""
+    batcher = Batcher(BatchSettings(max_batch=4))
+
+    def run(now):
+        batch = batcher.next(now, idle=True).batch
+        if batch is not None:
+            now += seconds_of(fixed, each, len(batch.entries))
+            batcher.done(batch, seconds_of(fixed, each, len(batch.entries)))
+        return batch, now
+
+    for number, size in enumerate(known):
+        batcher.add(entries(number, *[8] * size, client="a"))
+        run(0)
+    if waiting:
+        batcher.add(entries("waiting", *[8] * waiting, client="b"))
+    promised = batcher.earliest_end(0, entries("new", 8, client="c")[0], count)
+    call = entries("new", *[8] * count, client="c")
+    batcher.add(call)
+    left, now = set(call), 0.0
+    while left:
+        batch, now = run(now)
+        left -= set(batch.entries)
+    full = seconds_of(fixed, each, 4) if waiting + count > 4 else 0.0
+    assert promised <= now + full + 1e-6
+
+
+def test_a_call_behind_a_long_queue_is_known_to_end_late():
+    batcher = Batcher(BatchSettings(max_batch=2))
+    for call in range(2):
+        batcher.add(entries(call, 8, 8, client="a"))
+        batcher.done(batcher.next(0, idle=True).batch, 3)
+    for call in range(10):
+        batcher.add(entries(call, 8, client="a"))
+    batch = batcher.next(0, idle=True).batch
+    assert batcher.earliest_end(1, entries("new", 8, client="a")[0], 1) == 3 + 5 * 3
+    assert batcher.earliest_end(1, entries("new", 8, client="b")[0], 1) < 3 + 2 * 3
+    batcher.done(batch, 3)
+    batcher.reset_service_times()
+    assert batcher.earliest_end(1, entries("new", 8, client="a")[0], 1) == 1
+
+
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.5, 1.0, 2.0, 5.0])), min_size=1, max_size=6)
 
 
@@ -322,19 +437,26 @@ class Events(RuleBasedStateMachine):
         target=calls,
         rows=st.lists(st.tuples(st.integers(0, 80), st.sampled_from("ab"), st.sampled_from([0.5, 1, 9])), max_size=6),
         patience=st.none() | st.integers(0, 12),
+        client=st.none() | st.sampled_from("xyz"),
     )
-    def arrives(self, rows, patience):
+    def arrives(self, rows, patience, client):
         call = next(self.numbers)
         deadline = None if patience is None else self.now + patience
-        coming = [QueueEntry(workload, length, call, None, self.now, deadline, cost) for length, workload, cost in rows]
-        pending = self.batcher.pending
-        if pending + len(coming) > self.settings.max_pending:
-            with pytest.raises(QueueFull):
-                self.batcher.add(coming)
+        coming = [
+            QueueEntry(workload, length, call, None, self.now, deadline, cost, client=client)
+            for length, workload, cost in rows
+        ]
+        pending, room = self.batcher.pending, self.settings.max_pending - self.batcher.pending
+        try:
+            left = self.batcher.add(coming)
+        except QueueFull:
+            assert len(coming) > room
             assert self.batcher.pending == pending
-        else:
-            self.batcher.add(coming)
-            self.waiting |= set(coming)
+            return call
+        assert bool(left) == (len(coming) > room)
+        assert client is not None or not left
+        assert set(left) <= self.waiting
+        self.waiting = self.waiting - set(left) | set(coming)
         return call
 
     @rule(call=calls)
@@ -386,7 +508,8 @@ class Events(RuleBasedStateMachine):
     def nothing_is_lost(self):
         if hasattr(self, "batcher"):
             running = 0 if self.running is None else len(self.running.entries)
-            assert self.batcher.pending == len(self.waiting) + running
+            assert self.batcher.pending == len(self.waiting) + running <= self.settings.max_pending
+            assert sum(client.entries for client in self.batcher._clients.values()) == len(self.waiting)
 
     def teardown(self):
         """Called again at the time it returned, the batcher leaves no entry behind."""

@@ -1,6 +1,7 @@
 """Too much at once: who is turned away, what is dropped, when to come back."""
 
 import asyncio
+import time
 
 import grpc
 import pytest
@@ -89,5 +90,80 @@ def test_a_call_that_expires_or_is_cancelled_while_it_waits_is_never_computed():
             await stub.Generate(request("d"))
         assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert [texts for (texts,) in engine.calls] == ["a", "d"]
+
+    asyncio.run(main())
+
+
+def slow(engine, seconds):
+    """Each of its searches takes so long."""
+    search = engine.search
+
+    def slowly(prompts, width):
+        time.sleep(seconds)
+        return search(prompts, width)
+
+    engine.search = slowly
+
+
+def test_a_call_that_will_be_late_is_refused_at_once_and_nothing_is_prepared_for_it():
+    async def main():
+        engine = ThreeSids()
+        slow(engine, 0.2)
+        async with served(engine, max_batch=1) as (stub, running, _):
+            await stub.Generate(request("a"))  # from now on it is known how long one takes
+            waiting = [stub.Generate(request(text)) for text in "bcdef"]
+            await pending(running, 5)
+            began = time.monotonic()
+            error = await refusal(stub.Generate(request("late"), timeout=0.7))
+            took = time.monotonic() - began
+            in_time = await stub.Generate(request("in time"), timeout=10)
+            await asyncio.gather(*waiting)
+            assert running.service.metrics.shed.labels("late")._value.get() == 1
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "the call would be late: the calls before take" in error.details()
+        assert pushback_ms(error) >= 50
+        assert took < 0.6
+        assert engine.prepared == 7
+        assert len(in_time.results) == 1
+
+    asyncio.run(main())
+
+
+def test_an_idle_server_tries_whatever_the_batch_before_took():
+    async def main():
+        engine = ThreeSids()
+        slow(engine, 0.5)
+        async with served(engine) as (stub, running, _):
+            await stub.Generate(request("a"))
+            error = await refusal(stub.Generate(request("b"), timeout=0.3))
+            await pending(running, 0)
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert engine.calls == [["a"], ["b"]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("metadata", [(("x-client-id", "other"),), ()])
+def test_one_client_that_floods_does_not_make_another_wait(metadata):
+    """By the name in the metadata; without one, callers of one address are one client."""
+
+    async def main():
+        engine = ThreeSids()
+        engine.gate.clear()
+        async with served(engine, max_batch=1, max_pending=20) as (stub, running, _):
+            names = (("x-client-id", "flood"),) if metadata else ()
+            flood = [stub.Generate(request("flood"), metadata=names) for _ in range(20)]
+            await pending(running, 20)
+            other = stub.Generate(request("other"), metadata=metadata)
+            async with asyncio.timeout(10):
+                while not running.service.metrics.shed.labels("refused")._value.get():
+                    await asyncio.sleep(0.005)
+            engine.gate.set()
+            ended = await asyncio.gather(*flood, other, return_exceptions=True)
+        refused = [one.code() for one in ended if isinstance(one, grpc.aio.AioRpcError)]
+        assert refused == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert isinstance(ended[-1], grpc.aio.AioRpcError) != bool(metadata)
+        order = [text for (text,) in engine.calls]
+        assert ("other" in order[:4]) == bool(metadata)
 
     asyncio.run(main())

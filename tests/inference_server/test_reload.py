@@ -5,6 +5,7 @@ import logging
 import shutil
 import weakref
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import numpy as np
@@ -17,13 +18,16 @@ from genrecall.bundle import codes_of
 from genrecall.config.server import ServerSection
 from genrecall.decoding import GeneratedSids
 from genrecall.errors import BundleError, UserError
+from genrecall.rpc import generative_recall_pb2 as pb
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from inference_server.bundles.loaded import load_bundles, open_engine
 from inference_server.bundles.reload import Reloader
 from inference_server.bundles.self_test import self_test
+from inference_server.engines.torch_engine import TorchEngine
 from inference_server.server import stop
 from tests.faults.bundles import publish
 from tests.inference_server.serving import refusal, request, start
+from trainer.export.attach import attach_onnx
 
 
 @asynccontextmanager
@@ -77,6 +81,33 @@ def test_a_new_bundle_answers_by_default_and_the_one_before_stays_addressable(ro
             assert reloads(service) == {"swapped": 1, "failed": 0}
 
     asyncio.run(main())
+
+
+def test_a_new_bundle_is_captured_at_every_width_before_it_answers(root, monkeypatch):
+    captured = []
+
+    async def main():
+        async with serving(root, max_beam_width=60, widths=[50, 8, 16, 100]) as (_, reloader, service):
+            capture = TorchEngine.capture
+
+            def recorded(engine, widths, batches):
+                captured.append((engine.bundle.codebook, loaded(service), widths, batches.max_batch))
+                capture(engine, widths, batches)
+
+            monkeypatch.setattr(TorchEngine, "capture", recorded)
+            publish(root, "v2")
+            await reloader.reload()
+            assert loaded(service) == ["v2", "v1"]
+
+    asyncio.run(main())
+    assert captured == [("v2", ["v1"], [8, 16, 50, 60], 32)]
+
+
+def test_a_bundle_whose_engine_is_too_narrow_for_the_default_is_not_served(root, monkeypatch):
+    monkeypatch.setattr(TorchEngine, "max_beam_width", 40)
+    with pytest.raises(UserError, match=r"'v1' is not served: .* at most 40, and server.default_k is 50"):
+        load_bundles(root, [], ServerSection(device="cpu"))
+    assert load_bundles(root, [], ServerSection(device="cpu", default_k=40)).names == ["v1"]
 
 
 def test_calls_never_notice_a_swap(root):
@@ -217,6 +248,64 @@ def test_a_bundle_whose_answers_make_no_sense_is_never_served(root):
     asyncio.run(main())
     with pytest.raises(BundleError, match="'v2' is not served: its answer to 'red running shoes'"):
         load_bundles(root, ["v2"], ServerSection(device="cpu"))
+
+
+def test_an_export_of_a_bundle_that_is_served_is_taken_up_and_a_damaged_one_is_not(root, caplog):
+    async def main():
+        async with serving(root) as (stub, reloader, service):
+
+            async def engine():
+                return (await stub.Describe(pb.DescribeRequest())).codebooks[0].engine
+
+            before = await stub.Generate(request("red shoes", k=5))
+            assert await engine() == "torch-cpu-float32"
+            await asyncio.to_thread(attach_onnx, bundle.open(root / "v1"), "float32", ["red shoes"])
+            for _ in range(2):
+                await reloader.reload()
+            assert await engine() == "onnx-cpu-float32"
+            assert reloads(service) == {"swapped": 1, "failed": 0}
+            after = await stub.Generate(request("red shoes", k=5))
+            assert after.results[0].codes == before.results[0].codes
+
+            kept = service.loaded.engines["v1"]
+            shutil.copytree(root / "v1/onnx/float32", root / "v1/onnx/.new")
+            manifest = root / "v1/onnx/.new/manifest.json"
+            manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0', 1))
+            shutil.rmtree(root / "v1/onnx/float32")
+            (root / "v1/onnx/.new").rename(root / "v1/onnx/float32")
+            await reloader.reload()
+            assert service.loaded.engines["v1"] is kept
+            assert reloads(service) == {"swapped": 1, "failed": 1}
+
+            shutil.rmtree(root / "v1/onnx")
+            await reloader.reload()
+            assert await engine() == "torch-cpu-float32"
+
+    asyncio.run(main())
+    (refused,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "onnx/float32" in refused.keys["reason"]
+
+
+def test_a_memory_that_is_renewed_is_taken_up(root):
+    async def main():
+        async with serving(root) as (_, reloader, service):
+            for content in ("one", "two"):
+                before = service.loaded.engines["v1"]
+                bundle.attach(before.bundle, bundle.MEMORY, partial(_note, content))
+                await reloader.reload()
+                assert service.loaded.engines["v1"] is not before
+            await reloader.reload()
+            assert bundle.detach(before.bundle, bundle.MEMORY)
+            await reloader.reload()
+            assert reloads(service) == {"swapped": 3, "failed": 0}
+
+    asyncio.run(main())
+
+
+def _note(content, folder):
+    """Read by no generator without evidence; enough to tell that it changed."""
+    (folder / "note").write_text(content)
+    return {}
 
 
 def test_going_back_needs_no_loading(root):

@@ -10,15 +10,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from genrecall.config.server import ServerSection
 from genrecall.errors import UserError
 from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
-from inference_server.bundles.loaded import LoadedBundles
 from inference_server.server import SERVICE, stop
-from tests.inference_server.serving import ThreeSids, refusal, request, served, start
+from tests.inference_server.serving import ThreeSids, loaded, refusal, request, served, start
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def loaded(engine):
-    return LoadedBundles({"v1": engine}, "v1")
 
 
 def test_a_stop_finishes_the_call_in_flight_and_refuses_new_ones():
@@ -123,6 +118,24 @@ def test_an_address_of_any_kind_is_bound_as_asked(host):
             reply = await GenerativeRecallStub(channel).Generate(request("a"), timeout=10)
         await stop(running)
         assert len(reply.results) == 1
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_grows_old_is_replaced_and_no_call_notices():
+    async def main():
+        async with served(ThreeSids(), max_connection_age_s=0.5) as (stub, running, _):
+            peers = set()
+            handle = running.service._middleware.handle
+
+            async def seen(method, context, handler):
+                peers.add(context.peer())
+                return await handle(method, context, handler)
+
+            running.service._middleware.handle = seen
+            async with asyncio.timeout(30):
+                while len(peers) < 3:
+                    await asyncio.gather(*(stub.Generate(request("a"), timeout=10) for _ in range(3)))
 
     asyncio.run(main())
 

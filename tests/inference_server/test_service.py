@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genrecall.rpc import generative_recall_pb2 as pb
+from inference_server.engines.base import OutOfMemory
 from tests.inference_server.serving import SCORES, SIDS, ThreeSids, pending, refusal, request, score_request, served
 
 
@@ -56,6 +57,7 @@ def test_each_codebook_answers_for_itself_and_an_unknown_one_lists_those_held():
         (request(), "queries is empty"),
         (request("a", "  "), r"queries[1].text is empty"),
         (request("\u200b\u2060\ufeff\x00\x7f"), r"queries[0].text is empty"),
+        (request("\u3164\u2800\u034f\ufe0f"), r"queries[0].text is empty"),
         (request("a" * 10_000), "queries[0].text has 10000 characters, at most 1000"),
         (request("a", k=5000), "k is 5000, at most 1024"),
         (request("a", k=50, beam_width=10), "beam_width is 10, it must be at least k = 50"),
@@ -112,10 +114,62 @@ def test_calls_of_one_moment_share_a_batch_and_each_gets_its_own_answer():
             await pending(running, 5)
             engine.gate.set()
             replies = [await call for call in (first, *waiting)]
-        assert engine.calls == [["first"], ["a", "b", "c"], ["d"]]  # another width is another batch
+        assert engine.calls == [["first"], ["a", "b", "c", "d"]]  # their beams are as wide: 8
         assert [[len(one.scores) for one in reply.results] for reply in replies] == [[3], [3], [3, 3], [2]]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("asked", "computed"),
+    [({"k": 1}, 8), ({"k": 50}, 50), ({"k": 2, "beam_width": 51}, 64), ({"k": 2, "beam_width": 513}, 600)],
+)
+def test_a_beam_is_as_wide_as_the_next_width_that_is_computed_and_the_answer_has_k(asked, computed):
+    async def main():
+        engine = ThreeSids()
+        async with served(engine, max_k=600, max_beam_width=600) as (stub, *_):
+            reply = await stub.Generate(request("a", **asked))
+        assert engine.widths == [computed]
+        assert len(reply.results[0].scores) == min(asked["k"], len(SIDS))
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_computes_less_than_the_settings_allow_says_so():
+    async def main():
+        narrow = ThreeSids("v2")
+        narrow.max_beam_width = 90
+        async with served(narrow, ThreeSids()) as (stub, *_):
+            error = await refusal(stub.Generate(request("a", k=91)))
+            await stub.Generate(request("a", k=70))
+            await stub.Generate(request("a", k=91, codebook="v1"))
+            described = await stub.Describe(pb.DescribeRequest())
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details() == "beam_width is 91, at most 90 is computed by this codebook's three-sids"
+        assert narrow.widths == [90]
+        assert [one.max_beam_width for one in described.codebooks] == [90, 1024]
+
+    asyncio.run(main())
+
+
+def test_memory_that_runs_out_is_overload_and_no_bug(caplog):
+    async def main():
+        engine = ThreeSids()
+        engine.search = raises(OutOfMemory("2 GiB"))
+        async with served(engine) as (stub, *_):
+            error = await refusal(stub.Generate(request("a")))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "lower server.max_batch_tokens" in error.details()
+        assert "grpc-retry-pushback-ms" in dict(error.trailing_metadata())
+
+    asyncio.run(main())
+
+
+def raises(error):
+    def search(prompts, width):
+        raise error
+
+    return search
 
 
 def test_a_large_call_is_cut_into_batches_and_answered_in_order():

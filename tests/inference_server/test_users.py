@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from genrecall.bundle import assignments_table
 from genrecall.config.server import ServerSection
+from genrecall.item_table import ItemTable
 from genrecall.rpc import generative_recall_pb2 as pb
+from genrecall.sid import SidSpace
 from inference_server.admission.validation import InvalidRequest, check_generate
 from inference_server.engines.users import UserResolver
 
@@ -16,7 +17,8 @@ CODES = np.array([[0, 1, 2], [3, 0, 0]], np.int32)
 
 @pytest.fixture
 def resolve():
-    bundle = SimpleNamespace(codebook="v7", items=lambda: assignments_table(["a", "b"], CODES))
+    space = SidSpace.of(CODES)
+    bundle = SimpleNamespace(codebook="v7", space=space, item_table=ItemTable.of(["a", "b"], CODES, space))
     return UserResolver(bundle)
 
 

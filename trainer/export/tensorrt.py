@@ -19,6 +19,7 @@ from genrecall.decoding.score import CHUNK
 from genrecall.errors import UserError
 from trainer.export.onnx import SCORE, SEARCH
 
+MAX_RECENT = 100  # what `generator.user.recent` may be
 GROWTH = 4  # how many times as many SIDs an engine takes as it was built with
 ENGINES = {SEARCH: "search.engine", SCORE: "score.engine"}
 CACHE = "timing.cache"
@@ -118,7 +119,9 @@ def _range(name: str, shape: Shape, profile: Profile) -> tuple[Shape, Shape, Sha
     if name in PROMPT_INPUTS:
         if name == "lexical":  # of every SID
             return (1, 1), (profile.batch, shape[1]), (profile.batch, GROWTH * shape[1])
-        columns = {"profile": shape[1:], "wanted": shape[1:], "gate": (), "recent": (32,)}.get(name, (profile.length,))
+        columns = {"profile": shape[1:], "wanted": shape[1:], "gate": (), "recent": (MAX_RECENT,)}.get(
+            name, (profile.length,)
+        )
         least = columns if name in ("profile", "wanted", "gate") else (1,)
         return (1, *least), (profile.batch, *columns), (profile.batch, *columns)
     if name in SID_TREE_INPUTS:

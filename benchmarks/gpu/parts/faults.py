@@ -26,6 +26,7 @@ from benchmarks.serving import MIN_OK
 from genrecall import bundle
 from genrecall.client import Client
 from genrecall.decoding.request_tokenizer import TokenizedPrompt
+from inference_server.engines.base import OutOfMemory
 from inference_server.engines.torch_engine import StaticSearch, device_errors
 
 GROWTH_MB = 64  # of memory, over the calls after the first tenth
@@ -80,7 +81,7 @@ def reloaded(bench: Bench, root: Path, texts: tuple[list[str], list[str]]) -> Ro
     def calls(endpoint: str) -> None:
         found.update(load.open_loop(endpoint, rate, seconds))
 
-    with server(bench, root, ["server.reload_interval_s=0.5"]) as running:
+    with server(bench, root, "server.reload_interval_s=0.5") as running:
         loading = threading.Thread(target=calls, args=(running.endpoint,))
         loading.start()
         time.sleep(1)
@@ -105,14 +106,14 @@ def out_of_memory(sides: Sides) -> Row:
     try:
         with device_errors():
             engine(sides.prompts(64, 512), 256)
-    except torch.OutOfMemoryError as error:
+    except OutOfMemory as error:
         said = type(error).__name__
     same = bool((engine(asked, 50).codes == before.codes).all())
     del taken
     torch.cuda.empty_cache()
     after = engine(sides.prompts(64, 512), 256)
     row = {"said": said, "known_shapes_go_on": same, "answers_later": bool(after.valid.any())}
-    if row != {"said": "OutOfMemoryError", "known_shapes_go_on": True, "answers_later": True}:
+    if row != {"said": "OutOfMemory", "known_shapes_go_on": True, "answers_later": True}:
         raise RuntimeError(f"not as it should be: {row}")
     return row
 

@@ -1,4 +1,4 @@
-"""Calls a second that a server on this machine holds, ghz and server sharing its cores: one process, and as served.
+"""Calls a second that a server on this machine holds, ghz and server sharing its cores.
 
 A server holds a rate where 99.9% of the calls are OK and the 99th percentile of those, counted from when a call was
 due, is within the limit. The load climbs until that fails.
@@ -6,7 +6,6 @@ due, is within the limit. The load climbs until that fails.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +30,14 @@ def run(bench: Bench) -> None:
     root = bench.folder / "bundles"
     random_bundle.publish(root, shape, *texts, onnx=False, device=bench.device, dtype=bench.dtype)
     load = loader(bench, bench.folder / "requests.json", texts[1])
-    frontends = 2 if bench.small else max(2, min(6, (os.cpu_count() or 2) // 3))
-    for name, settings in {"one process": [], f"{frontends} frontends": [f"server.processes={frontends}"]}.items():
-        bench.measure("serving", {"server": name}, climb, bench, root, load, name, settings, needs=15)
+    bench.measure("serving", {}, climb, bench, root, load, needs=15)
 
 
-def climb(bench: Bench, root: Path, load: Load, name: str, settings: list[str]) -> Row:
+def climb(bench: Bench, root: Path, load: Load) -> Row:
     """Adds a row a rate; the highest that the server holds."""
     rates, seconds = ((20,), 1.0) if bench.small else (RATES, 3.0)
     best: Row = {}
-    with server(bench, root, settings) as running:
+    with server(bench, root) as running:
         load.open_loop(running.endpoint, rates[0], 1.0)
         for rate in rates:
             if bench.left < 3 * seconds:
@@ -55,7 +52,7 @@ def climb(bench: Bench, root: Path, load: Load, name: str, settings: list[str]) 
                 "compute_ms": inside.get("batch_ms", 0.0),
                 "server_cores": round(usage.cpu_s / usage.seconds, 2),
             }
-            bench.add("rates", server=name, rate=rate, **row)
+            bench.add("rates", rate=rate, **row)
             slow = row["p99_ms"] > LIMIT_MS and not bench.small  # a rehearsal measures nothing
             if row["ok"] < MIN_OK or slow:
                 break
@@ -66,7 +63,7 @@ def climb(bench: Bench, root: Path, load: Load, name: str, settings: list[str]) 
 
 
 @contextmanager
-def server(bench: Bench, root: Path, settings: list[str]) -> Iterator[processes.Server]:
+def server(bench: Bench, root: Path, *settings: str) -> Iterator[processes.Server]:
     """`genrecall serve` of torch on the device, in the precision of the benchmark."""
     dtype = str(bench.dtype).removeprefix("torch.")
     own = [f"server.device={bench.device}", f"server.dtype={dtype}", "server.threads=0", f"server.default_k={K}"]

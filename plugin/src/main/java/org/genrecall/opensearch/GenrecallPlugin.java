@@ -5,15 +5,18 @@ import io.grpc.ChannelCredentials;
 import org.apache.lucene.util.SetOnce;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.RestGenerateAction;
-import org.genrecall.opensearch.generation.ClauseFormats;
+import org.genrecall.opensearch.generation.Formats;
 import org.genrecall.opensearch.generation.GenerationService;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceCredentials;
 import org.genrecall.opensearch.generation.InferenceServer;
+import org.genrecall.opensearch.generation.Origin;
 import org.genrecall.opensearch.generation.PluginPool;
 import org.genrecall.opensearch.ingest.EncodeService;
 import org.genrecall.opensearch.ingest.SidProcessor;
 import org.genrecall.opensearch.ingest.SidProcessorFactory;
+import org.genrecall.opensearch.query.EvidenceOption;
+import org.genrecall.opensearch.query.EvidencePhase;
 import org.genrecall.opensearch.query.GenerativeQueryBuilder;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.genrecall.opensearch.stats.NodesStatsAction;
@@ -36,11 +39,14 @@ import org.opensearch.ingest.Processor;
 import org.opensearch.plugins.ActionPlugin;
 import org.opensearch.plugins.IngestPlugin;
 import org.opensearch.plugins.Plugin;
+import org.opensearch.plugins.ReloadablePlugin;
 import org.opensearch.plugins.SearchPlugin;
 import org.opensearch.repositories.RepositoriesService;
 import org.opensearch.rest.RestController;
 import org.opensearch.rest.RestHandler;
+import org.opensearch.rest.RestHeaderDefinition;
 import org.opensearch.script.ScriptService;
+import org.opensearch.search.fetch.FetchSubPhase;
 import org.opensearch.threadpool.ExecutorBuilder;
 import org.opensearch.threadpool.FixedExecutorBuilder;
 import org.opensearch.threadpool.ThreadPool;
@@ -48,17 +54,19 @@ import org.opensearch.transport.client.Client;
 import org.opensearch.watcher.ResourceWatcherService;
 
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Supplier;
 
 /** Wires the parts together. Parsers and readers reach the service through the plugin that registers them. */
-public final class GenrecallPlugin extends Plugin implements SearchPlugin, ActionPlugin, IngestPlugin {
+public final class GenrecallPlugin extends Plugin implements SearchPlugin, ActionPlugin, IngestPlugin, ReloadablePlugin {
 
     private final SetOnce<InferenceServer> server = new SetOnce<>();
     private final SetOnce<GenerationService> service = new SetOnce<>();
     private final SetOnce<EncodeService> encoding = new SetOnce<>();
+    private Path configFolder;
 
     @Override
     public List<QuerySpec<?>> getQueries() {
@@ -72,13 +80,29 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
     }
 
     @Override
+    public List<SearchExtSpec<?>> getSearchExts() {
+        return List.of(new SearchExtSpec<>(EvidenceOption.NAME, EvidenceOption::new, EvidenceOption::fromXContent));
+    }
+
+    @Override
+    public List<FetchSubPhase> getFetchSubPhases(FetchPhaseConstructionContext context) {
+        return List.of(new EvidencePhase());
+    }
+
+    @Override
     public Settings additionalSettings() {
-        return ClauseFormats.nodeSettings();
+        return Formats.nodeSettings();
     }
 
     @Override
     public Map<String, Processor.Factory> getProcessors(Processor.Parameters parameters) {
         return Map.of(SidProcessor.TYPE, new SidProcessorFactory(encoding::get));
+    }
+
+    /** Beside {@code X-Opaque-Id}, which OpenSearch passes on itself. */
+    @Override
+    public Collection<RestHeaderDefinition> getRestHeaders() {
+        return List.of(new RestHeaderDefinition(Origin.TRACEPARENT, false));
     }
 
     @Override
@@ -128,14 +152,22 @@ public final class GenrecallPlugin extends Plugin implements SearchPlugin, Actio
         Supplier<RepositoriesService> repositoriesService
     ) {
         GenrecallSettings settings = new GenrecallSettings(environment.settings(), clusterService.getClusterSettings());
-        GenerationStats stats = new GenerationStats();
-        ChannelCredentials credentials = InferenceCredentials.of(environment.settings(), environment.configDir());
+        configFolder = environment.configDir();
+        ChannelCredentials credentials = InferenceCredentials.of(environment.settings(), configFolder);
         server.set(new InferenceServer(settings, credentials, threadPool.generic()));
+        GenerationStats stats = new GenerationStats(server.get()::endpoints);
+        Formats formats = new Formats(clusterService);
         IndexCodebooks indexCodebooks = new IndexCodebooks(clusterService, indexNameExpressionResolver);
         PluginPool pool = new PluginPool(threadPool);
-        service.set(new GenerationService(settings, server.get(), indexCodebooks, new ClauseFormats(clusterService), pool, stats));
+        service.set(new GenerationService(settings, server.get(), indexCodebooks, formats, pool, stats));
         encoding.set(new EncodeService(settings, server.get(), indexCodebooks, pool, stats));
-        return List.of(service.get(), stats);
+        return List.of(service.get(), stats, formats);
+    }
+
+    /** By {@code _nodes/reload_secure_settings}: the key, and the certificates in their files. */
+    @Override
+    public void reload(Settings settings) {
+        server.get().use(InferenceCredentials.of(settings, configFolder));
     }
 
     @Override

@@ -16,6 +16,7 @@ import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
+import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.xcontent.MediaTypeRegistry;
 import org.opensearch.index.query.QueryBuilders;
@@ -26,11 +27,14 @@ import org.opensearch.search.aggregations.bucket.terms.Terms;
 import org.opensearch.search.builder.PointInTimeBuilder;
 import org.opensearch.search.sort.SortOrder;
 import org.opensearch.test.OpenSearchIntegTestCase;
+import org.opensearch.transport.client.Client;
 
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertAcked;
 import static org.opensearch.test.hamcrest.OpenSearchAssertions.assertNoFailures;
@@ -45,7 +49,7 @@ public class GenerativeSearchTests extends GenrecallIntegTestCase {
 
     @Override
     protected Settings nodeSettings(int nodeOrdinal) {
-        return Settings.builder().put(super.nodeSettings(nodeOrdinal)).put("genrecall.cache.size", 0).build();
+        return Settings.builder().put(super.nodeSettings(nodeOrdinal)).put("genrecall.cache.size", "0b").build();
     }
 
     @Override
@@ -260,6 +264,26 @@ public class GenerativeSearchTests extends GenrecallIntegTestCase {
         assertEquals("one a clause", before + 4, counted(stats -> stats.snapshot().generate().failures(kind)));
     }
 
+    public void testSearch_whenItFellBack_thenTheResponseWarnsAndItIsCounted() throws Exception {
+        long before = counted(stats -> stats.snapshot().fellBack());
+        assertEquals(List.of(), warnings(generative("\"query_text\": \"shoes\"")));
+        List<String> warnings = warnings(generative("\"query_text\": \"busy\", \"on_failure\": \"match_none\""));
+        assertEquals(1, warnings.size());
+        assertThat(warnings.get(0), containsString("[generative] no SIDs (overload): [on_failure] took the place of a clause"));
+        assertEquals(before + 1, counted(stats -> stats.snapshot().fellBack()));
+    }
+
+    /** Of the response to a search. */
+    private List<String> warnings(String query) throws Exception {
+        Client coordinator = client(internalCluster().getNodeNames()[0]);
+        CompletableFuture<List<String>> warnings = new CompletableFuture<>();
+        coordinator.prepareSearch("products-v7").setQuery(QueryBuilders.wrapperQuery(query)).execute(ActionListener.wrap(response -> {
+            var headers = coordinator.threadPool().getThreadContext().getResponseHeaders();
+            warnings.complete(headers.getOrDefault("Warning", List.of()));
+        }, warnings::completeExceptionally));
+        return warnings.get(20, TimeUnit.SECONDS);
+    }
+
     public void testSearch_whenGivenCodebookIsNotTheIndexs_thenBadRequest() {
         OpenSearchException e = expectThrows(
             OpenSearchException.class,
@@ -293,7 +317,9 @@ public class GenerativeSearchTests extends GenrecallIntegTestCase {
         setting("genrecall.max_k", "10");
         Exception e = expectThrows(Exception.class, () -> search("products-v7", generative("\"query_text\": \"shoes\", \"k\": 11")).get());
         assertThat(ExceptionsHelper.stackTrace(e), containsString("k [11] is too large: this cluster allows 10"));
-        expectThrows(IllegalArgumentException.class, () -> setting("genrecall.endpoint", "localhost"));
+        for (String wrong : List.of("localhost", "127.0.0.1:1,localhost")) {
+            expectThrows(IllegalArgumentException.class, () -> setting("genrecall.endpoint", wrong));
+        }
     }
 
     public void testStats_whenSearched_thenEveryNodeIsCounted() {

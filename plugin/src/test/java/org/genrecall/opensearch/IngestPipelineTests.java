@@ -158,7 +158,7 @@ public class IngestPipelineTests extends GenrecallIntegTestCase {
         setting("genrecall.endpoint", "127.0.0.1:1");
         for (BulkItemResponse item : bulk("products", titles(3))) {
             assertEquals(RestStatus.SERVICE_UNAVAILABLE, item.getFailure().getStatus());
-            assertThat(item.getFailureMessage(), containsString("the inference server at [127.0.0.1:1] cannot be reached"));
+            assertThat(item.getFailureMessage(), containsString("the inference server cannot be reached"));
         }
         assertEquals(before + 3, counted(stats -> stats.snapshot().encode().failures(Kind.UNAVAILABLE)));
     }
@@ -182,7 +182,7 @@ public class IngestPipelineTests extends GenrecallIntegTestCase {
         assertNoFailures(bulk("products", "a", "refuse", "bb"));
         client().prepareIndex("products").setId("d3").setSource("brand", "no title").get();
         assertNull(field("products", "d0", "mark"));
-        assertThat((String) field("products", "d1", "mark"), containsString("[sid] the inference server at"));
+        assertThat((String) field("products", "d1", "mark"), containsString("[sid] the inference server"));
         assertThat((String) field("products", "d1", "mark"), containsString("refuses the request: items[0].title: not today"));
         assertNull(field("products", "d1", "sid"));
         assertEquals("v7/2/0/1", field("products", "d2", "sid"));

@@ -5,6 +5,7 @@ import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 import org.apache.lucene.search.Explanation;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.GenerateSidsRequest;
+import org.genrecall.opensearch.query.EvidenceOption;
 import org.opensearch.action.search.SearchRequestBuilder;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.action.search.SearchType;
@@ -13,6 +14,7 @@ import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.xcontent.ToXContent;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.fetch.subphase.highlight.HighlightBuilder;
 import org.opensearch.test.OpenSearchIntegTestCase;
 
@@ -213,5 +215,55 @@ public class OrderWithinTests extends GenrecallIntegTestCase {
         String sids = response.substring(response.indexOf('['), response.indexOf(']') + 1);
         String given = "{\"generative\": {\"sid\": {\"sids\": " + sids + ", \"order_within\": {\"query\": " + MATCH + ", \"weight\": 2}}}}";
         assertSame(expected(scores(search(MATCH).get()), 2, 1), search(given).get());
+    }
+
+    public void testEvidence_whenAsked_thenEachHitSaysWhyItWasFound() throws Exception {
+        Map<String, Float> alone = scores(search(MATCH).get());
+        String named = clause(MATCH, 2, ", \"_name\": \"gen\"");
+        for (String query : List.of(named, "{\"bool\": {\"must\": " + named + ", \"filter\": {\"match_all\": {}}}}")) {
+            assertTrue(search(query).get().getHits().getAt(0).getFields().isEmpty());
+            SearchResponse response = withEvidence(query);
+            assertEquals(expected(alone, 2, 1).keySet(), scores(response).keySet());
+            for (SearchHit hit : response.getHits().getHits()) {
+                List<Map<String, Object>> told = evidence(hit);
+                List<Integer> ranks = ITEMS.get(hit.getId()).stream().filter(rank -> rank < K).toList();
+                assertEquals(ranks.size(), told.size());
+                for (Map<String, Object> each : told) {
+                    int rank = (int) each.get("rank") - 1;
+                    assertTrue(ranks.contains(rank));
+                    assertEquals(term(rank), each.get("sid"));
+                    assertEquals("gen", each.get("name"));
+                    assertEquals(TestInferenceServer.probability(rank), (float) each.get("probability"), 0);
+                    assertEquals(TestInferenceServer.items(rank), each.get("items"));
+                    assertEquals(2 * alone.getOrDefault(hit.getId(), 0f), (float) each.get("order_within"), 1e-5);
+                }
+            }
+        }
+    }
+
+    public void testEvidence_whenNoOrderWithinOrAnotherClauseFoundTheHit_thenOnlyWhatThereIs() throws Exception {
+        String query = "{\"bool\": {\"should\": [{\"match_all\": {}}, {\"generative\": {\"sid\": {\"sids\": [\"" + term(3) + "\"]}}}]}}";
+        SearchResponse response = withEvidence(query);
+        assertEquals(ITEMS.keySet(), scores(response).keySet());
+        for (SearchHit hit : response.getHits().getHits()) {
+            boolean found = ITEMS.get(hit.getId()).contains(3);
+            assertEquals(found ? List.of(Map.of("sid", term(3), "rank", 1, "probability", 1f)) : List.of(), evidence(hit));
+        }
+    }
+
+    private SearchResponse withEvidence(String query) throws Exception {
+        try (var parser = createParser(JsonXContent.jsonXContent, "{\"evidence\": true}")) {
+            SearchSourceBuilder source = new SearchSourceBuilder().query(QueryBuilders.wrapperQuery(query)).size(1000);
+            return client().prepareSearch("shop")
+                .setSearchType(SearchType.QUERY_THEN_FETCH)
+                .setSource(source.ext(List.of(EvidenceOption.fromXContent(parser))))
+                .get();
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private static List<Map<String, Object>> evidence(SearchHit hit) {
+        var field = hit.getFields().get("_generative");
+        return field == null ? List.of() : (List<Map<String, Object>>) (List<?>) field.getValues();
     }
 }

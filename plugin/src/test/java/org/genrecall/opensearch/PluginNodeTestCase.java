@@ -2,7 +2,7 @@ package org.genrecall.opensearch;
 
 import io.grpc.InsecureChannelCredentials;
 
-import org.genrecall.opensearch.generation.ClauseFormats;
+import org.genrecall.opensearch.generation.Formats;
 import org.genrecall.opensearch.generation.IndexCodebooks;
 import org.genrecall.opensearch.generation.InferenceServer;
 import org.genrecall.opensearch.generation.PluginPool;
@@ -56,10 +56,10 @@ public abstract class PluginNodeTestCase extends OpenSearchTestCase {
         threadPool = new TestThreadPool(name, settings, new GenrecallPlugin().getExecutorBuilders(settings).get(0));
         clusterService = ClusterServiceUtils.createClusterService(threadPool);
         ClusterServiceUtils.setState(clusterService, ClusterState.builder(clusterService.state()).metadata(metadata).build());
-        joinNodes(ClauseFormats.nodeSettings());
-        stats = new GenerationStats();
+        joinNodes(Formats.nodeSettings());
         values = new GenrecallSettings(settings, new ClusterSettings(settings, new HashSet<>(GenrecallSettings.all())));
         inference = new InferenceServer(values, InsecureChannelCredentials.create(), threadPool.generic());
+        stats = new GenerationStats(inference::endpoints);
         indexCodebooks = new IndexCodebooks(clusterService, new IndexNameExpressionResolver(threadPool.getThreadContext()));
     }
 

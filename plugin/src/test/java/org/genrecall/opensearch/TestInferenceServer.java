@@ -3,9 +3,15 @@ package org.genrecall.opensearch;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Metadata;
 import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
 import io.grpc.ServerCredentials;
+import io.grpc.ServerInterceptor;
+import io.grpc.ServerInterceptors;
 import io.grpc.Status;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.okhttp.OkHttpServerBuilder;
+import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.stub.StreamObserver;
 
 import org.genrecall.v1.EncodeRequest;
@@ -31,7 +37,7 @@ import java.util.concurrent.atomic.AtomicInteger;
  * probabilities 0.5, 0.25, 0.1667, ...: the one of rank i has 0.5 / (i + 1), and i % 4 + 1 items. A text that starts with "unsized"
  * is answered as by an older server, without numbers of items, one with "slow" is not answered
  * before the test ends, one with "refuse" is an invalid argument, one with "busy" meets a full queue, one with "broken" gets a
- * reply of another codebook, one with "none" no SID. Titles are to {@code Encode} what texts are to {@code Generate}: see
+ * reply of another codebook, one with "none" no SID; of a call with several texts the worst counts. Titles are to {@code Encode} what texts are to {@code Generate}: see
  * {@link #term}; of a call with one that starts with "later" the first two attempts meet a full queue, to be asked again in
  * 20 ms, with one of "tomorrow" all attempts do, to be asked again in a minute; one with "short" gets a code too few.
  */
@@ -47,6 +53,10 @@ public final class TestInferenceServer implements AutoCloseable {
     private final AtomicInteger refusedForLater = new AtomicInteger();
     private final CountDownLatch closing = new CountDownLatch(1);
     private final CountDownLatch released = new CountDownLatch(1);
+    private final HealthStatusManager health = new HealthStatusManager();
+    private final List<Metadata> headers = new CopyOnWriteArrayList<>();
+    private volatile boolean mute = false;
+    private volatile String model = "test";
 
     public TestInferenceServer(String... held) throws IOException {
         this(0, InsecureServerCredentials.create(), held);
@@ -55,10 +65,20 @@ public final class TestInferenceServer implements AutoCloseable {
     public TestInferenceServer(int port, ServerCredentials credentials, String... held) throws IOException {
         this.held = Set.of(held);
         this.server = OkHttpServerBuilder.forPort(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), credentials)
-            .addService(new Service())
+            .addService(ServerInterceptors.intercept(new Service(), new ServerInterceptor() {
+                @Override
+                public <Q, R> ServerCall.Listener<Q> interceptCall(ServerCall<Q, R> call, Metadata metadata, ServerCallHandler<Q, R> next) {
+                    if (call.getMethodDescriptor().equals(GenerativeRecallGrpc.getGenerateMethod())) {
+                        headers.add(metadata);
+                    }
+                    return next.startCall(call, metadata);
+                }
+            }))
+            .addService(health.getHealthService())
             .build()
             .start();
         this.port = server.getPort();
+        serving(true);
     }
 
     /** What a rank's SID scores. */
@@ -87,6 +107,26 @@ public final class TestInferenceServer implements AutoCloseable {
     /** What it was asked, in order. */
     public List<GenerateRequest> requests() {
         return requests;
+    }
+
+    /** Those of each {@code Generate}, in order. */
+    public List<Metadata> headers() {
+        return headers;
+    }
+
+    /** What its health says, as that of a server that is about to stop. */
+    public void serving(boolean serving) {
+        health.setStatus(GenerativeRecallGrpc.SERVICE_NAME, serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
+    }
+
+    /** From now on it keeps its connections and answers nothing, as a host that vanished. */
+    public void mute(boolean mute) {
+        this.mute = mute;
+    }
+
+    /** The name of the model that answers from now on. */
+    public void model(String name) {
+        this.model = name;
     }
 
     /** What it was asked to encode, in order. */
@@ -119,20 +159,22 @@ public final class TestInferenceServer implements AutoCloseable {
         @Override
         public void generate(GenerateRequest request, StreamObserver<GenerateResponse> observer) {
             requests.add(request);
-            String text = request.getQueries(0).getText();
+            if (mute) {
+                return;
+            }
             if (held.contains(request.getCodebook()) == false) {
                 fail(observer, Status.FAILED_PRECONDITION, "codebook " + request.getCodebook() + " is not held, only " + held);
-            } else if (text.startsWith("refuse")) {
+            } else if (asked(request, "refuse")) {
                 fail(observer, Status.INVALID_ARGUMENT, "queries[0].text: not today");
-            } else if (text.startsWith("busy")) {
+            } else if (asked(request, "busy")) {
                 fail(observer, Status.RESOURCE_EXHAUSTED, "the queue is full");
             } else {
-                if (text.startsWith("slow")) {
+                if (asked(request, "slow")) {
                     await(closing);
-                } else if (text.startsWith("held back")) {
+                } else if (asked(request, "held back")) {
                     await(released);
                 }
-                observer.onNext(answer(text, request));
+                observer.onNext(answer(request));
                 observer.onCompleted();
             }
         }
@@ -168,6 +210,10 @@ public final class TestInferenceServer implements AutoCloseable {
             observer.onError(Status.RESOURCE_EXHAUSTED.withDescription("the queue is full").asRuntimeException(trailers));
         }
 
+        private boolean asked(GenerateRequest request, String start) {
+            return request.getQueriesList().stream().anyMatch(query -> query.getText().startsWith(start));
+        }
+
         private boolean titled(EncodeRequest request, String start) {
             return request.getItemsList().stream().anyMatch(item -> item.getTitle().startsWith(start));
         }
@@ -196,16 +242,22 @@ public final class TestInferenceServer implements AutoCloseable {
             observer.onError(status.withDescription(description).asRuntimeException());
         }
 
-        private GenerateResponse answer(String text, GenerateRequest request) {
+        private GenerateResponse answer(GenerateRequest request) {
+            String codebook = asked(request, "broken") ? "v0" : request.getCodebook();
+            GenerateResponse.Builder response = GenerateResponse.newBuilder().setCodebook(codebook).setModel(model);
+            request.getQueriesList().forEach(query -> response.addResults(generated(query.getText(), request.getK())));
+            return response.build();
+        }
+
+        private Generated generated(String text, int k) {
             Generated.Builder generated = Generated.newBuilder();
-            for (int rank = 0; rank < request.getK() && text.startsWith("none") == false; rank++) {
+            for (int rank = 0; rank < k && text.startsWith("none") == false; rank++) {
                 generated.addCodes(rank / 10).addCodes(rank % 10).addCodes(0).addScores((float) Math.log(0.5 / (rank + 1)));
                 if (text.startsWith("unsized") == false) {
                     generated.addItems(items(rank));
                 }
             }
-            String codebook = text.startsWith("broken") ? "v0" : request.getCodebook();
-            return GenerateResponse.newBuilder().setCodebook(codebook).setModel("test").addResults(generated).build();
+            return generated.build();
         }
     }
 }

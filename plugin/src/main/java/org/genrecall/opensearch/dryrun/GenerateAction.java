@@ -37,6 +37,7 @@ public final class GenerateAction extends HandledTransportAction<GenerateSidsReq
     protected void doExecute(Task task, GenerateSidsRequest request, ActionListener<Response> listener) {
         long started = System.nanoTime();
         service.checkLimits(request.prompt(), request.timeout());
+        service.enter(request);
         service.generate(
             request,
             request.codebook(),

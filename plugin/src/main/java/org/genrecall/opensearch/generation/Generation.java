@@ -87,6 +87,11 @@ public final class Generation implements Writeable {
         return probabilities.length;
     }
 
+    /** About how much memory it takes. */
+    long bytes() {
+        return 100 + 20L * size();
+    }
+
     public float probability(int rank) {
         return probabilities[rank];
     }

@@ -1,12 +1,11 @@
 package org.genrecall.opensearch.generation;
 
 import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.generation.GenerateBatches.Answer;
+import org.genrecall.opensearch.generation.GenerateBatches.Shared;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.genrecall.opensearch.stats.GenerationStats;
-import org.genrecall.v1.GenerateRequest;
-import org.genrecall.v1.GenerateResponse;
 import org.genrecall.v1.Generated;
-import org.genrecall.v1.GenerativeRecallGrpc;
 import org.genrecall.v1.Query;
 import org.genrecall.v1.User;
 import org.opensearch.common.unit.TimeValue;
@@ -16,40 +15,44 @@ import java.util.Locale;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** One {@code Generate} call: request and reply, cap of the calls in flight. What goes wrong is in the future. */
+/** One question to the model: request and reply, bound of the questions under way. What goes wrong is in the future. */
 class GenerationClient {
 
-    private final InferenceServer server;
     private final GenrecallSettings settings;
-    private final GenerationStats stats;
+    private final GenerateBatches batches;
     private final AtomicInteger inFlight = new AtomicInteger();
 
-    GenerationClient(InferenceServer server, GenrecallSettings settings, GenerationStats stats) {
-        this.server = server;
+    GenerationClient(InferenceServer server, GenrecallSettings settings, GenerationStats stats, PluginPool pool) {
         this.settings = settings;
-        this.stats = stats;
+        this.batches = new GenerateBatches(server, settings, stats, pool);
     }
 
-    CompletableFuture<Generation> generate(String codebook, Prompt prompt, TimeValue timeout) {
-        int cap = settings.maxInFlight();
-        if (inFlight.incrementAndGet() > cap) {
+    /**
+     * Half of the places are for requests that have no question under way yet, so that one of many clauses leaves room for others.
+     *
+     * @param room what the asking request has of this node's room
+     */
+    CompletableFuture<Answer> generate(String codebook, Prompt prompt, TimeValue timeout, RequestRoom room) {
+        int most = settings.maxInFlight();
+        boolean first = room.questions.getAndIncrement() == 0;
+        if (inFlight.incrementAndGet() > (first ? most : Math.max(1, most / 2))) {
             inFlight.decrementAndGet();
-            return CompletableFuture.failedFuture(overloaded(cap));
+            room.questions.decrementAndGet();
+            return CompletableFuture.failedFuture(overloaded(most));
         }
-        Ask ask = new Ask(Caller.CLAUSE, codebook, timeout);
-        return server.call(
-            GenerativeRecallGrpc.getGenerateMethod(),
-            request(codebook, prompt),
-            ask,
-            response -> read(response, ask, prompt.k()),
-            nanos -> {
-                inFlight.decrementAndGet();
-                stats.generate().called(nanos);
-            }
-        );
+        CompletableFuture<Answer> answer;
+        try {
+            answer = batches.ask(new Shared(codebook, prompt.k(), prompt.beamWidth(), timeout), query(prompt));
+        } catch (Throwable e) { // a class that does not load
+            answer = CompletableFuture.failedFuture(e);
+        }
+        return answer.whenComplete((value, failure) -> {
+            inFlight.decrementAndGet();
+            room.questions.decrementAndGet();
+        });
     }
 
-    private static GenerateRequest request(String codebook, Prompt prompt) {
+    private static Query query(Prompt prompt) {
         UserContext user = prompt.user();
         User.Builder who = User.newBuilder().addAllRecentSids(user.recentSids()).addAllRecentItems(user.recentItems());
         if (user.gender() != null) {
@@ -58,20 +61,10 @@ class GenerationClient {
         if (user.ageBand() != null) {
             who.setAgeBand(user.ageBand());
         }
-        return GenerateRequest.newBuilder()
-            .setCodebook(codebook)
-            .addQueries(Query.newBuilder().setText(prompt.text()).setUser(who))
-            .setK(prompt.k())
-            .setBeamWidth(prompt.beamWidth())
-            .build();
+        return Query.newBuilder().setText(prompt.text()).setUser(who).setWithoutMemory(prompt.memory() == false).build();
     }
 
-    static Generation read(GenerateResponse response, Ask ask, int k) {
-        ask.check(response.getCodebook());
-        if (response.getResultsCount() != 1) {
-            throw new IllegalArgumentException("asked 1 query, it answered " + response.getResultsCount());
-        }
-        Generated generated = response.getResults(0);
+    static Generation read(Generated generated, int k) {
         int n = generated.getScoresCount();
         if (n > k) {
             throw new IllegalArgumentException("asked for " + k + " SIDs, it answered with " + n);
@@ -88,15 +81,15 @@ class GenerationClient {
         return values.stream().mapToInt(Integer::intValue).toArray();
     }
 
-    private static GenerationException overloaded(int cap) {
+    private static GenerationException overloaded(int most) {
         return new GenerationException(
             Caller.CLAUSE,
             Kind.OVERLOAD,
             String.format(
                 Locale.ROOT,
-                "[%d] calls to the inference server are under way on this node, as many as [genrecall.max_in_flight] allows:"
-                    + " try again later, raise it, or add servers",
-                cap
+                "the questions under way on this node leave no room, as [genrecall.max_in_flight] allows [%d], half of them to searches"
+                    + " that ask several: try again later, raise it, or add servers",
+                most
             ),
             null
         );

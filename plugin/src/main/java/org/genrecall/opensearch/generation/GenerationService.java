@@ -1,10 +1,14 @@
 package org.genrecall.opensearch.generation;
 
+import com.google.common.collect.MapMaker;
+
 import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.generation.GenerationException.Kind;
 import org.genrecall.opensearch.stats.GenerationStats;
 import org.opensearch.action.IndicesRequest;
 import org.opensearch.action.support.GroupedActionListener;
 import org.opensearch.common.Nullable;
+import org.opensearch.common.logging.HeaderWarning;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.action.ActionListener;
 
@@ -14,6 +18,7 @@ import java.util.Set;
 import java.util.SortedMap;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentMap;
 
 /**
  * What the clause asks: the SIDs of a prompt, in each codebook that the searched indices name. Answers on the plugin's own
@@ -23,16 +28,18 @@ public final class GenerationService {
 
     private final GenrecallSettings settings;
     private final IndexCodebooks indexCodebooks;
-    private final ClauseFormats formats;
+    private final Formats formats;
     private final PluginPool pool;
     private final GenerationStats stats;
     private final GenerationCache cache;
+    /** By identity, and gone with the request. */
+    private final ConcurrentMap<IndicesRequest, RequestRoom> rooms = new MapMaker().weakKeys().makeMap();
 
     public GenerationService(
         GenrecallSettings settings,
         InferenceServer server,
         IndexCodebooks indexCodebooks,
-        ClauseFormats formats,
+        Formats formats,
         PluginPool pool,
         GenerationStats stats
     ) {
@@ -41,11 +48,11 @@ public final class GenerationService {
         this.formats = formats;
         this.pool = pool;
         this.stats = stats;
-        this.cache = new GenerationCache(new GenerationClient(server, settings, stats), settings, stats);
+        this.cache = new GenerationCache(new GenerationClient(server, settings, stats, pool), settings, stats);
         settings.onChange(cache::clear, GenrecallSettings.CACHE_SIZE, GenrecallSettings.CACHE_TTL, GenrecallSettings.ENDPOINT);
     }
 
-    /** @throws IllegalArgumentException where the prompt or its timeout (null: the cluster's) is beyond the limits set for this cluster */
+    /** @throws IllegalArgumentException where what is asked, or its timeout (null: the cluster's), is beyond the limits set for this cluster */
     public void checkLimits(Prompt prompt, @Nullable TimeValue timeout) {
         if (timeout != null && timeout.compareTo(settings.maxTimeout()) > 0) {
             throw new IllegalArgumentException(
@@ -65,12 +72,43 @@ public final class GenerationService {
                     + ". Ask for less, or raise the cluster setting [genrecall.max_k] (up to " + Prompt.MAX_K + ")"
             );
         }
+    }
+
+    /** What somebody typed is no mistake in the clause, so {@code on_failure} covers it. */
+    private void checkText(Prompt prompt) {
+        if (prompt.text().isBlank()) {
+            throw refused("query_text is empty: give the words of the search");
+        }
         if (prompt.length() > settings.maxQueryLength()) {
-            throw new IllegalArgumentException(
-                "[generative] query_text is too long: " + prompt.length() + " characters, where this cluster allows "
-                    + settings.maxQueryLength() + ". Shorten it, or raise the cluster setting [genrecall.max_query_length]"
+            throw refused(
+                "query_text is too long: " + prompt.length() + " characters, where this cluster allows " + settings.maxQueryLength()
+                    + ". Shorten it, or raise the cluster setting [genrecall.max_query_length]"
             );
         }
+    }
+
+    private static GenerationException refused(String why) {
+        return new GenerationException(Caller.CLAUSE, Kind.INVALID_REQUEST, why, null);
+    }
+
+    /**
+     * A clause of {@code request} is about to {@link #generate}.
+     *
+     * @throws IllegalArgumentException where more of its clauses ask at once than this cluster allows
+     */
+    public void enter(@Nullable IndicesRequest request) {
+        int most = settings.maxClauses();
+        if (room(request).clauses.incrementAndGet() > most) {
+            throw new IllegalArgumentException(
+                "[generative] the search has more than " + most + " clauses that ask the model, as many as this cluster allows: ask for"
+                    + " less at once, or raise the cluster setting [genrecall.max_clauses]"
+            );
+        }
+    }
+
+    /** One of its own where nothing is known of the request. */
+    private RequestRoom room(@Nullable IndicesRequest request) {
+        return request == null ? new RequestRoom() : rooms.computeIfAbsent(request, asking -> new RequestRoom());
     }
 
     /** @throws IllegalArgumentException where a node of the cluster cannot be sent a clause with {@code order_within} */
@@ -93,9 +131,13 @@ public final class GenerationService {
         ActionListener<SortedMap<String, Generation>> listener
     ) {
         stats.asked();
-        ActionListener<SortedMap<String, Generation>> told = counting(listener);
+        RequestRoom room = room(request);
+        ActionListener<SortedMap<String, Generation>> told = counting(
+            ActionListener.runBefore(listener, room.clauses::decrementAndGet)
+        );
         IndexCodebooks.Searched codebooks;
         try {
+            checkText(prompt);
             codebooks = codebook != null
                 ? new IndexCodebooks.Searched(new TreeSet<>(Set.of(codebook)), new TreeSet<>())
                 : indexCodebooks.of(request);
@@ -116,7 +158,7 @@ public final class GenerationService {
             codebooks.served().size() + codebooks.next().size()
         );
         for (String each : codebooks.served()) {
-            cache.generate(each, prompt, limit).whenComplete((generation, failure) -> {
+            cache.generate(each, prompt, limit, room).whenComplete((generation, failure) -> {
                 if (failure == null) {
                     all.onResponse(Map.of(each, generation));
                 } else {
@@ -125,9 +167,15 @@ public final class GenerationService {
             });
         }
         for (String each : codebooks.next()) {
-            cache.generate(each, prompt, limit)
+            cache.generate(each, prompt, limit, room)
                 .whenComplete((generation, failure) -> all.onResponse(failure == null ? Map.of(each, generation) : Map.of()));
         }
+    }
+
+    /** A clause became what its {@code on_failure} says: the response has a header that warns of it. */
+    public void fellBack(GenerationException failure) {
+        stats.fellBack();
+        HeaderWarning.addWarning("[generative] no SIDs (" + failure.kind().key() + "): [on_failure] took the place of a clause");
     }
 
     private static SortedMap<String, Generation> byCodebook(Collection<Map<String, Generation>> some) {

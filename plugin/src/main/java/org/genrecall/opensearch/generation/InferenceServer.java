@@ -1,16 +1,21 @@
 package org.genrecall.opensearch.generation;
 
 import io.grpc.CallOptions;
+import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
+import io.grpc.ClientInterceptors;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 
 import org.apache.logging.log4j.LogManager;
 import org.apache.logging.log4j.Logger;
 import org.genrecall.opensearch.GenrecallSettings;
+import org.genrecall.opensearch.channel.InferenceChannel;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.opensearch.stats.EndpointSnapshot;
 import org.genrecall.v1.Codebook;
 import org.genrecall.v1.DescribeRequest;
 import org.genrecall.v1.DescribeResponse;
@@ -22,30 +27,57 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.LongConsumer;
 
 /**
- * The server behind {@code genrecall.endpoint}: a request, a deadline, and in a future the answer or a
+ * The servers behind {@code genrecall.endpoint}, as one: a request, a deadline, and in a future the answer or a
  * {@link GenerationException}. Never blocks and never throws. How many calls are made at once is for the callers to bound.
  */
 public final class InferenceServer implements Closeable {
 
     private static final Logger logger = LogManager.getLogger(InferenceServer.class);
     private static final int GREETING_SECONDS = 10;
+    private static final int ATTEMPTS = 3;
 
     private final InferenceChannel channel;
     private final GenrecallSettings settings;
+    private final Executor background;
+    private volatile ChannelCredentials credentials;
 
     /** @param background runs what opens connections, so that no caller waits for that */
     public InferenceServer(GenrecallSettings settings, ChannelCredentials credentials, Executor background) {
         this.settings = settings;
-        this.channel = new InferenceChannel(settings.endpoint(), credentials);
+        this.background = background;
+        this.credentials = credentials;
+        this.channel = new InferenceChannel(settings.endpoints(), credentials);
+        connected();
+        settings.onChange(this::connect, GenrecallSettings.ENDPOINT);
+    }
+
+    /** From now on; calls under way run to their end. */
+    public void use(ChannelCredentials others) {
+        credentials = others;
+        connect();
+    }
+
+    private void connect() {
+        channel.connect(settings.endpoints(), credentials);
+        connected();
+    }
+
+    private void connected() {
+        List<String> inPlaintext = InferenceCredentials.inPlaintext(credentials, settings.endpoints());
+        if (inPlaintext.isEmpty() == false) {
+            logger.warn("queries go to {} in plaintext: set [genrecall.tls.enabled], unless the network is trusted", inPlaintext);
+        }
         background.execute(this::greet);
-        settings.onChange(() -> {
-            channel.connect(settings.endpoint());
-            background.execute(this::greet);
-        }, GenrecallSettings.ENDPOINT);
+    }
+
+    /** How each address fares, for operators. */
+    public List<EndpointSnapshot> endpoints() {
+        return channel.endpoints();
     }
 
     /**
@@ -59,12 +91,9 @@ public final class InferenceServer implements Closeable {
         Function<R, A> read,
         LongConsumer ended
     ) {
-        Reply<R, A> reply = new Reply<>(ask, read, ended);
-        try {
-            start(method, request, CallOptions.DEFAULT.withDeadline(ask.deadline()), reply);
-        } catch (Throwable e) { // a class that does not load is no exception; whoever waits is told all the same
-            reply.onError(e);
-        }
+        CallOptions options = CallOptions.DEFAULT.withDeadline(ask.deadline());
+        Reply<R, A> reply = new Reply<>(ask, read, ended, each -> start(method, request, ask.origin(), options, each));
+        reply.attempt();
         return reply.answer;
     }
 
@@ -73,9 +102,10 @@ public final class InferenceServer implements Closeable {
         channel.close();
     }
 
-    private <Q, R> void start(MethodDescriptor<Q, R> method, Q request, CallOptions options, StreamObserver<R> observer) {
+    private <Q, R> void start(MethodDescriptor<Q, R> method, Q request, Origin origin, CallOptions options, StreamObserver<R> observer) {
         InferenceChannel.privileged(() -> {
-            ClientCalls.asyncUnaryCall(channel.get().newCall(method, options), request, observer);
+            Channel from = ClientInterceptors.intercept(channel.get(), MetadataUtils.newAttachHeadersInterceptor(origin.metadata()));
+            ClientCalls.asyncUnaryCall(from.newCall(method, options), request, observer);
             return null;
         });
     }
@@ -85,18 +115,18 @@ public final class InferenceServer implements Closeable {
      * loading of gRPC's classes, and the log says whom this node talks to.
      */
     private void greet() {
-        String endpoint = settings.endpoint();
+        List<String> endpoints = settings.endpoints();
         CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(GREETING_SECONDS, TimeUnit.SECONDS);
-        start(GenerativeRecallGrpc.getDescribeMethod(), DescribeRequest.getDefaultInstance(), options, new StreamObserver<>() {
+        start(GenerativeRecallGrpc.getDescribeMethod(), DescribeRequest.getDefaultInstance(), Origin.UNKNOWN, options, new StreamObserver<>() {
             @Override
             public void onNext(DescribeResponse server) {
                 List<String> held = server.getCodebooksList().stream().map(Codebook::getCodebook).toList();
-                logger.info("inference server at [{}]: version [{}], codebooks {}", endpoint, server.getServerVersion(), held);
+                logger.info("inference server at {}: version [{}], codebooks {}", endpoints, server.getServerVersion(), held);
             }
 
             @Override
             public void onError(Throwable e) {
-                logger.info("no inference server at [{}] yet: {}", endpoint, detail(Status.fromThrowable(e)));
+                logger.info("no inference server at {} yet: {}", endpoints, detail(Status.fromThrowable(e)));
             }
 
             @Override
@@ -104,20 +134,35 @@ public final class InferenceServer implements Closeable {
         });
     }
 
-    /** Ends once, whatever gRPC reports. */
+    /**
+     * Ends once, whatever gRPC reports. A call computes and changes nothing, so that one whose server is unavailable is made again,
+     * on the next; one that met an overloaded server is not, for it would only get more to do.
+     */
     private final class Reply<R, A> implements StreamObserver<R> {
         private final Ask ask;
         private final Function<R, A> read;
         private final LongConsumer ended;
+        private final Consumer<StreamObserver<R>> start;
+        private volatile int attempts;
         private final long started = System.nanoTime();
         private final AtomicBoolean done = new AtomicBoolean();
         private final CompletableFuture<A> answer = new CompletableFuture<>();
         private volatile R response;
 
-        Reply(Ask ask, Function<R, A> read, LongConsumer ended) {
+        Reply(Ask ask, Function<R, A> read, LongConsumer ended, Consumer<StreamObserver<R>> start) {
             this.ask = ask;
             this.read = read;
             this.ended = ended;
+            this.start = start;
+        }
+
+        void attempt() {
+            attempts++;
+            try {
+                start.accept(this);
+            } catch (Throwable e) { // a class that does not load is no exception; whoever waits is told all the same
+                fail(e);
+            }
         }
 
         @Override
@@ -131,15 +176,23 @@ public final class InferenceServer implements Closeable {
                 A value = read.apply(response);
                 end(() -> answer.complete(value));
             } catch (RuntimeException e) {
-                String message = "the inference server" + at() + " broke the contract: " + e.getMessage();
+                String message = "the inference server broke the contract: " + e.getMessage();
                 end(() -> answer.completeExceptionally(new GenerationException(ask.caller(), Kind.SERVER_ERROR, message, e)));
             } catch (Throwable e) {
-                onError(e);
+                fail(e);
             }
         }
 
         @Override
         public void onError(Throwable e) {
+            if (Status.fromThrowable(e).getCode() == Status.Code.UNAVAILABLE && attempts < ATTEMPTS && ask.deadline().isExpired() == false) {
+                attempt();
+            } else {
+                fail(e);
+            }
+        }
+
+        private void fail(Throwable e) {
             end(() -> answer.completeExceptionally(described(e)));
         }
 
@@ -169,15 +222,18 @@ public final class InferenceServer implements Closeable {
         String said = detail(status);
         Kind kind = kind(status);
         String what = switch (kind) {
-            case UNAVAILABLE -> " cannot be reached: " + said + ". Start it, or correct the cluster setting [genrecall.endpoint]; "
-                + caller.withoutServer;
+            case UNAVAILABLE -> " cannot be reached. " + caller.withoutServer
+                + "; operators find out why in this node's log and its statistics (/_plugins/_genrecall/stats)";
             case TIMEOUT -> " gave no answer within [" + ask.timeout() + "]. " + caller.moreTime + "; " + caller.withoutServer;
             case OVERLOAD -> " has too much to do: " + said + ". Try again later, or add servers";
             case CODEBOOK_NOT_HELD -> " " + caller.lacks(ask.codebook(), said);
             case INVALID_REQUEST -> " refuses the request: " + said;
             default -> " failed: " + status.getCode() + ", " + said + ". Its log says more";
         };
-        return new GenerationException(caller, kind, "the inference server" + at() + what, cause);
+        // Where no server answered, gRPC's words are about addresses, which are not for those who search.
+        boolean answered = kind != Kind.UNAVAILABLE && kind != Kind.TIMEOUT;
+        logger.debug("a call failed", cause);
+        return new GenerationException(caller, kind, "the inference server" + what, answered ? cause : null);
     }
 
     private static Kind kind(Status status) {
@@ -198,9 +254,5 @@ public final class InferenceServer implements Closeable {
             return cause == null ? status.getCode().toString() : cause;
         }
         return cause == null ? status.getDescription() : status.getDescription() + " (" + cause + ")";
-    }
-
-    private String at() {
-        return " at [" + settings.endpoint() + "]";
     }
 }

@@ -67,6 +67,11 @@ public final class PluginPool {
         threadPool.schedule(task, delay, ThreadPool.Names.GENERIC);
     }
 
+    /** The request that this thread works for. */
+    public Origin origin() {
+        return Origin.of(threadPool.getThreadContext());
+    }
+
     private static GenerationException poolIsFull(Caller caller, Exception cause) {
         return new GenerationException(
             caller,

@@ -12,6 +12,7 @@ import org.opensearch.core.xcontent.XContentParser;
 
 import java.io.IOException;
 import java.util.List;
+import java.util.stream.Stream;
 
 /** Who asks. Every part may be absent; the lists are newest first. */
 public record UserContext(@Nullable String gender, @Nullable String ageBand, List<String> recentSids, List<String> recentItems)
@@ -73,6 +74,11 @@ public record UserContext(@Nullable String gender, @Nullable String ageBand, Lis
             }
         }
         return this;
+    }
+
+    /** About how much memory it takes. */
+    long bytes() {
+        return Stream.of(recentSids, recentItems).flatMap(List::stream).mapToLong(text -> 60 + 2L * text.length()).sum();
     }
 
     private static void checkSize(String option, List<String> values) {

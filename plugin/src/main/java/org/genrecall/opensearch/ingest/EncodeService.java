@@ -17,6 +17,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
 
@@ -80,7 +81,7 @@ public final class EncodeService {
         };
         TimeValue limit = timeout != null ? timeout : settings.ingestTimeout();
         encodings.stream().collect(Collectors.groupingBy(Encoding::codebook)).forEach((codebook, group) -> {
-            Errand errand = new Errand(new Ask(Caller.PROCESSOR, codebook, limit), settled);
+            Errand errand = new Errand(new Ask(Caller.PROCESSOR, codebook, limit, pool.origin()), settled);
             cut(group).forEach(errand::queue);
         });
     }
@@ -115,14 +116,38 @@ public final class EncodeService {
         }
 
         void queue(List<Encoding> part) {
+            AtomicBoolean over = new AtomicBoolean(); // its turn came, or its time
             turns.take(() -> {
-                if (ask.deadline().timeRemaining(TimeUnit.MILLISECONDS) < LEAST_MS) {
+                if (over.compareAndSet(false, true) == false) {
+                    turns.giveBack();
+                } else if (remainingMillis() < LEAST_MS) {
                     turns.giveBack();
                     fail(part, noTurn());
                 } else {
                     send(part);
                 }
             });
+            if (over.get() == false) {
+                later(remainingMillis(), () -> {
+                    if (over.compareAndSet(false, true)) {
+                        fail(part, noTurn());
+                    }
+                });
+            }
+        }
+
+        private long remainingMillis() {
+            return ask.deadline().timeRemaining(TimeUnit.MILLISECONDS);
+        }
+
+        /** Whether it will run. */
+        private boolean later(long millis, Runnable task) {
+            try {
+                pool.later(TimeValue.timeValueMillis(Math.max(0, millis)), task);
+                return true;
+            } catch (RuntimeException e) { // the node stops
+                return false;
+            }
         }
 
         private void send(List<Encoding> part) {
@@ -161,15 +186,7 @@ public final class EncodeService {
 
         /** Keeps its turn meanwhile: others would be turned away as well. */
         private boolean sendLater(List<Encoding> part, @Nullable TimeValue pause) {
-            if (pause == null || pause.millis() >= ask.deadline().timeRemaining(TimeUnit.MILLISECONDS)) {
-                return false;
-            }
-            try {
-                pool.later(pause, () -> send(part));
-                return true;
-            } catch (RuntimeException e) { // the node stops
-                return false;
-            }
+            return pause != null && pause.millis() < remainingMillis() && later(pause.millis(), () -> send(part));
         }
 
         private void fail(List<Encoding> part, GenerationException failure) {

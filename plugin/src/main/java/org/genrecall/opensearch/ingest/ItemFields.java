@@ -7,6 +7,8 @@ import org.genrecall.v1.Item;
 import org.opensearch.common.Nullable;
 import org.opensearch.ingest.IngestDocument;
 
+import java.util.ArrayList;
+import java.util.Collection;
 import java.util.List;
 
 /** Where a document keeps what its SID is made of. What the server would refuse is refused here, before it meets its neighbours. */
@@ -14,7 +16,7 @@ record ItemFields(String title, String brand, String category) {
 
     /**
      * @return null where the document has no title
-     * @throws GenerationException naming the field that cannot be read
+     * @throws GenerationException naming the field that is too long
      */
     @Nullable
     Item read(IngestDocument document) {
@@ -31,32 +33,27 @@ record ItemFields(String title, String brand, String category) {
     }
 
     private String text(IngestDocument document, String field) {
-        Object value = document.getFieldValue(field, Object.class, true);
-        if (value == null) {
-            return "";
-        }
-        if (value instanceof String text) {
-            checkLength(field, length(text));
-            return text;
-        }
-        throw refused(field, "is not text: write a string");
+        List<String> texts = new ArrayList<>();
+        collect(document.getFieldValue(field, Object.class, true), texts);
+        String text = String.join(" ", texts);
+        checkLength(field, length(text));
+        return text;
     }
 
     private void addCategory(Item.Builder item, IngestDocument document) {
-        Object value = document.getFieldValue(category, Object.class, true);
-        if (value == null) {
-            return;
+        List<String> names = new ArrayList<>();
+        collect(document.getFieldValue(category, Object.class, true), names);
+        checkLength(category, names.stream().mapToInt(name -> length(name) + 1).sum()); // as the server counts
+        item.addAllCategory(names);
+    }
+
+    /** The texts of a value: numbers and truth values as they are written, lists one after the other, nothing of objects. */
+    private static void collect(@Nullable Object value, List<String> texts) {
+        if (value instanceof Collection<?> several) {
+            several.forEach(each -> collect(each, texts));
+        } else if (value instanceof CharSequence || value instanceof Number || value instanceof Boolean) {
+            texts.add(value.toString());
         }
-        int chars = 0;
-        for (Object name : value instanceof List<?> names ? names : List.of(value)) {
-            if (name instanceof String text) {
-                item.addCategory(text);
-                chars += length(text) + 1; // as the server counts
-            } else if (name != null) {
-                throw refused(category, "is neither text nor a list of texts: write the names of the path, from general to specific");
-            }
-        }
-        checkLength(category, chars);
     }
 
     /** In characters as the server counts them. */

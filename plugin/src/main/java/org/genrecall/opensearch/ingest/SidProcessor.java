@@ -5,6 +5,7 @@ import org.apache.logging.log4j.Logger;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.v1.Item;
 import org.opensearch.common.Nullable;
+import org.opensearch.common.hash.MurmurHash3;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.ingest.AbstractBatchingProcessor;
@@ -13,6 +14,7 @@ import org.opensearch.ingest.IngestDocumentWrapper;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Objects;
 import java.util.function.BiConsumer;
 import java.util.function.Consumer;
@@ -25,13 +27,16 @@ public final class SidProcessor extends AbstractBatchingProcessor {
     private static final Logger logger = LogManager.getLogger(SidProcessor.class);
 
     /**
-     * @param codebook null: the one that the document's index names
-     * @param timeout  null: the cluster's
+     * @param codebook     null: the one that the document's index names
+     * @param skipExisting whether a document keeps a SID that it brings of the same text, which {@code hashField} tells
+     * @param timeout      null: the cluster's
      */
     record Options(
         @Nullable String codebook,
         ItemFields fields,
         String targetField,
+        boolean skipExisting,
+        String hashField,
         boolean ignoreMissing,
         @Nullable TimeValue timeout,
         int batchSize
@@ -94,7 +99,7 @@ public final class SidProcessor extends AbstractBatchingProcessor {
         }));
     }
 
-    /** A document and what is asked for it; nothing is where it failed, or is let through without SID. */
+    /** A document and what is asked for it; nothing is where it failed, keeps its SID, or is let through without one. */
     private record Step(IngestDocumentWrapper document, @Nullable Encoding encoding, @Nullable Exception failure) {}
 
     private Step step(IngestDocumentWrapper wrapper) {
@@ -102,12 +107,28 @@ public final class SidProcessor extends AbstractBatchingProcessor {
             IngestDocument document = wrapper.getIngestDocument();
             Item item = options.fields().read(document);
             if (item != null) {
-                return new Step(wrapper, new Encoding(codebook(document), item), null);
+                String codebook = codebook(document);
+                boolean keeps = options.skipExisting() && keepsSid(document, codebook, item);
+                return new Step(wrapper, keeps ? null : new Encoding(codebook, item), null);
             }
             return new Step(wrapper, null, options.ignoreMissing() ? null : options.fields().missing());
         } catch (Exception e) {
             return new Step(wrapper, null, e);
         }
+    }
+
+    private boolean keepsSid(IngestDocument document, String codebook, Item item) {
+        Object sid = document.getFieldValue(options.targetField(), Object.class, true);
+        return sid instanceof String term
+            && term.startsWith(codebook + "/")
+            && hash(item).equals(document.getFieldValue(options.hashField(), Object.class, true));
+    }
+
+    /** Of what a SID is made of. */
+    private static String hash(Item item) {
+        byte[] text = item.toBuilder().clearItemId().build().toByteArray();
+        MurmurHash3.Hash128 hash = MurmurHash3.hash128(text, 0, text.length, 0, new MurmurHash3.Hash128());
+        return String.format(Locale.ROOT, "%016x%016x", hash.h1, hash.h2);
     }
 
     private String codebook(IngestDocument document) {
@@ -122,7 +143,11 @@ public final class SidProcessor extends AbstractBatchingProcessor {
         }
         if (step.encoding() != null) {
             try {
-                step.document().getIngestDocument().setFieldValue(options.targetField(), step.encoding().term());
+                IngestDocument document = step.document().getIngestDocument();
+                document.setFieldValue(options.targetField(), step.encoding().term());
+                if (options.skipExisting()) {
+                    document.setFieldValue(options.hashField(), hash(step.encoding().item()));
+                }
                 service.stats().encoded();
             } catch (Exception e) {
                 return failed(step.document(), e);

@@ -51,10 +51,13 @@ public final class SidProcessorFactory extends AbstractBatchingProcessor.Factory
             readStringProperty(SidProcessor.TYPE, tag, config, "brand_field", "brand"),
             readStringProperty(SidProcessor.TYPE, tag, config, "category_field", "category")
         );
+        String target = readStringProperty(SidProcessor.TYPE, tag, config, "target_field", "sid");
         SidProcessor.Options options = new SidProcessor.Options(
             codebook(tag, config),
             fields,
-            readStringProperty(SidProcessor.TYPE, tag, config, "target_field", "sid"),
+            target,
+            readBooleanProperty(SidProcessor.TYPE, tag, config, "skip_existing", false),
+            readStringProperty(SidProcessor.TYPE, tag, config, "hash_field", target + "_hash"),
             readBooleanProperty(SidProcessor.TYPE, tag, config, "ignore_missing", false),
             timeout(tag, config),
             batchSize

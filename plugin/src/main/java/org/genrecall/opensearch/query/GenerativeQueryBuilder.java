@@ -4,7 +4,7 @@ import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.MatchNoDocsQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.util.SetOnce;
-import org.genrecall.opensearch.generation.ClauseFormats;
+import org.genrecall.opensearch.generation.Formats;
 import org.genrecall.opensearch.generation.Generation;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
@@ -121,15 +121,17 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     public GenerativeQueryBuilder(StreamInput in, Supplier<GenerationService> service) throws IOException {
         super(in);
         int format = in.readVInt();
-        if (format < ClauseFormats.PLAIN || format > ClauseFormats.ORDERED) {
+        if (format < Formats.PLAIN || format > Formats.WITHOUT_MEMORY) {
             throw new IllegalStateException(
-                "[generative] another node wrote format [" + format + "], this one reads up to [" + ClauseFormats.ORDERED
+                "[generative] another node wrote format [" + format + "], this one reads up to [" + Formats.WITHOUT_MEMORY
                     + "]: install the same release of the genrecall plugin on every node"
             );
         }
-        boolean ordered = format >= ClauseFormats.ORDERED;
+        boolean memory = format < Formats.WITHOUT_MEMORY;
+        boolean ordered = memory ? format >= Formats.ORDERED : in.readBoolean();
         this.fieldName = in.readString();
-        this.prompt = in.readOptionalWriteable(Prompt::new);
+        Prompt read = in.readOptionalWriteable(Prompt::new);
+        this.prompt = read == null ? null : read.withMemory(memory);
         this.generations = in.readBoolean()
             ? Collections.unmodifiableSortedMap(
                 new TreeMap<>(in.readMap(StreamInput::readString, ordered ? Generation::new : Generation::readWithoutItems))
@@ -147,7 +149,10 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
 
     /** The oldest format that has what this clause needs, so that in a mixed cluster older nodes still read it. */
     private int format() {
-        return orderWithin == null ? ClauseFormats.PLAIN : ClauseFormats.ORDERED;
+        if (prompt != null && prompt.memory() == false) {
+            return Formats.WITHOUT_MEMORY;
+        }
+        return orderWithin == null ? Formats.PLAIN : Formats.ORDERED;
     }
 
     @Override
@@ -156,6 +161,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             throw new IllegalStateException("[generative] is still waiting for its SIDs and cannot be sent to another node");
         }
         out.writeVInt(format());
+        if (format() == Formats.WITHOUT_MEMORY) {
+            out.writeBoolean(orderWithin != null);
+        }
         out.writeString(fieldName);
         out.writeOptionalWriteable(prompt);
         out.writeBoolean(generations != null);
@@ -237,6 +245,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         }
         GenerationService generator = service.get();
         generator.checkLimits(prompt, timeout);
+        generator.enter(coordinator.getSearchRequest());
         SetOnce<QueryBuilder> answer = new SetOnce<>();
         context.registerAsyncAction(
             (client, next) -> generator.generate(coordinator.getSearchRequest(), codebook, prompt, timeout, settle(answer, next))
@@ -259,6 +268,7 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
                 if (instead == null) {
                     next.onFailure(e);
                 } else {
+                    service.get().fellBack((GenerationException) e);
                     answer.set(instead);
                     next.onResponse(null);
                 }
@@ -313,10 +323,12 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             );
         }
         SidQuery sids = new SidQuery(indexed, generation, minScore, field, context);
-        if (orderWithin == null) {
-            return sids.byProbability();
-        }
-        return sids.ordered(SidQuery.shift(generations.values(), minScore), orderWithin.query().toQuery(context), orderWithin.weight());
+        Query order = orderWithin == null ? null : orderWithin.query().toQuery(context);
+        float weight = orderWithin == null ? 0 : orderWithin.weight();
+        Query form = order == null
+            ? sids.byProbability()
+            : sids.ordered(SidQuery.shift(generations.values(), minScore), order, weight);
+        return form instanceof MatchNoDocsQuery ? form : new GenerativeQuery(form, sids, queryName, order, weight);
     }
 
     private static String indexCodebook(QueryShardContext context) {
@@ -357,6 +369,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         builder.field(PromptDraft.BEAM_WIDTH.getPreferredName(), prompt.beamWidth());
         if (prompt.user().equals(UserContext.ANONYMOUS) == false) {
             builder.field(PromptDraft.USER.getPreferredName(), prompt.user());
+        }
+        if (prompt.memory() == false) {
+            builder.field(PromptDraft.MEMORY.getPreferredName(), false);
         }
         if (timeout != null) {
             builder.field(PromptDraft.TIMEOUT.getPreferredName(), timeout.getStringRep());

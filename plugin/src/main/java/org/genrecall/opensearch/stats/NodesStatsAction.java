@@ -1,5 +1,6 @@
 package org.genrecall.opensearch.stats;
 
+import org.genrecall.opensearch.generation.Formats;
 import org.opensearch.action.ActionType;
 import org.opensearch.action.FailedNodeException;
 import org.opensearch.action.support.ActionFilters;
@@ -32,6 +33,7 @@ public final class NodesStatsAction extends TransportNodesAction<
     public static final ActionType<Response> TYPE = new ActionType<>("cluster:monitor/genrecall/stats", Response::new);
 
     private final GenerationStats stats;
+    private final Formats formats;
 
     @Inject
     public NodesStatsAction(
@@ -39,7 +41,8 @@ public final class NodesStatsAction extends TransportNodesAction<
         ClusterService clusterService,
         TransportService transportService,
         ActionFilters filters,
-        GenerationStats stats
+        GenerationStats stats,
+        Formats formats
     ) {
         super(
             TYPE.name(),
@@ -53,6 +56,7 @@ public final class NodesStatsAction extends TransportNodesAction<
             NodeStats.class
         );
         this.stats = stats;
+        this.formats = formats;
     }
 
     @Override
@@ -72,7 +76,7 @@ public final class NodesStatsAction extends TransportNodesAction<
 
     @Override
     protected NodeStats nodeOperation(NodeRequest request) {
-        return new NodeStats(clusterService.localNode(), stats.snapshot());
+        return new NodeStats(clusterService.localNode(), stats.snapshot(), formats.oldest());
     }
 
     /** Asks all nodes. */
@@ -98,21 +102,24 @@ public final class NodesStatsAction extends TransportNodesAction<
     /** The counters of one node. */
     public static final class NodeStats extends BaseNodeResponse {
         private final StatsSnapshot snapshot;
+        private final int format;
 
-        NodeStats(DiscoveryNode node, StatsSnapshot snapshot) {
+        NodeStats(DiscoveryNode node, StatsSnapshot snapshot, int format) {
             super(node);
             this.snapshot = snapshot;
+            this.format = format;
         }
 
         NodeStats(StreamInput in) throws IOException {
             super(in);
-            this.snapshot = new StatsSnapshot(in);
+            this.snapshot = StatsSnapshot.read(in);
+            this.format = Formats.PLAIN;
         }
 
         @Override
         public void writeTo(StreamOutput out) throws IOException {
             super.writeTo(out);
-            snapshot.writeTo(out);
+            snapshot.writeTo(out, format);
         }
 
         public StatsSnapshot snapshot() {

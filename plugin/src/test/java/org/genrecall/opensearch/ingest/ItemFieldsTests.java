@@ -73,11 +73,17 @@ public class ItemFieldsTests extends OpenSearchTestCase {
         assertNull(FIELDS.read(document(Map.of("brand", "Acme"))));
     }
 
-    public void testRead_whenOfAnotherType_thenRefused() {
-        assertRefused("title", 12, "is not text");
-        assertRefused("brand", List.of("Acme"), "is not text");
-        assertRefused("category", 3, "is neither text nor a list of texts");
-        assertRefused("category", List.of("Shoes", 3), "is neither text nor a list of texts");
+    public void testRead_whenOfAnotherType_thenItsTextsAndNoWriteFails() {
+        assertEquals("1984", read("title", 1984).getTitle());
+        assertEquals("Red shoes 12.5", read("title", List.of("Red shoes", 12.5)).getTitle());
+        assertEquals("Acme true", read("brand", List.of("Acme", true)).getBrand());
+        assertEquals("", read("brand", Map.of("name", "Acme")).getBrand());
+        assertEquals(List.of("3"), read("category", 3).getCategoryList());
+        assertEquals(
+            List.of("Shoes", "3", "Running"),
+            read("category", List.of("Shoes", 3, List.of("Running"), Map.of("a", "b"))).getCategoryList()
+        );
+        assertNull("no text at all is no title", read("title", Map.of("de", "Rote Schuhe")));
     }
 
     public void testRead_whenLongerThanTheServerTakes_thenRefused() {

@@ -22,7 +22,7 @@ public class SidProcessorFactoryTests extends OpenSearchTestCase {
     }
 
     public void testCreate_whenNoOptions_thenDefaults() throws Exception {
-        SidProcessor.Options expected = new SidProcessor.Options(null, new ItemFields("title", "brand", "category"), "sid", false, null, 64);
+        SidProcessor.Options expected = new SidProcessor.Options(null, new ItemFields("title", "brand", "category"), "sid", false, "sid_hash", false, null, 64);
         SidProcessor processor = create(Map.of());
         assertEquals(expected, processor.options());
         assertEquals("sid", processor.getType());
@@ -39,6 +39,8 @@ public class SidProcessorFactoryTests extends OpenSearchTestCase {
                 Map.entry("category_field", "path"),
                 Map.entry("timeout", "5s"),
                 Map.entry("batch_size", 256),
+                Map.entry("skip_existing", true),
+                Map.entry("hash_field", "ids.text"),
                 Map.entry("ignore_missing", true),
                 Map.entry("tag", "a"),
                 Map.entry("description", "b")
@@ -48,6 +50,8 @@ public class SidProcessorFactoryTests extends OpenSearchTestCase {
             "v7",
             new ItemFields("name", "maker", "path"),
             "ids.sid",
+            true,
+            "ids.text",
             true,
             TimeValue.timeValueSeconds(5),
             256

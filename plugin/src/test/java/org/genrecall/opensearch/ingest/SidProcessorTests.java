@@ -8,6 +8,7 @@ import org.genrecall.opensearch.generation.Ask;
 import org.genrecall.opensearch.generation.Caller;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.opensearch.generation.Origin;
 import org.genrecall.opensearch.generation.PluginPool;
 import org.genrecall.v1.EncodeRequest;
 import org.genrecall.v1.EncodeResponse;
@@ -167,6 +168,33 @@ public class SidProcessorTests extends PluginNodeTestCase {
         assertEquals("v8/9/4/2", sid(document));
     }
 
+    public void testExecute_whenSkipExisting_thenASidOfThisCodebookIsKeptWhileTheTextIsTheSame() throws Exception {
+        SidProcessor processor = processor("skip_existing", true);
+        IngestDocument document = document("products-v7", "Red shoes");
+        document.setFieldValue("sid", "v7/1/2/3"); // of whatever text
+        assertNull(single(processor, document));
+        assertEquals("v7/9/4/2", sid(document));
+        document.setFieldValue("price", 12);
+        assertNull(single(processor, document));
+        assertEquals("the same text", 1, server.encodeRequests().size());
+        document.setFieldValue("title", "Red shoe");
+        assertNull(single(processor, document));
+        assertEquals("v7/8/4/2", sid(document));
+        document.setFieldValue("sid", "v8/8/4/2");
+        assertNull(single(processor, document));
+        assertEquals("of another codebook", "v7/8/4/2", sid(document));
+        document.setFieldValue("sid", List.of("v7/8/4/2"));
+        assertNull(single(processor, document));
+        assertEquals("not a term", "v7/8/4/2", sid(document));
+        assertEquals(4, server.encodeRequests().size());
+    }
+
+    public void testExecute_whenNotSkipExisting_thenNoHashIsWritten() throws Exception {
+        IngestDocument document = document("products-v7", "Red shoes");
+        assertNull(single(processor(), document));
+        assertFalse(document.hasField("sid_hash"));
+    }
+
     public void testExecute_whenTargetFieldIsInAnObject_thenMade() throws Exception {
         IngestDocument document = document("products-v7", "Red shoes");
         assertNull(single(processor("target_field", "ids.sid"), document));
@@ -250,13 +278,13 @@ public class SidProcessorTests extends PluginNodeTestCase {
             document("products-v7", "a"),
             document("products-v7", null),
             document("products-v7", "x".repeat(20_001)),
-            document("products-v7", 12),
+            document("products-v7", Map.of("de", "Schuhe")),
             document("products-v7", "bb")
         );
         assertEquals("v7/1/4/2", sid(results.get(0)));
         assertFailed(failure(results.get(1)), Kind.INVALID_REQUEST, "field [title] is missing");
         assertFailed(failure(results.get(2)), Kind.INVALID_REQUEST, "field [title] has 20001 characters");
-        assertFailed(failure(results.get(3)), Kind.INVALID_REQUEST, "field [title] is not text");
+        assertFailed(failure(results.get(3)), Kind.INVALID_REQUEST, "field [title] is missing");
         assertEquals("v7/2/4/2", sid(results.get(4)));
         assertEquals(1, server.encodeRequests().size());
         assertEquals(3, stats.snapshot().encode().failures(Kind.INVALID_REQUEST));
@@ -311,6 +339,19 @@ public class SidProcessorTests extends PluginNodeTestCase {
         assertNull("and the next has its turn", single(processor(), document("products-v7", "a")));
     }
 
+    public void testBatch_whenTheTurnsOfOthersLastLonger_thenFailsWhenItsOwnTimeIsOver() throws Exception {
+        CompletableFuture<Exception> others = new CompletableFuture<>();
+        for (int i = 0; i < 2; i++) {
+            processor("timeout", "20s").execute(document("products-v7", "slow " + i), (result, e) -> others.complete(e));
+        }
+        Exception e = single(processor("timeout", "200ms"), document("products-v7", "a"));
+        assertFailed(e, Kind.OVERLOAD, "no turn within [200ms]");
+        assertFalse("they go on", others.isDone());
+        server.close();
+        others.get(30, TimeUnit.SECONDS);
+        assertEquals("it was never asked", 2, server.encodeRequests().size());
+    }
+
     public void testBatch_whenServerIsBusy_thenAskedAgainOnlyIfItSaysSo() throws Exception {
         assertFailed(single(processor(), document("products-v7", "busy")), Kind.OVERLOAD, "has too much to do: the queue is full");
         assertEquals(1, server.encodeRequests().size());
@@ -332,7 +373,7 @@ public class SidProcessorTests extends PluginNodeTestCase {
     }
 
     public void testRead_whenCodeIsTooLarge_thenThrows() {
-        Ask ask = new Ask(Caller.PROCESSOR, "v7", TimeValue.timeValueSeconds(1));
+        Ask ask = new Ask(Caller.PROCESSOR, "v7", TimeValue.timeValueSeconds(1), Origin.UNKNOWN);
         EncodeResponse.Builder reply = EncodeResponse.newBuilder().setCodebook("v7").addCodes(1).addCodes(2);
         assertEquals(List.of("v7/1/2/3"), EncodeClient.read(reply.clone().addCodes(3).build(), ask, 1));
         expectThrows(IllegalArgumentException.class, () -> EncodeClient.read(reply.clone().addCodes(-1).build(), ask, 1));

@@ -118,7 +118,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             OnFailure.query(new TermQueryBuilder("brand", randomAlphaOfLength(4)))
         );
         int k = randomIntBetween(1, 1024);
-        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user);
+        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user, randomBoolean());
         return new GenerativeQueryBuilder(randomAlphaOfLength(5), prompt, randomOrderWithin(), () -> null).codebook(randomFrom("v7", null))
             .timeout(randomFrom(TimeValue.timeValueMillis(40), null))
             .onFailure(onFailure)
@@ -131,8 +131,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     @Override
     protected void doAssertLuceneQuery(GenerativeQueryBuilder builder, Query query, QueryShardContext context) throws IOException {
         if (query instanceof MatchNoDocsQuery == false) {
-            assertThat(query, instanceOf(BooleanQuery.class));
-            List<BooleanClause> clauses = ((BooleanQuery) query).clauses();
+            List<BooleanClause> clauses = form(query).clauses();
             if (clauses.get(0).occur() == BooleanClause.Occur.MUST) {
                 assertEquals(2, clauses.size());
                 assertEquals(BooleanClause.Occur.SHOULD, clauses.get(1).occur());
@@ -159,14 +158,14 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         expected.add(sid("v7/1/2/3", 0.5f), BooleanClause.Occur.SHOULD);
         expected.add(sid("v7/0/0/9", 0.25f), BooleanClause.Occur.SHOULD);
         expected.add(sid("v7/4/4/4", 1f), BooleanClause.Occur.SHOULD);
-        assertEquals(expected.build(), query);
+        assertEquals(expected.build(), form(query));
     }
 
     public void testToQuery_whenMinScore_thenLessProbableSidsAreLeftOut() throws IOException {
         Query query = parseQuery("""
             {"generative": {"sid": {"min_score": 0.25, "sids": [{"sid": "v7/1/2/3", "score": 0.25}, {"sid": "v7/0/0/9", "score": 0.24}]}}}
             """).toQuery(createShardContext());
-        assertEquals(new BooleanQuery.Builder().add(sid("v7/1/2/3", 0.25f), BooleanClause.Occur.SHOULD).build(), query);
+        assertEquals(new BooleanQuery.Builder().add(sid("v7/1/2/3", 0.25f), BooleanClause.Occur.SHOULD).build(), form(query));
     }
 
     public void testToQuery_whenNothingIsLeft_thenMatchesNone() throws IOException {
@@ -188,7 +187,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         expected.add(best, BooleanClause.Occur.MUST);
         Query brand = new TermQueryBuilder(KEYWORD_FIELD_NAME, "acme").toQuery(createShardContext());
         expected.add(FunctionScoreQuery.boostByValue(brand, DoubleValuesSource.constant(3)), BooleanClause.Occur.SHOULD);
-        assertEquals(expected.build(), query);
+        assertEquals(expected.build(), form(query));
     }
 
     public void testToQuery_whenItemsAreUnknown_thenDocumentFrequencyAndTheSameShiftOnEveryShard() throws IOException {
@@ -206,7 +205,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
                     }
                 }
                 try (IndexReader reader = DirectoryReader.open(directory)) {
-                    BooleanQuery made = (BooleanQuery) query.toQuery(createShardContext(newSearcher(reader)));
+                    BooleanQuery made = form(query.toQuery(createShardContext(newSearcher(reader))));
                     float score = (float) (Math.log(0.5) - Math.log(Math.max(1, documents)) + shift);
                     Query best = new DisjunctionMaxQuery(List.of(sid("v7/1/2/3", score), sid("v7/0/0/9", (float) (1 + Math.log(Integer.MAX_VALUE)))), 0);
                     assertEquals(best, made.clauses().get(0).query());
@@ -220,10 +219,15 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             {"generative": {"sid": {"sids": [{"sid": "v7/1/2/3", "score": 0}, {"sid": "v7/0/0/9", "score": 2, "items": 1},
               {"sid": "v8/0/0/9", "score": 1e-38, "items": 2147483647}], "order_within": {"query": {"match_all": {}}}}}}
             """).toQuery(createShardContext());
-        for (Query sid : ((DisjunctionMaxQuery) ((BooleanQuery) query).clauses().get(0).query()).getDisjuncts()) {
+        for (Query sid : ((DisjunctionMaxQuery) form(query).clauses().get(0).query()).getDisjuncts()) {
             float score = ((BoostQuery) sid).getBoost();
             assertTrue(Float.toString(score), score > 0 && score < 200);
         }
+    }
+
+    /** What is searched. */
+    private static BooleanQuery form(Query query) {
+        return (BooleanQuery) ((GenerativeQuery) query).form();
     }
 
     private static Query sid(String term, float probability) {
@@ -315,12 +319,12 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         BytesStreamOutput beyond = new BytesStreamOutput();
         beyond.writeFloat(1);
         beyond.writeOptionalString(null);
-        beyond.writeVInt(3);
+        beyond.writeVInt(5);
         Exception e = expectThrows(
             IllegalStateException.class,
             () -> new GenerativeQueryBuilder(beyond.bytes().streamInput(), () -> null)
         );
-        assertThat(e.getMessage(), containsString("another node wrote format [3], this one reads up to [2]"));
+        assertThat(e.getMessage(), containsString("another node wrote format [5], this one reads up to [4]"));
     }
 
     public void testVisit_whenOrderWithin_thenItsQueryIsVisitedToo() throws IOException {
@@ -354,7 +358,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     public void testParse_whenEveryOption_thenEveryOptionIsKept() throws IOException {
         GenerativeQueryBuilder expected = new GenerativeQueryBuilder(
             "sid",
-            new Prompt("red running shoes", 20, 40, new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01"))),
+            new Prompt("red running shoes", 20, 40, new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01")), false),
             new OrderWithin(new TermQueryBuilder("brand", "acme"), 0.5f),
             () -> null
         ).codebook("v7")
@@ -367,7 +371,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertEquals(expected, parseQuery("""
             {"generative": {"sid": {"query_text": "red running shoes", "codebook": "v7", "k": 20, "beam_width": 40,
               "user": {"gender": "f", "age_band": "25-34", "recent_sids": ["v7/3/9/1"], "recent_items": ["B01"]},
-              "timeout": "40ms", "on_failure": "match_none", "min_score": 0.01, "ignore_unmapped": true,
+              "memory": false, "timeout": "40ms", "on_failure": "match_none", "min_score": 0.01, "ignore_unmapped": true,
               "order_within": {"query": {"term": {"brand": "acme"}}, "weight": 0.5},
               "boost": 2, "_name": "gen"}}}"""));
     }
@@ -378,6 +382,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             "\"query_text\": \"shoe\"",
             "\"query_text\": \"shoes\", \"k\": 7",
             "\"query_text\": \"shoes\", \"beam_width\": 70",
+            "\"query_text\": \"shoes\", \"memory\": false",
             "\"query_text\": \"shoes\", \"codebook\": \"v7\"",
             "\"query_text\": \"shoes\", \"timeout\": \"7ms\"",
             "\"query_text\": \"shoes\", \"on_failure\": \"match_none\"",
@@ -397,7 +402,6 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     }
 
     public void testParse_whenValueIsWrong_thenMessageNamesItAndTheRemedy() {
-        assertRefused("\"query_text\": \" \"", "query_text is empty: give the words of the search");
         assertRefused("\"k\": 5", "has neither query_text nor sids: give one of them");
         assertRefused("\"query_text\": \"a\", \"sids\": [\"v7/1/2/3\"]", "has both query_text and sids: give one of them");
         assertRefused("\"query_text\": \"a\", \"k\": 1025", "k [1025] is out of range: choose 1 to 1024");

@@ -5,7 +5,7 @@ import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 import org.genrecall.opensearch.GrpcThreads;
 import org.genrecall.opensearch.PluginNodeTestCase;
 import org.genrecall.opensearch.TestInferenceServer;
-import org.genrecall.opensearch.generation.ClauseFormats;
+import org.genrecall.opensearch.generation.Formats;
 import org.genrecall.opensearch.generation.Generation;
 import org.genrecall.opensearch.generation.GenerationException;
 import org.genrecall.opensearch.generation.GenerationService;
@@ -63,10 +63,16 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
             values,
             inference,
             indexCodebooks,
-            new ClauseFormats(clusterService),
+            new Formats(clusterService),
             new PluginPool(threadPool),
             stats
         );
+    }
+
+    /** A clause that falls back warns of it. */
+    @Override
+    protected boolean enableWarningsCheck() {
+        return false;
     }
 
     private QueryRewriteContext coordinator(String... indices) {
@@ -200,9 +206,9 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
     }
 
     public void testRewrite_whenANodeIsOlder_thenOrderWithinIsRefusedAndAllElseIsNot() {
-        Settings old = Settings.builder().put("node.attr.genrecall_clause_format", ClauseFormats.PLAIN).build();
+        Settings old = Settings.builder().put("node.attr.genrecall_clause_format", Formats.PLAIN).build();
         Settings coordinating = Settings.builder().putList("node.roles").build();
-        joinNodes(ClauseFormats.nodeSettings(), old, Settings.EMPTY, coordinating);
+        joinNodes(Formats.nodeSettings(), old, Settings.EMPTY, coordinating);
         OrderWithin order = new OrderWithin(new TermQueryBuilder("brand", "acme"), 1);
         QueryBuilder given = new GenerativeQueryBuilder("sid", new TreeMap<>(), order, () -> service);
         for (QueryBuilder query : List.of(clause("shoes", order).onFailure(OnFailure.MATCH_NONE), given)) {
@@ -211,7 +217,7 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
         }
         assertTrue(server.requests().isEmpty());
         assertEquals(sids("v7"), body(fetch(clause("shoes"), coordinator("products-v7"))).get("sids"));
-        joinNodes(ClauseFormats.nodeSettings(), ClauseFormats.nodeSettings(), coordinating);
+        joinNodes(Formats.nodeSettings(), Formats.nodeSettings(), coordinating);
         assertTrue(body(fetch(clause("shoes", order), coordinator("products-v7"))).containsKey("order_within"));
     }
 
@@ -289,12 +295,46 @@ public class GenerativeRewriteTests extends PluginNodeTestCase {
         GenerativeQueryBuilder patient = clause("a").timeout(TimeValue.timeValueSeconds(30));
         IllegalArgumentException wait = expectThrows(IllegalArgumentException.class, () -> fetch(patient, coordinator("products-v7")));
         assertThat(wait.getMessage(), containsString("timeout [30s] is too long: this cluster allows [25s]"));
-        IllegalArgumentException text = expectThrows(
-            IllegalArgumentException.class,
-            () -> fetch(clause("é👟".repeat(5_000)), coordinator("products-v7"))
-        );
-        assertThat(text.getMessage(), containsString("query_text is too long: 10000 characters, where this cluster allows 1000"));
         assertTrue(server.requests().isEmpty());
+    }
+
+    public void testRewrite_whenTextIsTooLongOrEmpty_thenOnFailureCoversIt() {
+        for (String text : List.of("é👟".repeat(5_000), "", " \t")) {
+            GenerationException e = expectThrows(GenerationException.class, () -> fetch(clause(text), coordinator("products-v7")));
+            assertEquals(GenerationException.Kind.INVALID_REQUEST, e.kind());
+            String why = text.isBlank()
+                ? "query_text is empty: give the words of the search"
+                : "query_text is too long: 10000 characters, where this cluster allows 1000";
+            assertThat(e.getMessage(), containsString(why));
+            QueryBuilder covered = clause(text).onFailure(OnFailure.MATCH_NONE);
+            assertThat(fetch(covered, coordinator("products-v7")), instanceOf(MatchNoneQueryBuilder.class));
+        }
+        assertEquals(3, stats.snapshot().fellBack());
+        assertTrue(server.requests().isEmpty());
+    }
+
+    public void testRewrite_whenARequestHasManyClauses_thenRefusedAtOnceAndRoomForTheNext() {
+        for (int round = 0; round < 2; round++) {
+            assertThat(fetch(any(16, "shoes"), coordinator("products-v7")).toString(), containsString("v7/0/1/0"));
+            IllegalArgumentException e = expectThrows(
+                IllegalArgumentException.class,
+                () -> fetch(any(17, "boots"), coordinator("products-v7"))
+            );
+            assertThat(e.getMessage(), containsString("more than 16 clauses that ask the model"));
+            assertThat(e.getMessage(), containsString("[genrecall.max_clauses]"));
+        }
+        QueryRewriteContext again = coordinator("products-v7");
+        fetch(any(16, "lamps"), again);
+        fetch(any(16, "tables"), again); // clauses that ask no more do not count
+        assertTrue(server.requests().stream().noneMatch(request -> request.getQueries(0).getText().startsWith("boots")));
+    }
+
+    private QueryBuilder any(int clauses, String text) {
+        BoolQueryBuilder any = new BoolQueryBuilder();
+        for (int i = 0; i < clauses; i++) {
+            any.should(clause(text + i));
+        }
+        return any;
     }
 
     public void testRewrite_whenThePoolIsFull_thenMatchesNoneInsteadOfHanging() throws Exception {

@@ -182,6 +182,7 @@ CASES = {
     "top level": query(generative()),
     "defaults": query({"generative": {"sid": {"query_text": QUERY, "timeout": "20s"}}}),
     "a wider beam": query(generative(k=20, beam_width=100)),
+    "without memory": query(generative(k=20, memory=False)),
     "an alias": query(generative(), "parity"),
     "an alias of the field": query({"generative": {"same": {"query_text": QUERY, "k": 100, "timeout": "20s"}}}),
     "boost": query(generative(boost=2.5)),

@@ -18,7 +18,8 @@ def of(config: Config, dataset: Dataset, split: Split, logs: str = "") -> str:
     """
     settings = {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS}
     settings["data"].pop("folder", None)  # the same files in another folder are the same data
-    settings["data"]["items"]["fields"].pop("extra", None)  # nobody learns from it
+    for name in ("extra", "numbers"):  # nobody learns from these
+        settings["data"]["items"]["fields"].pop(name, None)
     settings["encoder"]["checkpoint"] = content_of(config.encoder.checkpoint)  # as for checkpoints: never the path
     if config.generator.kind == "lm" and (checkpoint := config.generator.lm.checkpoint):
         settings["generator"]["lm"]["checkpoint"] = content_of(checkpoint)

@@ -31,9 +31,10 @@ def list_(bundles: BundlesFolder = Path("bundles"), as_json: Json = False, quiet
     if as_json:
         print_json(rows)
         return
-    table = Table("codebook", "", "model", "items", "SIDs", "exports", "size", "created")
+    table = Table("codebook", "", "model", "items", "SIDs", "exports", "memory", "size", "created")
     for row in rows:
-        counts = f"{row['items']:,}", f"{row['sids']:,}", ", ".join(row["exports"]), f"{row['bytes'] / 1e6:.1f} MB"
+        exports, memory = ", ".join(row["exports"]), "yes" if row["memory"] else ""
+        counts = f"{row['items']:,}", f"{row['sids']:,}", exports, memory, f"{row['bytes'] / 1e6:.1f} MB"
         table.add_row(row["codebook"], row["pointer"] or "", row["model"], *counts, row["created"])
     if rows:
         stdout.print(table)
@@ -129,11 +130,12 @@ def prune(
 
 
 def _row(opened: Bundle, pointer: str | None) -> dict[str, Any]:
-    """bytes: with exports."""
-    from genrecall.bundle import attachments
+    """bytes: with all that is attached."""
+    from genrecall.bundle import MEMORY, attachments
 
     facts = {key: opened.manifest.get(key) for key in ("model", "kind", "items", "sids", "created")}
-    exports = attachments(opened)
-    size = opened.size + sum(exports.values())
+    attached = attachments(opened)
+    size = opened.size + sum(attached.values())
     where = {"codebook": opened.codebook, "pointer": pointer, "path": str(opened.path)}
-    return {**where, **facts, "exports": [*exports], "bytes": size}
+    exports = [name for name in attached if name != MEMORY]
+    return {**where, **facts, "exports": exports, "memory": MEMORY in attached, "bytes": size}

@@ -69,6 +69,20 @@ class ItemFields(Section):
         "all; {'*': column} for the keys of an object",
     )
 
+    numbers: list[str] = Field(
+        [],
+        description="fields of the index among extra whose texts become numbers: 9.99 EUR, 1.299,00 €; empty otherwise",
+    )
+
+    @model_validator(mode="after")
+    def _numbers_are_extra(self) -> "ItemFields":
+        paths = self.extra_paths
+        if ALL_COLUMNS not in paths and (unknown := [name for name in self.numbers if name not in paths]):
+            raise ValueError(
+                f"numbers names {unknown[0]!r}, which is not among the fields of extra ({', '.join(paths)})"
+            )
+        return self
+
     @property
     def extra_paths(self) -> dict[str, FieldPath]:
         """Field of the index -> column; see `paths_of`."""
@@ -179,10 +193,19 @@ class Description(Sources):
     about: dict[str, Any] = Field({}, description="for people: origin, licence, seed, counts")
 
 
-_EXPOSURES = ("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression")
+_EXPOSURES = (
+    *("exposure", "impression", "impressions", "view_item_list", "item_impression", "product_impression"),
+    "product_list_viewed",
+)
 _CLICKS = ("click", "clicked", "onclick", "click_through", "clickthrough", "item_click", "product_click")
-_MORE_CLICKS = ("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add")
-_PURCHASES = ("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion")
+_MORE_CLICKS = (
+    *("result_click", "search_result_click", "select_item", "add_to_cart", "addtocart", "cart_add"),
+    *("product_clicked", "product_added"),  # of Segment
+)
+_PURCHASES = (
+    *("purchase", "purchased", "item_purchase", "buy", "order", "checkout", "transaction", "conversion"),
+    "order_completed",
+)
 # What trackers call these actions: User Behavior Insights, Google Analytics 4, others; as `columns.plain` writes names.
 KNOWN_ACTIONS = {
     **dict.fromkeys(_EXPOSURES, "exposure"),

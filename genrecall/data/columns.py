@@ -82,8 +82,12 @@ JUDGMENT = {
 LOGGED_QUERY = {
     "query_id": "query_id queryid query_response_queryid",
     "user_query": "user_query userquery query_text search_term search_query searchterm query keyword q",
-    "client_id": "client_id clientid user_id userid session_id sessionid user_pseudo_id visitor_id visitorid",
-    "timestamp": "timestamp _timestamp datetime date_time time event_timestamp event_time created_at date ts",
+    "client_id": "client_id clientid user_id userid session_id sessionid user_pseudo_id visitor_id visitorid "
+    "domain_userid anonymous_id anonymousid distinct_id",
+    "timestamp": (
+        "timestamp _timestamp datetime date_time time event_timestamp event_time created_at collector_tstamp "
+        "derived_tstamp server_time originaltimestamp received_at date ts"
+    ),
     "hits": (
         "query_response_hit_ids query_response_hits_ids query_response_object_ids query_response_objects_ids "
         "queryresponsehitids query_response_queryresponsehitids queryresponse_queryresponsehitids hits "
@@ -98,21 +102,23 @@ LOGGED_EVENT = {
     "client_id": LOGGED_QUERY["client_id"],
     "timestamp": LOGGED_QUERY["timestamp"],
     "user_query": (
-        "user_query userquery query_text search_term search_query searchterm search_keyword query searchquery "
-        "search keyword q"
+        "user_query userquery query_text search_term search_terms search_query searchterm search_keyword query "
+        "searchquery search keyword q properties_query properties_search_query properties_search_term"
     ),
     "item_id": (
         "event_attributes_object_object_id event_attributes_object_objectid event_attributes_object_id "
         "event_attributes_object_internal_id event_attributes_object_item_id event_attributes_object "
         "event_attributes_objects event_attributes_data_data_id event_attributes_item_id "
         "event_attributes_product_id object_object_id object_id objectid item_id itemid items_item_id items "
-        "product_id productid sku asin docid doc_id document_id clicked_item clicked_doc_id item"
+        "product_id productid sku asin docid doc_id document_id clicked_item clicked_doc_id item "
+        "properties_product_id properties_sku properties_item_id properties_products"
     ),
     "position": (
         "event_attributes_position_ordinal event_attributes_position_index event_attributes_position_rank "
         "event_attributes_position_position event_attributes_object_position event_attributes_object_index "
         "event_attributes_rank event_attributes_ordinal event_attributes_position position_ordinal "
-        "position_index position ordinal rank item_position index item_index clicked_position"
+        "position_index position ordinal rank item_position index item_index clicked_position "
+        "properties_position"
     ),
 }
 _LOCALE = re.compile(

@@ -68,6 +68,7 @@ _IDS = (
     "item_id",
     "itemId",
     "product_id",
+    "productId",
     "_id",
     "id",
     "sku",
@@ -128,7 +129,8 @@ def is_event(row: Row) -> bool:
         return "event" in row.index
     if not isinstance(row.value, dict):
         return False
-    return any(row.value.get(name) for name in ("action_name", "event_attributes", "actionName", "event_name"))
+    named = any(row.value.get(name) for name in ("action_name", "event_attributes", "actionName", "event_name"))
+    return named or (isinstance(row.value.get("event"), str) and isinstance(row.value.get("properties"), dict))
 
 
 NO_TEXT = "an event without the text of a query"
@@ -333,7 +335,8 @@ def ids_of(value: Any) -> tuple[list[Any], int]:
     """The ids in a list of any depth, of objects with an id, or in a text; how many entries of lists were empty."""
     if isinstance(value := decoded(value), str):
         value = value.strip().removeprefix("[").removesuffix("]")
-        value = [part.strip() for part in value.split(",")] if "," in value else value
+        mark = next((mark for mark in ",|;" if mark in value), None)
+        value = [part.strip() for part in value.split(mark)] if mark else value
     found, empty = _ids(value)
     return found, empty if isinstance(value, list | tuple) else 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -23,10 +24,13 @@ ReadExtra = Callable[[Any], str]
 """the value of a row -> its further fields, as the text of a JSON object without absent ones."""
 
 
-def extra_reader(fields: ItemFields, place: str, found: set[str]) -> ReadExtra | None:
+def extra_reader(
+    fields: ItemFields, place: str, found: set[str], leave_out: Callable[[str], None] = lambda reason: None
+) -> ReadExtra | None:
     """What reads the further fields of the rows of `place`; None where none are asked for.
 
-    found: gets the names, in the index, of the fields that a row has. The reader raises BadRow for a value that is
+    found: gets the names, in the index, of the fields that a row has; leave_out: is told of values of
+    `data.items.fields.numbers` that are none, and are left out. The reader raises BadRow for a value that is
     not JSON, and UserError for a column, of all, whose name is that of a field of ours.
     """
     wanted = fields.extra_paths
@@ -35,7 +39,7 @@ def extra_reader(fields: ItemFields, place: str, found: set[str]) -> ReadExtra |
     named = [(name, getter(path)) for name, path in wanted.items() if name != ALL_COLUMNS]
     whole = wanted.get(ALL_COLUMNS)
     inside = None if whole in (None, ALL_COLUMNS) else getter(whole)
-    used = _used(fields)
+    used, numbers = _used(fields), set(fields.numbers)
 
     def read(row: Any) -> str:
         values = {name: get(row) for name, get in named}
@@ -47,6 +51,11 @@ def extra_reader(fields: ItemFields, place: str, found: set[str]) -> ReadExtra |
         kept = {}
         for name, found_there in values.items():
             value = _json_value(found_there, name)
+            if name in numbers and value is not None:
+                found.add(name)
+                value = _numbers(value)
+                if value is None:
+                    leave_out(f"{name} is not a number")
             if value is not None:
                 if whole and name not in found and (reason := refused_name(name)):
                     raise UserError(
@@ -109,6 +118,34 @@ def _object(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRow(f"{path} is not an object")
     return value
+
+
+def _numbers(value: Any) -> Any:
+    """The number that a text holds, whatever its currency, or those of a list of such; None where there is none.
+
+    Of two marks the last is that of decimals; one alone is, save for a comma before three digits.
+    """
+    if isinstance(value, list):
+        return [number for part in value if (number := _numbers(part)) is not None] or None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    digits = _DIGITS.search(value) if isinstance(value, str) else None
+    if digits is None or any(letter.isdigit() for letter in value.replace(digits[0], "", 1)):
+        return None
+    text = re.sub(r"[^\d.,-]", "", digits[0])
+    if len(text) > LONGEST_NUMBER:
+        return None
+    marks = re.findall("[.,]", text)
+    last = marks[-1] if marks else ""
+    if len(set(marks)) == 1 and (len(marks) > 1 or (last == "," and len(text) - text.index(",") == 4)):
+        last = ""  # it divides thousands
+    whole, _, part = text.rpartition(last) if last else (text, "", "")
+    whole = re.sub("[.,]", "", whole)
+    return float(f"{whole}.{part}") if last else int(whole)
+
+
+_DIGITS = re.compile(r"(?:(?<!\S)-?[.,]|-?)\d(?:[\d.,\s'’]*\d)?")  # noqa: RUF001 - of Swiss thousands
+LONGEST_NUMBER = 20  # characters
 
 
 def _json_value(value: Any, name: str) -> Any:

@@ -183,8 +183,17 @@ def _slashed(text: str) -> datetime:
 
 
 def _local(text: str) -> datetime:
-    """`31.01.2024 14:00:00`, and `1/31/2024 2:00:00 PM`, whose day and month are told by what follows."""
-    forms = ("%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M %p", "%m/%d/%Y %I:%M:%S %p")
+    """`31.01.2024 14:00:00`, `1/31/2024 2:00:00 PM` (day and month are told by what follows), and as Dashboards write
+    tables: `Jan 31, 2024 @ 14:00:00.000`.
+    """
+    forms = (
+        "%b %d, %Y @ %H:%M:%S.%f",
+        "%d.%m.%Y",
+        "%d.%m.%Y %H:%M",
+        "%d.%m.%Y %H:%M:%S",
+        "%m/%d/%Y %I:%M %p",
+        "%m/%d/%Y %I:%M:%S %p",
+    )
     for form in forms:
         try:
             return datetime.strptime(text, form)

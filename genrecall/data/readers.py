@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,8 @@ def item_batches(section: DataSection, rejects: Rejects, extra: bool = False) ->
             )
         whole: Iterable[Row] = chain(first, rows)
         products = shop[0].fold(whole, shop[1], rejects) if shop else whole
-        read_extra = extra_fields.extra_reader(fields, place, found) if extra else None
+        left_out = partial(rejects.leave_out, "items")
+        read_extra = extra_fields.extra_reader(fields, place, found, left_out) if extra else None
         yield from parse_batches(products, schema, _item_parser(fields, seen, read_extra), rejects, "items")
     if extra and seen:
         extra_fields.check_found(section.items.fields, found, there)

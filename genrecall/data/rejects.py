@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from genrecall.errors import UserError
 
 HINTS = {  # reason -> what may be behind it
-    "timestamp is not a time": " Times are read as 2026-01-31T12:00:00Z, 31.01.2026 12:00, 1/31/2026 12:00 PM, or "
+    "timestamp is not a time": " Times are read as 2026-01-31T12:00:00Z, 31.01.2026 12:00, 1/31/2026 1:00 PM, or "
     "seconds, milli-, micro- or nanoseconds since 1970.",
     "id is a duplicate": " Where each variant of a product has a row, name the column that tells them apart (--map "
     "id=COLUMN), or keep the first row of each product (data.max_reject_share=1).",

@@ -130,10 +130,10 @@ class Collection:
         if wanted := _known_wanted(split, self.config.data.relevant):
             channels[ROCCHIO] = offline.exhaustive(self.item_ids, self._rocchio(wanted, tuned))
         if split.returning:
-            channels[BOOSTED] = self._boosted(split)
+            channels[BOOSTED] = self.boosted(split)
         return channels
 
-    def _boosted(self, split: Split) -> Channel:
+    def boosted(self, split: Split) -> Channel:
         """BM25 + weight x the grade of an item for the query in training; the weight is the best on dev queries."""
         section = self.config.evaluation
         grades: dict[str, dict[int, float]] = {}

@@ -76,7 +76,7 @@ def claims(channels: Sequence[str]) -> list[tuple[str, str]]:
     pairs = [(name, base) for name in alone]
     pairs += [(GENERATIVE, LINEAR), (GENERATIVE_TEXT, LINEAR), (GENERATIVE, join((BM25, ROCCHIO), "equal"))]
     pairs += [(GENERATIVE, KNN), (GENERATIVE, ADAPTED), (ADAPTED, KNN), (ROCCHIO, ADAPTED)]
-    pairs += [(GENERATIVE, BOOSTED), (GENERATIVE, join((BOOSTED, ROCCHIO), "equal"))]
+    pairs += [(BOOSTED, base), (GENERATIVE, BOOSTED), (GENERATIVE, join((BOOSTED, ROCCHIO), "equal"))]
     pairs += [(HYBRID, join(fusion, "equal")) for fusion in (BASE, (*BASE, GENERATIVE))]
     for weighting in ("equal", "tuned"):
         for fusion in FUSIONS:

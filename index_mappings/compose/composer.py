@@ -103,6 +103,7 @@ class GenerateCall:
     codebook: str
     k: int
     beam_width: int
+    memory: bool
     timeout_s: float
     queries: tuple[ModelQuery, ...]
 
@@ -115,6 +116,7 @@ class GenerateCall:
             "codebook": self.codebook,
             "k": self.k,
             "beam_width": self.beam_width,
+            "memory": self.memory,
             "timeout_s": self.timeout_s,
         }
 
@@ -334,9 +336,9 @@ Results = Mapping[SidsWanted, ScoredSids | NoSids]
 
 def generate(wanted: Iterable[SidsWanted]) -> Steps[Results]:
     """The SIDs of each: equal ones are generated once, and those that can share a call do."""
-    together: dict[tuple[str, int, int, float], list[ModelQuery]] = {}
+    together: dict[tuple[str, int, int, bool, float], list[ModelQuery]] = {}
     for one in dict.fromkeys(wanted):
-        key = one.codebook, one.query.k, one.query.beam_width, one.timeout_s
+        key = one.codebook, one.query.k, one.query.beam_width, one.query.memory, one.timeout_s
         together.setdefault(key, []).append(one.query)
     calls = [GenerateCall(*key, queries=tuple(queries)) for key, queries in together.items()]
     results: dict[SidsWanted, ScoredSids | NoSids] = {}

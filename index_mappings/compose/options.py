@@ -58,12 +58,18 @@ ANONYMOUS = UserContext()
 
 @dataclass(frozen=True)
 class ModelQuery:
-    """What SIDs are generated for, whichever the codebook. beam_width 0: as wide as k needs."""
+    """What SIDs are generated for, whichever the codebook.
+
+    Attributes:
+        beam_width: 0: as wide as k needs.
+        memory: whether what people wanted for the text before counts.
+    """
 
     text: str
     k: int
     beam_width: int
     user: UserContext
+    memory: bool
 
 
 @dataclass(frozen=True)
@@ -138,12 +144,12 @@ def _model_query(values: Mapping[str, Any]) -> ModelQuery:
         raise ClauseError(
             f"[generative] beam_width [{beam_width}] is {where}: choose at least k, or 0 to let the server choose"
         )
-    return ModelQuery(text, k, beam_width, values.get("user", ANONYMOUS))
+    return ModelQuery(text, k, beam_width, values.get("user", ANONYMOUS), values.get("memory", True))
 
 
 def _sids_by_codebook(values: Mapping[str, Any], codebook: str | None) -> dict[str, ScoredSids]:
     """The entries of `sids` by codebook, in their order."""
-    unfit = [name for name in ("k", "beam_width", "user", "timeout", "on_failure") if name in values]
+    unfit = [name for name in ("k", "beam_width", "user", "memory", "timeout", "on_failure") if name in values]
     if unfit:
         raise ClauseError(f"[generative] [{', '.join(unfit)}] belong to query_text, not to sids: leave them out")
     entries: list[tuple[str, ScoredSid]] = values["sids"]
@@ -338,6 +344,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "k": _integer,
     "beam_width": _integer,
     "user": _user,
+    "memory": _flag,
     "timeout": _timeout,
     "on_failure": _on_failure,
     "codebook": _codebook,

@@ -25,6 +25,7 @@ EXAMPLES = {
 PARSED = {
     "data fetch": "the network, or the files of the dataset (tests/data/test_fetch.py)",
     "export": "a minute or more: the same line, into a smaller type (tests/engines/test_export.py)",
+    "remember": "the logs of later months (tests/trainer/test_remember.py)",
     "demo": "everything else, for minutes (`make demo`)",
     **dict.fromkeys(("node start", "node stop"), "a distribution of OpenSearch, and a port (tests/local_node)"),
     **{name: "a node (tests/index/test_commands.py)" for name in commands() if name.startswith("index ")},

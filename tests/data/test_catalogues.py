@@ -401,10 +401,10 @@ FILES = st.one_of(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(FILES)
-def test_no_file_gives_a_traceback(tmp_path: Path, content: bytes) -> None:
+@given(FILES, st.sampled_from(["", "*", {"*": "*", "x": "title"}]))
+def test_no_file_gives_a_traceback(tmp_path: Path, content: bytes, extra: Any) -> None:
     try:
-        rows, rejects = read(tmp_path, "items.data", content)
+        rows, rejects = read(tmp_path, "items.data", content, fields=ItemFields(extra=extra))
     except UserError as error:
         assert "items.data" in str(error) or "data.items" in str(error)  # noqa: PT017
     else:

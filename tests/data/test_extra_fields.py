@@ -103,6 +103,27 @@ def test_values_that_json_lacks(tmp_path: Path) -> None:
     assert rejects.reasons["items"] == {"raw is bytes, which JSON does not have": 1}
 
 
+@pytest.mark.parametrize(("text", "number"), [
+    ("9.99 EUR", 9.99), ("1,299.00 EUR", 1299.0), ("1.299,00 €", 1299.0), ("$1,299", 1299), ("1 299,50 kr", 1299.5), ("CHF 1'299.90", 1299.9),
+    ("9,90", 9.9), ("12", 12), ("-3", -3), ("-.5", -0.5), ("1.299", 1.299), ("1.299.000", 1299000), ("Rs.500", 500), ("EUR 5.-", 5),
+    (7, 7), (2.5, 2.5), (["1,50", "2", "x"], [1.5, 2]),
+    ("free", None), ("10-20 EUR", None), ("3 x 5", None), ("1e5", None), ("½", None), ("9" * 5000, None), (True, None),
+])  # fmt: skip
+def test_texts_become_numbers_where_asked_for(tmp_path: Path, text: Any, number: Any) -> None:
+    rows = json.dumps({"item_id": "a", "title": "A", "price": text, "stock": "3"})
+    rejects = Rejects()
+    items = read_items(section(tmp_path, ["price", "stock"], rows, numbers=["price"]), rejects)
+    assert item_rows(items)[0].get("price") == number
+    assert item_rows(items)[0]["stock"] == "3"
+    assert rejects.left_out.get("items", {}) == ({"price is not a number": 1} if number is None else {})
+
+
+def test_numbers_are_further_fields() -> None:
+    with pytest.raises(ValidationError, match="numbers names 'prise', which is not among the fields of extra"):
+        ItemFields(extra=["price"], numbers=["prise"])
+    assert ItemFields(extra="*", numbers=["price"]).numbers == ["price"]
+
+
 def test_an_import_keeps_them(tmp_path: Path) -> None:
     (tmp_path / "products.csv").write_text(SHOPIFY)
     fields = {"price": "Variant Price", "picture": "Image Src"}

@@ -52,7 +52,7 @@ def read_section(section: DataSection) -> tuple[Rows, Rows, Rejects]:
     ([1, 2.0], ["1", "2"], 0),
     (["a,b", "c d", None], ["a,b", "c d"], 1),
     ([{"_id": "a"}, {"object_id": 7}], ["a", "7"], 0),
-    ("a", ["a"], 0), ("a, b", ["a", "b"], 0), ('["a", "b"]', ["a", "b"], 0), ("['a', 'b']", ["a", "b"], 0), ("[a, b]", ["a", "b"], 0),
+    ("a", ["a"], 0), ("a, b", ["a", "b"], 0), ("a|b", ["a", "b"], 0), ("a; b", ["a", "b"], 0), ('["a", "b"]', ["a", "b"], 0), ("['a', 'b']", ["a", "b"], 0), ("[a, b]", ["a", "b"], 0),
     (None, [], 0), ([], [], 0), ("", [], 0),
 ])  # fmt: skip
 def test_items_shown_in_every_shape(tmp_path: Path, value: Any, hits: list[str], empty: int) -> None:
@@ -82,6 +82,30 @@ def test_parameters_of_ga4(tmp_path: Path) -> None:
     assert not rejects.count()
 
 
+def test_searches_and_clicks_of_segment(tmp_path: Path) -> None:
+    """A search and a click are events of one file; the click goes to the last search of its client."""
+    track = {"type": "track", "userId": "c", "timestamp": MS}
+    events = [
+        {**track, "event": "Products Searched", "properties": {"query": "pan"}},
+        {**track, "event": "Product Clicked", "timestamp": MS + 5000, "properties": {"product_id": "a", "position": 2}},
+        {**track, "event": "Order Completed", "timestamp": MS + 9000, "properties": {"products": [{"product_id": "a"}]}},
+    ]  # fmt: skip
+    (query,), (click, order), rejects = read(tmp_path, events="\n".join(map(json.dumps, events)))
+    assert (query["text"], query["client_id"]) == ("pan", "c")
+    assert (click["action"], click["item_id"], click["position"], order["action"], order["item_id"]) == (
+        "click",
+        "a",
+        2,
+        "purchase",
+        "a",
+    )
+    assert not rejects.count()
+    assert rejects.left_out == {
+        "ubi_queries": {"an event without the text of a query": 2},
+        "ubi_events": {"action Products Searched": 1},
+    }
+
+
 def test_events_without_any_text_of_a_query_are_warned_of(tmp_path: Path) -> None:
     event = {
         "event_name": "select_item",
@@ -102,6 +126,7 @@ def test_events_without_any_text_of_a_query_are_warned_of(tmp_path: Path) -> Non
         "01.03.2025 10:00",
         "3/1/2025 10:00 AM",
         "03/01/2025 10:00:00 AM",
+        "Mar 1, 2025 @ 10:00:00.000",
         {"$date": "2025-03-01T10:00:00Z"},
     ],
 )

@@ -182,6 +182,7 @@ CASES = {
     "top level": query(generative()),
     "defaults": query({"generative": {"sid": {"query_text": QUERY, "timeout": "20s"}}}),
     "a wider beam": query(generative(k=20, beam_width=100)),
+    "without memory": query(generative(k=20, memory=False)),
     "an alias": query(generative(), "parity"),
     "an alias of the field": query({"generative": {"same": {"query_text": QUERY, "k": 100, "timeout": "20s"}}}),
     "boost": query(generative(boost=2.5)),
@@ -206,6 +207,10 @@ CASES = {
     "a name without score": query({"bool": {"should": [MATCH, generative(_name="gen", min_score=0.002)]}}),
     "hybrid": query(
         {"hybrid": {"queries": [MATCH, generative(_name="gen")], "pagination_depth": 3000}}, search_pipeline=PIPELINE
+    ),
+    "hybrid, min_score": query(
+        {"hybrid": {"queries": [MATCH, generative(min_score=0.004, _name="gen")], "pagination_depth": 3000}},
+        search_pipeline=PIPELINE,
     ),
     "filter of hybrid": query(
         {"hybrid": {"queries": [MATCH, {"match_all": {}}], "filter": generative(), "pagination_depth": 3000}},

@@ -251,4 +251,12 @@ def test_every_system_is_compared_with_the_baseline_and_the_controls() -> None:
         with_boosting = set(claims([*CHANNELS, BOOSTED]))
         assert {(join((BOOSTED, ROCCHIO, GENERATIVE), weighting), boosted), (GENERATIVE, BOOSTED)} <= with_boosting
         assert (boosted, join((BM25, ADAPTED), weighting)) in with_boosting
+    returning = {
+        "returning": analyse(
+            "returning", folds("recurring", {**CHANNELS, BOOSTED: noisy(9, 0.3)}), shop(), SECTION, 1.0, 1
+        )
+    }
+    made = evaluation(simulated=True) | {"regimes": returning}
+    for text in (evaluation_report(made).markdown, summary(made), "\n".join(verdict(made))):
+        assert "boosted BM25 + Rocchio k-NN" in text
     assert not any(ROCCHIO in name for pair in claims([BM25, KNN, ADAPTED, GENERATIVE]) for name in pair)

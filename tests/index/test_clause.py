@@ -222,14 +222,16 @@ def test_prompts_of_one_codebook_are_one_call():
 def test_a_call_says_what_the_clause_says_and_defaults_are_the_plugins():
     user = {"gender": "f", "recent_sids": "v1/0/0/0", "recent_items": ["B1"]}
     run = Run()
-    run({"bool": {"should": [generative(k=7, beam_width=9, timeout="40ms", user=user), generative()]}})
+    run({"bool": {"should": [generative(k=7, beam_width=9, timeout="40ms", user=user, memory=False), generative()]}})
     chosen, default = (call.arguments for call in run.calls)
     assert chosen.pop("users") == [
         {"gender": "f", "age_band": "", "recent_sids": ("v1/0/0/0",), "recent_items": ("B1",)}
     ]
-    assert chosen == {"texts": [TEXT], "codebook": "v1", "k": 7, "beam_width": 9, "timeout_s": 0.04}
+    assert chosen == {
+        "texts": [TEXT], "codebook": "v1", "k": 7, "beam_width": 9, "memory": False, "timeout_s": 0.04
+    }  # fmt: skip
     assert default == {
-        "texts": [TEXT], "users": [None], "codebook": "v1", "k": 50, "beam_width": 0, "timeout_s": 1.0
+        "texts": [TEXT], "users": [None], "codebook": "v1", "k": 50, "beam_width": 0, "memory": True, "timeout_s": 1.0
     }  # fmt: skip
 
 

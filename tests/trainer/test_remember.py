@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from genrecall.config import Config
 from genrecall.decoding import Generator
 from genrecall.decoding.memory import Memory
 from genrecall.errors import BundleError, UserError
+from genrecall.rpc import generative_recall_pb2 as pb
+from genrecall.rpc.generative_recall_pb2_grpc import GenerativeRecallStub
 from tests.inference_server.bundles import train_shop
+from tests.inference_server.test_reload import serving
 from tests.logs.log import event, query, requests, write
 from trainer.generator.memory import logged_wants, query_hashes
 from trainer.remember import remember
@@ -116,3 +120,30 @@ def test_a_damaged_memory_is_refused_and_can_be_forgotten(trained: tuple[Config,
     assert "nothing was removed" in CliRunner().invoke(app, [*args, "--forget", "--dry-run"]).stdout
     assert "v1: the memory is removed" in CliRunner().invoke(app, [*args, "--forget"]).stdout
     bundle.open(published.path)
+
+
+def test_a_server_takes_a_renewed_memory_up_while_it_answers(trained: tuple[Config, Bundle], tmp_path: Path) -> None:
+    config, published = trained
+    bundle.detach(published, MEMORY)
+    logs = wanted({"present": [("ann", "300"), ("bob", "300")]}, tmp_path / "logs")
+    settings = Config(data=logs, generator={"memory": {"least": LEAST}}, run=config.run.model_dump())
+    code = dict(zip(*(published.items()[name].to_pylist() for name in ("item_id", "codes")), strict=True))["300"]
+
+    async def first(stub: GenerativeRecallStub, **of_query: bool) -> list[int]:
+        query = pb.Query(text="Presents", **of_query)
+        reply = await stub.Generate(pb.GenerateRequest(codebook="v1", queries=[query], k=1))
+        return list(reply.results[0].codes)
+
+    async def main() -> None:
+        async with serving(config.run.bundles_dir, "v1") as (stub, reloader, _):
+            before = await first(stub)
+            assert before != code
+            await asyncio.to_thread(remember, settings, published, progress=False)
+            await reloader.reload()
+            assert await first(stub) == code
+            assert await first(stub, without_memory=True) == before
+            bundle.detach(published, MEMORY)
+            await reloader.reload()
+            assert await first(stub) == before
+
+    asyncio.run(main())

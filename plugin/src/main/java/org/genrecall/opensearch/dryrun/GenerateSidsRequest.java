@@ -48,8 +48,9 @@ public final class GenerateSidsRequest extends ActionRequest implements IndicesR
         super(in);
         this.indices = in.readStringArray();
         this.codebook = in.readOptionalString();
-        this.prompt = new Prompt(in);
+        Prompt read = new Prompt(in);
         this.timeout = in.readOptionalTimeValue();
+        this.prompt = read.withMemory(in.readBoolean());
     }
 
     public static GenerateSidsRequest parse(XContentParser parser) throws IOException {
@@ -67,6 +68,7 @@ public final class GenerateSidsRequest extends ActionRequest implements IndicesR
         out.writeOptionalString(codebook);
         prompt.writeTo(out);
         out.writeOptionalTimeValue(timeout);
+        out.writeBoolean(prompt.memory());
     }
 
     @Override

@@ -19,6 +19,9 @@ public final class Formats {
     public static final int ORDERED = 2;
     /** Statistics that say their format. */
     public static final int NUMBERED_STATS = 3;
+    /** Clauses with {@code memory} set to false. */
+    public static final int WITHOUT_MEMORY = 4;
+    private static final int NEWEST = WITHOUT_MEMORY;
 
     public static final String ATTRIBUTE = "genrecall_clause_format";
 
@@ -30,7 +33,7 @@ public final class Formats {
 
     /** By which this node says what it reads. */
     public static Settings nodeSettings() {
-        return Settings.builder().put("node.attr." + ATTRIBUTE, NUMBERED_STATS).build();
+        return Settings.builder().put("node.attr." + ATTRIBUTE, NEWEST).build();
     }
 
     /** What every node reads. */

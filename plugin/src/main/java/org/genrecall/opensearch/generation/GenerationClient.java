@@ -61,7 +61,7 @@ class GenerationClient {
         if (user.ageBand() != null) {
             who.setAgeBand(user.ageBand());
         }
-        return Query.newBuilder().setText(prompt.text()).setUser(who).build();
+        return Query.newBuilder().setText(prompt.text()).setUser(who).setWithoutMemory(prompt.memory() == false).build();
     }
 
     static Generation read(Generated generated, int k) {

@@ -11,8 +11,9 @@ import java.io.IOException;
  *
  * @param k         SIDs wanted
  * @param beamWidth width of the beam search; 0: as wide as {@code k} needs
+ * @param memory    whether what people wanted for the text before counts; written by who sends the prompt, see {@link Formats}
  */
-public record Prompt(String text, int k, int beamWidth, UserContext user) implements Writeable {
+public record Prompt(String text, int k, int beamWidth, UserContext user, boolean memory) implements Writeable {
 
     public static final int DEFAULT_K = 50;
     /** Lucene's default limit of clauses in a query. */
@@ -27,6 +28,14 @@ public record Prompt(String text, int k, int beamWidth, UserContext user) implem
                 "[generative] beam_width [" + beamWidth + "] is below k [" + k + "]: choose at least k, or 0 to let the server choose"
             );
         }
+    }
+
+    public Prompt(String text, int k, int beamWidth, UserContext user) {
+        this(text, k, beamWidth, user, true);
+    }
+
+    public Prompt withMemory(boolean counts) {
+        return new Prompt(text, k, beamWidth, user, counts);
     }
 
     public Prompt(StreamInput in) throws IOException {

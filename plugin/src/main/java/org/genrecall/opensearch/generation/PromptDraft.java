@@ -19,6 +19,7 @@ public class PromptDraft {
     public static final ParseField K = new ParseField("k");
     public static final ParseField BEAM_WIDTH = new ParseField("beam_width");
     public static final ParseField USER = new ParseField("user");
+    public static final ParseField MEMORY = new ParseField("memory");
     public static final ParseField TIMEOUT = new ParseField("timeout");
 
     private static final TimeValue MAX_TIMEOUT = TimeValue.timeValueSeconds(60);
@@ -29,6 +30,7 @@ public class PromptDraft {
     private int k = Prompt.DEFAULT_K;
     private int beamWidth = 0;
     private UserContext user = UserContext.ANONYMOUS;
+    private boolean memory = true;
     private String timeout;
 
     public static <T extends PromptDraft> void declare(AbstractObjectParser<T, ?> parser) {
@@ -37,6 +39,7 @@ public class PromptDraft {
         parser.declareInt((draft, value) -> draft.option(K).k = value, K);
         parser.declareInt((draft, value) -> draft.option(BEAM_WIDTH).beamWidth = value, BEAM_WIDTH);
         parser.declareObject((draft, value) -> draft.option(USER).user = value, (json, unused) -> UserContext.parse(json), USER);
+        parser.declareBoolean((draft, value) -> draft.option(MEMORY).memory = value, MEMORY);
         parser.declareString((draft, value) -> draft.option(TIMEOUT).timeout = value, TIMEOUT);
     }
 
@@ -59,7 +62,7 @@ public class PromptDraft {
         if (text == null) {
             throw new IllegalArgumentException("[generative] query_text is missing: give the words of the search");
         }
-        return new Prompt(text, k, beamWidth, user.validate());
+        return new Prompt(text, k, beamWidth, user.validate(), memory);
     }
 
     @Nullable

@@ -121,15 +121,17 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
     public GenerativeQueryBuilder(StreamInput in, Supplier<GenerationService> service) throws IOException {
         super(in);
         int format = in.readVInt();
-        if (format < Formats.PLAIN || format > Formats.ORDERED) {
+        if (format < Formats.PLAIN || format > Formats.WITHOUT_MEMORY) {
             throw new IllegalStateException(
-                "[generative] another node wrote format [" + format + "], this one reads up to [" + Formats.ORDERED
+                "[generative] another node wrote format [" + format + "], this one reads up to [" + Formats.WITHOUT_MEMORY
                     + "]: install the same release of the genrecall plugin on every node"
             );
         }
-        boolean ordered = format >= Formats.ORDERED;
+        boolean memory = format < Formats.WITHOUT_MEMORY;
+        boolean ordered = memory ? format >= Formats.ORDERED : in.readBoolean();
         this.fieldName = in.readString();
-        this.prompt = in.readOptionalWriteable(Prompt::new);
+        Prompt read = in.readOptionalWriteable(Prompt::new);
+        this.prompt = read == null ? null : read.withMemory(memory);
         this.generations = in.readBoolean()
             ? Collections.unmodifiableSortedMap(
                 new TreeMap<>(in.readMap(StreamInput::readString, ordered ? Generation::new : Generation::readWithoutItems))
@@ -147,6 +149,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
 
     /** The oldest format that has what this clause needs, so that in a mixed cluster older nodes still read it. */
     private int format() {
+        if (prompt != null && prompt.memory() == false) {
+            return Formats.WITHOUT_MEMORY;
+        }
         return orderWithin == null ? Formats.PLAIN : Formats.ORDERED;
     }
 
@@ -156,6 +161,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
             throw new IllegalStateException("[generative] is still waiting for its SIDs and cannot be sent to another node");
         }
         out.writeVInt(format());
+        if (format() == Formats.WITHOUT_MEMORY) {
+            out.writeBoolean(orderWithin != null);
+        }
         out.writeString(fieldName);
         out.writeOptionalWriteable(prompt);
         out.writeBoolean(generations != null);
@@ -361,6 +369,9 @@ public final class GenerativeQueryBuilder extends AbstractQueryBuilder<Generativ
         builder.field(PromptDraft.BEAM_WIDTH.getPreferredName(), prompt.beamWidth());
         if (prompt.user().equals(UserContext.ANONYMOUS) == false) {
             builder.field(PromptDraft.USER.getPreferredName(), prompt.user());
+        }
+        if (prompt.memory() == false) {
+            builder.field(PromptDraft.MEMORY.getPreferredName(), false);
         }
         if (timeout != null) {
             builder.field(PromptDraft.TIMEOUT.getPreferredName(), timeout.getStringRep());

@@ -137,12 +137,13 @@ public class GenerationClientTests extends OpenSearchTestCase {
 
     public void testGenerate_whenAsked_thenEveryOptionReachesTheServer() throws Exception {
         UserContext user = new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01", "B02"));
-        ask("v8", new Prompt("أحذية 👟", 3, 40, user), LONG).get();
+        ask("v8", new Prompt("أحذية 👟", 3, 40, user, false), LONG).get();
         GenerateRequest request = server.requests().get(0);
         assertEquals("v8", request.getCodebook());
         assertEquals(3, request.getK());
         assertEquals(40, request.getBeamWidth());
         assertEquals("أحذية 👟", request.getQueries(0).getText());
+        assertTrue(request.getQueries(0).getWithoutMemory());
         assertEquals("f", request.getQueries(0).getUser().getGender());
         assertEquals("25-34", request.getQueries(0).getUser().getAgeBand());
         assertEquals(List.of("v7/3/9/1"), request.getQueries(0).getUser().getRecentSidsList());
@@ -255,7 +256,8 @@ public class GenerationClientTests extends OpenSearchTestCase {
         cached("v7", prompt("shoes", 6), LONG).get();
         cached("v7", new Prompt("shoes", 5, 9, UserContext.ANONYMOUS), LONG).get();
         cached("v7", new Prompt("shoes", 5, 0, user), LONG).get();
-        assertEquals(6, server.requests().size());
+        cached("v7", new Prompt("shoes", 5, 0, user, false), LONG).get();
+        assertEquals(7, server.requests().size());
     }
 
     public void testCache_whenSizeIsZero_thenEveryQuestionIsACall() throws Exception {

@@ -118,7 +118,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             OnFailure.query(new TermQueryBuilder("brand", randomAlphaOfLength(4)))
         );
         int k = randomIntBetween(1, 1024);
-        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user);
+        Prompt prompt = new Prompt(randomRealisticUnicodeOfLengthBetween(1, 20) + "x", k, randomFrom(0, k, k + randomInt(200)), user, randomBoolean());
         return new GenerativeQueryBuilder(randomAlphaOfLength(5), prompt, randomOrderWithin(), () -> null).codebook(randomFrom("v7", null))
             .timeout(randomFrom(TimeValue.timeValueMillis(40), null))
             .onFailure(onFailure)
@@ -319,12 +319,12 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         BytesStreamOutput beyond = new BytesStreamOutput();
         beyond.writeFloat(1);
         beyond.writeOptionalString(null);
-        beyond.writeVInt(3);
+        beyond.writeVInt(5);
         Exception e = expectThrows(
             IllegalStateException.class,
             () -> new GenerativeQueryBuilder(beyond.bytes().streamInput(), () -> null)
         );
-        assertThat(e.getMessage(), containsString("another node wrote format [3], this one reads up to [2]"));
+        assertThat(e.getMessage(), containsString("another node wrote format [5], this one reads up to [4]"));
     }
 
     public void testVisit_whenOrderWithin_thenItsQueryIsVisitedToo() throws IOException {
@@ -358,7 +358,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
     public void testParse_whenEveryOption_thenEveryOptionIsKept() throws IOException {
         GenerativeQueryBuilder expected = new GenerativeQueryBuilder(
             "sid",
-            new Prompt("red running shoes", 20, 40, new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01"))),
+            new Prompt("red running shoes", 20, 40, new UserContext("f", "25-34", List.of("v7/3/9/1"), List.of("B01")), false),
             new OrderWithin(new TermQueryBuilder("brand", "acme"), 0.5f),
             () -> null
         ).codebook("v7")
@@ -371,7 +371,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
         assertEquals(expected, parseQuery("""
             {"generative": {"sid": {"query_text": "red running shoes", "codebook": "v7", "k": 20, "beam_width": 40,
               "user": {"gender": "f", "age_band": "25-34", "recent_sids": ["v7/3/9/1"], "recent_items": ["B01"]},
-              "timeout": "40ms", "on_failure": "match_none", "min_score": 0.01, "ignore_unmapped": true,
+              "memory": false, "timeout": "40ms", "on_failure": "match_none", "min_score": 0.01, "ignore_unmapped": true,
               "order_within": {"query": {"term": {"brand": "acme"}}, "weight": 0.5},
               "boost": 2, "_name": "gen"}}}"""));
     }
@@ -382,6 +382,7 @@ public class GenerativeQueryBuilderTests extends AbstractQueryTestCase<Generativ
             "\"query_text\": \"shoe\"",
             "\"query_text\": \"shoes\", \"k\": 7",
             "\"query_text\": \"shoes\", \"beam_width\": 70",
+            "\"query_text\": \"shoes\", \"memory\": false",
             "\"query_text\": \"shoes\", \"codebook\": \"v7\"",
             "\"query_text\": \"shoes\", \"timeout\": \"7ms\"",
             "\"query_text\": \"shoes\", \"on_failure\": \"match_none\"",

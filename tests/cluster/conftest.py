@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,7 @@ QUICK = {
     "max_without_sid": 1,  # writers bring documents without SIDs: a refresh gives them one, before a rollback none has
 }
 WORDS = ["red shoes", "blue lamp", "blue shoes", "red lamp"]
+LEFT = r"search_phase_execution_exception.*('root_cause': \[\]|not connected|node_closed|node_disconnected)"
 _names = itertools.count()
 
 
@@ -178,8 +180,11 @@ class Move:
         return self.section.index
 
     @contextmanager
-    def under_load(self) -> Iterator[None]:
-        """Afterwards the alias must hold what the writer has written, and no search failed but in a kill."""
+    def under_load(self, restarts: bool = False) -> Iterator[None]:
+        """Afterwards the alias must hold what the writer has written, and no search failed but in a kill.
+
+        restarts: whether searches may fail of a node that left between two of their phases.
+        """
         searches = JudgedSearches(self.shop, self.section)
         # It repeats by itself: behind a client that does, a deletion whose answer was lost would look like a loss.
         client = patient(self.shop.cluster.urls, max_retries=0)
@@ -192,6 +197,8 @@ class Move:
             f"\n{self.alias}: {len(self.answers)} searches, {len(failed)} failed; {self.writes} writes, the longest "
             f"waited {self.waited:.2f} s"
         )
+        if restarts:
+            failed = [answer for answer in failed if not re.search(LEFT, answer.wrong)]
         assert [answer for answer in failed if not self._in_flight(answer)] == [], self.killed
         self.compare(writer.documents)
 

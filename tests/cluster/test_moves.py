@@ -161,7 +161,7 @@ def test_a_rolling_upgrade_from_an_older_release(shop: Shop):
         cluster.restart(number, [older])
         cluster.settle()
     with shop.indexed() as move:
-        with move.under_load():
+        with move.under_load(restarts=True):
             for upgraded in range(COUNT + 1):
                 if upgraded:
                     cluster.restart(upgraded - 1, [current])

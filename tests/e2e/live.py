@@ -111,7 +111,7 @@ class Searches:
             answer = self._client.search(index=section.index, body=body, params=NAMES)
             index, stale, wrong = self.judged(answer, composed)
         except Exception as error:  # whatever it is, it is an answer that a user did not get
-            wrong = f"{type(error).__name__}: {error}"
+            wrong = f"{type(error).__name__}: {error} {getattr(error, 'info', '')}"[:2000]
         return Answer(phase, composed, sent, time.monotonic() - due, index, stale, wrong)
 
     def judged(self, answer: Mapping[str, Any], composed: bool) -> tuple[str, tuple[str, ...], str]:

@@ -208,6 +208,10 @@ CASES = {
     "hybrid": query(
         {"hybrid": {"queries": [MATCH, generative(_name="gen")], "pagination_depth": 3000}}, search_pipeline=PIPELINE
     ),
+    "hybrid, min_score": query(
+        {"hybrid": {"queries": [MATCH, generative(min_score=0.004, _name="gen")], "pagination_depth": 3000}},
+        search_pipeline=PIPELINE,
+    ),
     "filter of hybrid": query(
         {"hybrid": {"queries": [MATCH, {"match_all": {}}], "filter": generative(), "pagination_depth": 3000}},
         search_pipeline=PIPELINE,

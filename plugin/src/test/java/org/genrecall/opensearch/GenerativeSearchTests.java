@@ -5,6 +5,8 @@ import com.carrotsearch.randomizedtesting.annotations.ThreadLeakFilters;
 import org.genrecall.opensearch.dryrun.GenerateAction;
 import org.genrecall.opensearch.dryrun.GenerateSidsRequest;
 import org.genrecall.opensearch.generation.GenerationException.Kind;
+import org.genrecall.opensearch.stats.EndpointSnapshot;
+import org.genrecall.opensearch.stats.NodesStatsAction;
 import org.opensearch.ExceptionsHelper;
 import org.opensearch.OpenSearchException;
 import org.opensearch.action.search.CreatePitAction;
@@ -13,12 +15,14 @@ import org.opensearch.action.search.DeletePitAction;
 import org.opensearch.action.search.DeletePitRequest;
 import org.opensearch.action.search.SearchRequestBuilder;
 import org.opensearch.action.search.SearchResponse;
+import org.opensearch.common.settings.KeyStoreWrapper;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.xcontent.MediaTypeRegistry;
+import org.opensearch.env.Environment;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.aggregations.AggregationBuilders;
@@ -320,6 +324,25 @@ public class GenerativeSearchTests extends GenrecallIntegTestCase {
         for (String wrong : List.of("localhost", "127.0.0.1:1,localhost")) {
             expectThrows(IllegalArgumentException.class, () -> setting("genrecall.endpoint", wrong));
         }
+    }
+
+    public void testReload_whenSecureSettingsAreReloaded_thenConnectionsAreMadeAnewAndSearchesGoOn() throws Exception {
+        String query = generative("\"query_text\": \"shoes\", \"k\": 1");
+        for (String node : internalCluster().getNodeNames()) {
+            assertEquals(List.of("d0"), ids(client(node).prepareSearch("products-v7").setQuery(QueryBuilders.wrapperQuery(query)).get()));
+        }
+        assertTrue(counted(GenerativeSearchTests::answered) > 0);
+        for (Environment node : internalCluster().getInstances(Environment.class)) {
+            KeyStoreWrapper.create().save(node.configDir(), new char[0]);
+        }
+        assertFalse(client().admin().cluster().prepareReloadSecureSettings().get().hasFailures());
+        // A new connection begins with one call of the node's own.
+        assertBusy(() -> assertEquals(internalCluster().getNodeNames().length, counted(GenerativeSearchTests::answered)));
+        assertEquals(List.of("d0"), ids(search("products-v7", query).get()));
+    }
+
+    private static long answered(NodesStatsAction.NodeStats stats) {
+        return stats.snapshot().endpoints().stream().mapToLong(EndpointSnapshot::answered).sum();
     }
 
     public void testStats_whenSearched_thenEveryNodeIsCounted() {

@@ -17,8 +17,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 
 /**
@@ -116,21 +116,23 @@ public final class EncodeService {
         }
 
         void queue(List<Encoding> part) {
-            AtomicBoolean over = new AtomicBoolean(); // its turn came, or its time
+            AtomicReference<List<Encoding>> waiting = new AtomicReference<>(part); // for its turn, or the end of its time
             turns.take(() -> {
-                if (over.compareAndSet(false, true) == false) {
+                List<Encoding> mine = waiting.getAndSet(null);
+                if (mine == null) {
                     turns.giveBack();
                 } else if (remainingMillis() < LEAST_MS) {
                     turns.giveBack();
-                    fail(part, noTurn());
+                    fail(mine, noTurn());
                 } else {
-                    send(part);
+                    send(mine);
                 }
             });
-            if (over.get() == false) {
+            if (waiting.get() != null) {
                 later(remainingMillis(), () -> {
-                    if (over.compareAndSet(false, true)) {
-                        fail(part, noTurn());
+                    List<Encoding> late = waiting.getAndSet(null);
+                    if (late != null) {
+                        fail(late, noTurn());
                     }
                 });
             }

@@ -101,8 +101,8 @@ class GenerativeRecall(GenerativeRecallServicer):
                 work_items = await asyncio.to_thread(workload.work_items, request.items)
             sids = await self._run(workload, work_items, call)
         with call.stage("reply"):
-            codes = [code for sid in sids for code in sid.tolist()]
-        return pb.EncodeResponse(codebook=engine.bundle.codebook, codes=codes)
+            codes = _kept(engine.bundle, request.items, np.stack(sids))
+        return pb.EncodeResponse(codebook=engine.bundle.codebook, codes=codes.ravel().tolist())
 
     async def _describe(self, call: CallContext) -> pb.DescribeResponse:
         return pb.DescribeResponse(
@@ -130,6 +130,18 @@ class GenerativeRecall(GenerativeRecallServicer):
 def _generated(bundle: Bundle, codes: np.ndarray, scores: np.ndarray) -> pb.Generated:
     items = bundle.items_per_sid[bundle.space.index_of(codes)]
     return pb.Generated(codes=codes.ravel().tolist(), scores=scores.tolist(), items=items.tolist())
+
+
+def _kept(bundle: Bundle, items: Sequence[pb.Item], codes: np.ndarray) -> np.ndarray:
+    """The SIDs int [n, 3] of `items`: `codes` follow from their texts, and those that the codebook has keep theirs.
+
+    A SID that many items share is split by its third code, which no text tells: without this the items of a whole feed
+    would fall together again. Where the first two codes are others, the text is, and the item gets the SID of that.
+    """
+    rows = bundle.item_table.rows([item.item_id for item in items])
+    own = bundle.space.sids[rows]
+    keeps = (rows >= 0) & (own[:, :2] == codes[:, :2]).all(axis=1)
+    return np.where(keeps[:, None], own, codes)
 
 
 async def _prepare(

@@ -18,6 +18,7 @@ from genrecall.config.data import ALL_COLUMNS, INDEX_FIELDS, ItemFields, refused
 from genrecall.data.field_mapping import getter
 from genrecall.errors import BadRow, UserError
 from genrecall.item_text import decoded, is_absent
+from genrecall.records import EXTRA
 
 SHOWN = 60  # columns in a message
 ReadExtra = Callable[[Any], str]
@@ -42,6 +43,7 @@ def extra_reader(
     used, numbers = _used(fields), set(fields.numbers)
 
     def read(row: Any) -> str:
+        row = row if inside else _opened(row)
         values = {name: get(row) for name, get in named}
         if inside:
             values = _object(inside(row), str(whole)) | values
@@ -80,7 +82,8 @@ def lacking(fields: ItemFields, values: Sequence[Any]) -> list[str]:
     """The columns that are asked for and that none of `values` (of rows) has."""
     paths = [path for path in fields.extra_paths.values() if path != ALL_COLUMNS]
     gets = [(_shown(path), getter(path)) for path in paths]
-    return [path for path, get in gets if all(get(value) in (None, "", []) for value in values)]
+    rows = [value if ALL_COLUMNS in fields.extra_paths else _opened(value) for value in values]
+    return [path for path, get in gets if all(get(row) in (None, "", []) for row in rows)]
 
 
 def check_found(fields: ItemFields, found: set[str], columns: Iterable[str]) -> None:
@@ -98,6 +101,14 @@ def check_found(fields: ItemFields, found: set[str], columns: Iterable[str]) -> 
             f"data.items.fields.extra: no row has a value of {', '.join(map(repr, empty))}; the columns are "
             f"{', '.join(list(columns)[:SHOWN]) or 'none'}. Name one of them, or leave it out"
         )
+
+
+def _opened(row: Any) -> Any:
+    """A row of an imported folder with the further fields that the import kept in place of the column of them."""
+    stored = row.get(EXTRA.name) if isinstance(row, dict) else None
+    if isinstance(stored, str) and isinstance(kept := decoded(stored), dict):
+        return {**kept, **{name: value for name, value in row.items() if name != EXTRA.name}}
+    return row
 
 
 def _used(fields: ItemFields) -> set[str]:

@@ -59,6 +59,11 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Made(published, assign(arrays, vectors, items["category"].to_pylist()), query)
 
 
+def anonymous(rows):
+    """Without ids, so that their texts alone decide."""
+    return [{**row, "item_id": ""} for row in rows]
+
+
 def ask(made_of: Bundle, questions, **settings):
     """The result of `questions(client)`, on a server that has loaded the bundle."""
 
@@ -71,7 +76,7 @@ def ask(made_of: Bundle, questions, **settings):
 
 
 def test_items_get_the_sids_that_the_trainer_assigns_and_each_exists(made: Made) -> None:
-    codes = ask(made.bundle, lambda client: client.encode(ITEM_ROWS, codebook="v1"))
+    codes = ask(made.bundle, lambda client: client.encode(anonymous(ITEM_ROWS), codebook="v1"))
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(codes, made.codes)
     assert (made.bundle.space.index_of(codes) >= 0).all()
@@ -86,18 +91,31 @@ def test_a_query_is_encoded_as_in_training(made: Made) -> None:
     np.testing.assert_allclose(text.numpy(), made.query, atol=2e-3)  # kept in float16
 
 
-def test_an_item_of_the_catalogue_keeps_its_sid_up_to_the_split_for_size(made: Made) -> None:
+def test_an_item_of_the_catalogue_keeps_its_sid_and_a_stranger_has_it_up_to_the_split_for_size(made: Made) -> None:
     known = bundle.codes_of(made.bundle.items())
-    codes = ask(made.bundle, lambda client: client.encode(ITEM_ROWS[: len(known)], codebook="v1"))
+    rows = ITEM_ROWS[: len(known)]
+    kept = ask(made.bundle, lambda client: client.encode(rows, codebook="v1"))
+    codes = ask(made.bundle, lambda client: client.encode(anonymous(rows), codebook="v1"))
+    np.testing.assert_array_equal(kept, known)
     np.testing.assert_array_equal(codes[:, :2], known[:, :2])
     split = made.bundle.manifest["metrics"]["candidates"].popitem()[1]["codes"]["sids"]["split_share"]
     assert ((codes == known).all(axis=1).mean() < 1) == (split > 0)
 
 
+def test_a_known_item_whose_text_is_another_has_the_sid_of_its_text(made: Made) -> None:
+    known = bundle.codes_of(made.bundle.items())
+    last = len(known) - 1
+    differs = int(np.flatnonzero((known[:, :2] != known[last, :2]).any(axis=1))[0])
+    renamed = {**ITEM_ROWS[last], "item_id": ITEM_ROWS[differs]["item_id"]}
+    codes = ask(made.bundle, lambda client: client.encode([renamed], codebook="v1"))
+    np.testing.assert_array_equal(codes[0], made.codes[last])
+
+
 def test_a_large_call_is_cut_and_an_item_has_one_sid_whatever_its_company(made: Made) -> None:
     def questions(client: Client):
-        alone = [client.encode([row], codebook="v1")[0] for row in ITEM_ROWS[-7:]]
-        return client.encode(ITEM_ROWS * 3, codebook="v1"), np.stack(alone)
+        rows = anonymous(ITEM_ROWS)
+        alone = [client.encode([row], codebook="v1")[0] for row in rows[-7:]]
+        return client.encode(rows * 3, codebook="v1"), np.stack(alone)
 
     together, alone = ask(made.bundle, questions, max_items=20, max_batch=7)
     np.testing.assert_array_equal(together, np.tile(made.codes, (3, 1)))

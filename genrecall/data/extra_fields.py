@@ -1,7 +1,7 @@
 """Further columns of a catalogue that the index gets as they are: price, stock, colour, the address of a picture.
 
 They teach the models nothing, so that only an import and the jobs of an index read them. A field of the index gets the
-value of a column with its JSON type; numbers of a table are text, which the index's mapping turns into numbers.
+value of a column with its JSON type; what a table holds is text, of which `data.items.fields.numbers` makes numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from genrecall.config.data import ALL_COLUMNS, INDEX_FIELDS, ItemFields, refused
 from genrecall.data.field_mapping import getter
 from genrecall.errors import BadRow, UserError
 from genrecall.item_text import decoded, is_absent
+from genrecall.records import EXTRA
 
 SHOWN = 60  # columns in a message
 ReadExtra = Callable[[Any], str]
@@ -42,6 +43,7 @@ def extra_reader(
     used, numbers = _used(fields), set(fields.numbers)
 
     def read(row: Any) -> str:
+        row = row if inside else _opened(row)
         values = {name: get(row) for name, get in named}
         if inside:
             values = _object(inside(row), str(whole)) | values
@@ -51,20 +53,19 @@ def extra_reader(
         kept = {}
         for name, found_there in values.items():
             value = _json_value(found_there, name)
-            if name in numbers and value is not None:
-                found.add(name)
-                value = _numbers(value)
-                if value is None:
-                    leave_out(f"{name} is not a number")
-            if value is not None:
-                if whole and name not in found and (reason := refused_name(name)):
-                    raise UserError(
-                        f"{place}: column {name!r} cannot be a field of the index under its name ({reason}): leave it "
-                        "out by naming the others in data.items.fields.extra, or give it another name there: "
-                        f"{{other_name: {name!r}}}"
-                    )
+            if value is None:
+                continue
+            if whole and name not in found and (reason := refused_name(name)):
+                raise UserError(
+                    f"{place}: column {name!r} cannot be a field of the index under its name ({reason}): leave it out "
+                    "by naming the others in data.items.fields.extra, or give it another name there: "
+                    f"{{other_name: {name!r}}}"
+                )
+            found.add(name)
+            if name in numbers and (value := _numbers(value)) is None:
+                leave_out(f"{name} is not a number")
+            else:
                 kept[name] = value
-        found.update(kept)
         text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
         if not text.isascii():
             try:
@@ -80,7 +81,8 @@ def lacking(fields: ItemFields, values: Sequence[Any]) -> list[str]:
     """The columns that are asked for and that none of `values` (of rows) has."""
     paths = [path for path in fields.extra_paths.values() if path != ALL_COLUMNS]
     gets = [(_shown(path), getter(path)) for path in paths]
-    return [path for path, get in gets if all(get(value) in (None, "", []) for value in values)]
+    rows = [value if ALL_COLUMNS in fields.extra_paths else _opened(value) for value in values]
+    return [path for path, get in gets if all(get(row) in (None, "", []) for row in rows)]
 
 
 def check_found(fields: ItemFields, found: set[str], columns: Iterable[str]) -> None:
@@ -98,6 +100,14 @@ def check_found(fields: ItemFields, found: set[str], columns: Iterable[str]) -> 
             f"data.items.fields.extra: no row has a value of {', '.join(map(repr, empty))}; the columns are "
             f"{', '.join(list(columns)[:SHOWN]) or 'none'}. Name one of them, or leave it out"
         )
+
+
+def _opened(row: Any) -> Any:
+    """A row of an imported folder with the further fields that the import kept in place of the column of them."""
+    stored = row.get(EXTRA.name) if isinstance(row, dict) else None
+    if isinstance(stored, str) and isinstance(kept := decoded(stored), dict):
+        return {**kept, **{name: value for name, value in row.items() if name != EXTRA.name}}
+    return row
 
 
 def _used(fields: ItemFields) -> set[str]:
@@ -161,7 +171,7 @@ def _json_value(value: Any, name: str) -> Any:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return [_json_value(part, name) for part in value] or None
+        return [part for one in value if (part := _json_value(one, name)) is not None] or None
     if isinstance(value, Mapping):
         parts = ((str(key), _json_value(part, name)) for key, part in value.items())
         return {key: part for key, part in parts if part is not None} or None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -114,6 +115,11 @@ def item_batches(section: DataSection, rejects: Rejects, extra: bool = False) ->
             rejects.note(
                 "items",
                 f"{place}: ids such as {rounded} were rounded by a spreadsheet: export them again, as text",
+            )
+        if twice := _twice_encoded(getter(fields.title), values):
+            rejects.note(
+                "items",
+                f"{place}: titles such as {twice[0]!r} were encoded twice ({twice[1]!r} is meant): write it again",
             )
         if lacking := extra_fields.lacking(fields, values):
             rejects.note(
@@ -228,6 +234,16 @@ def _rounded_ids(get: Getter, values: Sequence[Any]) -> str:
     """An id such as `4.00638E+12`, where most are like it; else ""."""
     found = [str(value) for row in values if _ROUNDED.fullmatch(str(value := get(row)))]
     return found[0] if found and len(found) * 2 > len(values) else ""
+
+
+def _twice_encoded(get: Getter, values: Sequence[Any]) -> tuple[str, str] | None:
+    """A title in UTF-8 that was taken for cp1252 (`CafÃ©`), and what it was, where most beyond ASCII are such."""
+    titles = [title for row in values if isinstance(title := get(row), str) and not title.isascii()]
+    found = []
+    for title in titles:
+        with suppress(UnicodeError):
+            found.append((title, title.encode("cp1252").decode()))
+    return found[0] if found and len(found) * 2 > len(titles) else None
 
 
 _ROUNDED = re.compile(r"\d[.,]\d+E\+\d+")

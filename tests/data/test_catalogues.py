@@ -301,6 +301,13 @@ def test_ids_that_a_spreadsheet_rounded_are_warned_of(tmp_path: Path) -> None:
     assert "ids such as 4.00638E+12 were rounded by a spreadsheet" in rejects.notes["items"][0]
 
 
+def test_titles_that_were_encoded_twice_are_warned_of(tmp_path: Path) -> None:
+    _, rejects = read(tmp_path, "items.csv", "id,title\na,CafÃ© noir\nb,Ã¼ber\nc,Bag\n")
+    assert "titles such as 'CafÃ© noir' were encoded twice ('Café noir' is meant)" in rejects.notes["items"][0]
+    _, rejects = read(tmp_path / "good", "items.csv", "id,title\na,Café noir\nb,Ünder\nc,Bag\n")
+    assert not rejects.notes
+
+
 def test_texts_that_a_parquet_file_holds_as_bytes(tmp_path: Path) -> None:
     table = pa.table({"id": [b"a", b"b"], "title": ["Größe".encode(), b"Bag"], "raw": [b"\xff", b"x"]})
     pq.write_table(table, tmp_path / "p.parquet")

@@ -22,7 +22,7 @@ from tests.data.test_catalogues import SHOPIFY
 # ruff: noqa: E501 - one case a line
 ROWS: list[dict[str, Any]] = [
     {"item_id": "a", "title": "A", "price": 9.5, "stock": 0, "new": False, "tags": ["x", "y"], "offer": {"c": "EUR"}},
-    {"item_id": "b", "title": "B", "price": None, "stock": 3, "colour": "", "_version": 7},
+    {"item_id": "b", "title": "B", "price": None, "stock": 3, "colour": "", "_version": 7, "sizes": [None, ""]},
 ]
 
 
@@ -132,6 +132,16 @@ def test_an_import_keeps_them(tmp_path: Path) -> None:
     assert json.loads(found.preview["items"][0]["extra"])["price"]
     items = read_items(DataSection(folder=tmp_path / "shop"))
     assert [row.get("price") for row in item_rows(items)] == ["9.99", "5"]
+    some = DataSection(
+        folder=tmp_path / "shop", items=ItemSource(fields=ItemFields(extra=["price"], numbers=["price"]))
+    )
+    assert list(map(json.loads, read_items(some)["extra"].to_pylist())) == [{"price": 9.99}, {"price": 5}]
+    rejects = Rejects()
+    with pytest.raises(UserError, match="no row has a value of 'colour'"):
+        read_items(
+            DataSection(folder=tmp_path / "shop", items=ItemSource(fields=ItemFields(extra=["colour"]))), rejects
+        )
+    assert len(rejects.notes["items"]) == 1
     mapped = import_files(
         [str(tmp_path / "products.csv")], tmp_path / "mapped", DataSection(), {"extra": "Variant Price+Vendor"}
     )

@@ -62,8 +62,8 @@ def shop(plugin_node: Node, tmp_path: Path) -> Iterator[Shop]:
     client = OpenSearch(plugin_node.url)
     yield Shop(tmp_path, plugin_node)
     client.indices.delete(index="walk-*")
-    client.indices.delete_index_template(name="walk")
-    client.cluster.delete_component_template(name="my-shop-fields")
+    client.indices.delete_index_template(name="walk", ignore=404)
+    client.cluster.delete_component_template(name="my-shop-fields", ignore=404)
 
 
 def test_the_page_works_as_it_is_written(shop: Shop):

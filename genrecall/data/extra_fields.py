@@ -1,7 +1,7 @@
 """Further columns of a catalogue that the index gets as they are: price, stock, colour, the address of a picture.
 
 They teach the models nothing, so that only an import and the jobs of an index read them. A field of the index gets the
-value of a column with its JSON type; numbers of a table are text, which the index's mapping turns into numbers.
+value of a column with its JSON type; what a table holds is text, of which `data.items.fields.numbers` makes numbers.
 """
 
 from __future__ import annotations
@@ -53,20 +53,19 @@ def extra_reader(
         kept = {}
         for name, found_there in values.items():
             value = _json_value(found_there, name)
-            if name in numbers and value is not None:
-                found.add(name)
-                value = _numbers(value)
-                if value is None:
-                    leave_out(f"{name} is not a number")
-            if value is not None:
-                if whole and name not in found and (reason := refused_name(name)):
-                    raise UserError(
-                        f"{place}: column {name!r} cannot be a field of the index under its name ({reason}): leave it "
-                        "out by naming the others in data.items.fields.extra, or give it another name there: "
-                        f"{{other_name: {name!r}}}"
-                    )
+            if value is None:
+                continue
+            if whole and name not in found and (reason := refused_name(name)):
+                raise UserError(
+                    f"{place}: column {name!r} cannot be a field of the index under its name ({reason}): leave it out "
+                    "by naming the others in data.items.fields.extra, or give it another name there: "
+                    f"{{other_name: {name!r}}}"
+                )
+            found.add(name)
+            if name in numbers and (value := _numbers(value)) is None:
+                leave_out(f"{name} is not a number")
+            else:
                 kept[name] = value
-        found.update(kept)
         text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
         if not text.isascii():
             try:
@@ -172,7 +171,7 @@ def _json_value(value: Any, name: str) -> Any:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return [_json_value(part, name) for part in value] or None
+        return [part for one in value if (part := _json_value(one, name)) is not None] or None
     if isinstance(value, Mapping):
         parts = ((str(key), _json_value(part, name)) for key, part in value.items())
         return {key: part for key, part in parts if part is not None} or None

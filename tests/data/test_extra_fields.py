@@ -22,7 +22,7 @@ from tests.data.test_catalogues import SHOPIFY
 # ruff: noqa: E501 - one case a line
 ROWS: list[dict[str, Any]] = [
     {"item_id": "a", "title": "A", "price": 9.5, "stock": 0, "new": False, "tags": ["x", "y"], "offer": {"c": "EUR"}},
-    {"item_id": "b", "title": "B", "price": None, "stock": 3, "colour": "", "_version": 7},
+    {"item_id": "b", "title": "B", "price": None, "stock": 3, "colour": "", "_version": 7, "sizes": [None, ""]},
 ]
 
 

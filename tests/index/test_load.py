@@ -130,6 +130,14 @@ def test_loaded_index_holds_every_item_with_its_sid(client: OpenSearch, section:
     assert settings["refresh_interval"] == "1s"
 
 
+def test_an_index_of_an_earlier_version_is_known_by_the_path_of_its_encoder(section: OpenSearchSection, tmp_path: Path):
+    shop, now = Shop.of(10), replace(META, encoder="minilm@5bb88aa3d20d69c6", checkpoint=META.encoder)
+    fill(section, shop, tmp_path)
+    assert fill(section, shop, tmp_path, meta=now).resumed_at == 10
+    with pytest.raises(UserError, match="encoder 'minilm', but the section encoder"):
+        fill(section, shop, tmp_path, meta=replace(now, checkpoint="models/minilm"))
+
+
 def test_loading_again_sends_nothing(section: OpenSearchSection, tmp_path: Path):
     fill(section, Shop.of(25), tmp_path)
     again = fill(section, Shop.of(25), tmp_path)

@@ -34,6 +34,7 @@ def remember(
     from dataclasses import asdict
 
     from genrecall import bundle as bundles
+    from trainer.remember import remember as renew
 
     settings = read_config(config, overrides, {"generator.memory.least": least})
     opened = open_bundle(settings.run.bundles_dir, bundle, check=False)  # a damaged memory is replaced, too
@@ -42,8 +43,6 @@ def remember(
         line = f"{opened.codebook}: {'the memory is removed' if removed else 'nothing was removed'}"
         print_json({"codebook": opened.codebook, "removed": removed}) if as_json else print(line)
         return
-    from trainer.remember import remember as renew
-
     about = renew(settings, opened, dry_run)
     if as_json:
         print_json({"codebook": opened.codebook, "dry_run": dry_run, **asdict(about)})

@@ -85,7 +85,7 @@ def remember(config: Config, bundle: Bundle, dry_run: bool = False, progress: bo
         queries=len(memory),
         left_out=left_out,
         sids=len(memory.sid),
-        simulated=open_report(path)["simulated"],
+        simulated=bool(json_of(path.with_name("report.json"))["simulated"]),
     )
     if not dry_run:
         bundles.attach(bundle, MEMORY, lambda to: _write(memory, to, about))
@@ -95,9 +95,3 @@ def remember(config: Config, bundle: Bundle, dry_run: bool = False, progress: bo
 def _write(memory: Memory, to: Path, about: Remembered) -> dict[str, object]:
     memory.write(to / FILE)
     return asdict(about)
-
-
-def open_report(requests: Path) -> dict[str, bool]:
-    """The report that `build_requests` left beside the requests."""
-    report: dict[str, bool] = json_of(requests.with_name("report.json"))
-    return report

@@ -87,13 +87,10 @@ def fit_memory(
         devs = {"others": context.dev(judged, known), "all": context.dev(_with_known(judged, known))}
         past = _of_known(context, judged, known).memory(context.rows)
         of_texts = None if vectors is None else vectors["held_out"][torch.from_numpy(query)]
-        recalls = {
-            name: {
-                kind: evidence_recalls(dev, evidence.module, evidence_parts(evidence, judged.texts, of_texts, of))
-                for kind, dev in devs.items()
-            }
-            for name, of in (("without", None), ("with", past))
-        }
+        recalls: dict[str, dict[str, np.ndarray]] = {}
+        for name, of in (("without", None), ("with", past)):
+            parts = evidence_parts(evidence, judged.texts, of_texts, of)
+            recalls[name] = {kind: evidence_recalls(dev, evidence.module, parts) for kind, dev in devs.items()}
         metrics["dev_queries"] = len(query)
         metrics["recall"] = {name: {k: float(r.mean()) for k, r in of.items()} for name, of in recalls.items()}
         with_it, without = ((of["others"] + of["all"]) / 2 for of in (recalls["with"], recalls["without"]))

@@ -140,7 +140,7 @@ class AliasMigration:
             self._lease.note(rejected=self._send(self._of_source(rejected), before=0))
         position = changes.from_json(self._lease.state["position"])
         section = self._section.bulk
-        if not self._page_size:  # once: writers may be waiting for the last of these
+        if self._page_size < 2:  # once there are documents to tell it by: writers may be waiting for the last of these
             slices = self._settings.slices
             megabytes = section.megabytes * slices
             self._page_size = changes.page_size(self._client, self._source, section.docs * slices, megabytes)

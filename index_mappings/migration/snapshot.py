@@ -7,7 +7,7 @@ gone: documents are counted by ranges of `_seq_no`, and only ranges in which som
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,7 +60,9 @@ class Snapshot:
     @cached_property
     def hashes(self) -> np.ndarray:
         """int64 [n], ascending: a number of each id, which another has by a chance of one in 2 ** 64."""
-        each = (hash(id) for some in self.ids.values() for page in parts(some) for id in page.to_pylist())
+        shards = (pa.table({"id": some}) for some in self.ids.values())
+        pages = (page for shard in shards for page in shard.to_batches(max_chunksize=changes.IDS_A_PAGE))
+        each = (hash(id) for page in pages for id in page["id"].to_pylist())
         return np.sort(np.fromiter(each, np.int64, len(self)))
 
     def deletions(self, known: Collection[str], alive: int, now: int) -> int:
@@ -134,10 +136,6 @@ class Snapshot:
                 left = [hit["_seq_no"] for hit in answer["hits"]["hits"]]
                 missing.append(np.setdiff1d(numbers[first:last], left, assume_unique=True))
         return np.concatenate(missing)
-
-
-def parts(ids: pa.Array) -> Iterator[pa.Array]:
-    return (ids.slice(first, changes.IDS_A_PAGE) for first in range(0, len(ids), changes.IDS_A_PAGE))
 
 
 def absent(client: OpenSearch, index: str, ids: Iterable[str]) -> set[str]:
